@@ -1,0 +1,90 @@
+"""The noise removal module (NRM): N unrolled stages after the illumination module (section 3.1.2).
+
+    x_0 = u_K,   x_{n+1} = u_K - head(C(stem(x_n)))     (eq. 3; `update="residual"`)
+
+A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"` is
+the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over images.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax import kinks
+from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.search_space.cell import Cell, Weights, apply_affine, fold_fusion
+from ruas_jax.search_space.convolution import square_taps
+from ruas_jax.search_space.mixed_op import uniform_fan_in
+
+COLOURS = 3
+_TAPS = square_taps(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoisingOptions:
+  """How noise removal is unrolled; the defaults are the paper's form."""
+
+  stages: int = 3
+  """N, the number of unrolled stages."""
+  channels: int = 6
+  """Width of the cell (section 4.1)."""
+  update: Literal["residual", "stacked"] = "residual"
+  """residual: eq. 3; stacked: the cells in a row on features, one correction at the end, as in the released code."""
+  share_weights: bool = False
+  """One set of cell weights for all stages instead of one per stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoisingModule:
+  """The NRM over a cell: supernet or derived network, as the cell is."""
+
+  options: DenoisingOptions
+  cell: Cell
+  slope: float = 0.05
+  smoothing: float = 0.0
+
+  def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
+    """`{"stem", "cells", "head"}`; a residual correction starts near zero."""
+    stem_key, cell_key, head_key = jax.random.split(key, 3)
+    scale = 0.1 if self.options.update == "residual" else 1.0
+    stages = 1 if self.options.share_weights else self.options.stages
+    width = self.options.channels
+
+    def dense(dense_key, inputs, outputs, output_scale):
+      kernel = output_scale * uniform_fan_in(dense_key, (3, 3, inputs, outputs), dtype)
+      return {"kernel": kernel, "bias": jnp.zeros((outputs,), dtype)}
+
+    return {
+      "stem": dense(stem_key, COLOURS, width, 1.0),
+      "cells": init_stages(lambda stage_key: self.cell.init(stage_key, dtype=dtype), cell_key, stages),
+      "head": dense(head_key, width, COLOURS, scale),
+    }
+
+  def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> jax.Array:
+    """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]; the result has the same shape and is not clipped.
+
+    Args:
+      weights: as `init` gives them.
+      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+    """
+    u = to_channels_first(images)
+    stem, head = fold_fusion(weights["stem"]), fold_fusion(weights["head"])
+
+    def cell(folded, features):
+      return self.cell.apply(folded, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing))
+
+    def correction(features):
+      return apply_affine(features, head, _TAPS)
+
+    def residual_stage(x, folded):
+      return u - correction(cell(folded, apply_affine(x, stem, _TAPS))), None
+
+    def stacked_stage(features, folded):
+      return cell(folded, features), None
+
+    scan = lambda stage, carry: scan_stages(stage, carry, self.cell, weights["cells"], alpha, self.options.stages)[0]
+    if self.options.update == "residual":
+      return to_channels_last(scan(residual_stage, u))
+    return to_channels_last(u - correction(scan(stacked_stage, apply_affine(u, stem, _TAPS))))

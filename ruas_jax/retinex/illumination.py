@@ -1,0 +1,126 @@
+"""The illumination estimation module (IEM): K unrolled stages of Retinex's illumination model (section 3.1.1).
+
+    t_hat_0 = S(y),   t_hat_k = S(u_k) - gamma (u_k - y)    (eq. 1; S: maximum over a region of each pixel)
+    t_{k+1} = t_hat_k - C(t_k)                              (eq. 2; `update="residual"`)
+    u_{k+1} = y / t_{k+1}
+
+from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both, t is clipped to
+[floor, 1] and u to [0, 1].
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ruas_jax import kinks
+from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.search_space.cell import Cell, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class IlluminationOptions:
+  """How the illumination is unrolled; the defaults are the paper's form."""
+
+  stages: int = 3
+  """K, the number of unrolled stages."""
+  update: Literal["residual", "direct"] = "residual"
+  """residual: eq. 2; direct: sigmoid of the cell of the warm start, as in the released code."""
+  region: int = 3
+  """Side of the warm start's region Omega in pixels; 1 takes the pixel itself."""
+  window: Literal["centred", "forward"] = "centred"
+  """Where Omega lies: around its pixel, or from it to the lower right (the released code's 2x2)."""
+  one_illumination: bool = False
+  """Take the maximum over the colour channels too, so that one illumination serves all three."""
+  warm_start: Literal["updated", "fixed"] = "updated"
+  """updated: eq. 1 at every stage; fixed: t_hat_0 throughout (Fig. 6b)."""
+  gamma: float = 0.5
+  """Weight of the residual rectification in eq. 1; 0 leaves it out (Fig. 6c)."""
+  share_weights: bool = False
+  """One set of cell weights for all stages instead of one per stage."""
+  floor: float = 0.001
+  """Least illumination."""
+
+
+class IlluminationOutput(NamedTuple):
+  """All stages' results, float `[K, B, H, W, 3]`, and the first warm start `[B, H, W, 3]`."""
+
+  t: jax.Array
+  u: jax.Array
+  warm_start: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class IlluminationModule:
+  """The IEM over a cell: supernet or derived network, as the cell is."""
+
+  options: IlluminationOptions
+  cell: Cell
+  slope: float = 0.05
+  smoothing: float = 0.0
+
+  def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
+    """Cell weights stacked over stages; a residual stage starts near the identity, so that t stays off its floor."""
+    scale = 0.1 if self.options.update == "residual" else 1.0
+    stages = 1 if self.options.share_weights else self.options.stages
+    return init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
+
+  def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> IlluminationOutput:
+    """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
+
+    Args:
+      weights: as `init` gives them.
+      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+    """
+    y = to_channels_first(images)
+    first = self._warm_start(y, y)
+
+    def stage(carry, folded):
+      t, u = carry
+      warm = self._warm_start(u, y) if self.options.warm_start == "updated" else first
+      t, u = self._update(folded, y, t, warm)
+      return (t, u), (t, u)
+
+    # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
+    _, (t, u) = scan_stages(stage, (first, y), self.cell, weights, alpha, self.options.stages)
+    return IlluminationOutput(to_channels_last(t), to_channels_last(u), to_channels_last(first))
+
+  def _update(self, folded, y, t, warm):
+    def activation(x):
+      return kinks.leaky_relu(x, self.slope, self.smoothing)
+
+    if self.options.update == "residual":
+      t = warm - self.cell.apply(folded, t, activation)
+    else:
+      t = jax.nn.sigmoid(self.cell.apply(folded, warm, activation))
+    if self.options.one_illumination:
+      t = jnp.broadcast_to(t.mean(axis=1, keepdims=True), t.shape)
+    t = kinks.clip(t, self.options.floor, 1.0, self.smoothing)
+    return t, kinks.clip(y / t, 0.0, 1.0, self.smoothing)
+
+  def _warm_start(self, u, y):
+    """Eq. 1 on channels-first images."""
+    region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing)
+    if self.options.one_illumination:
+      channels = [region_maximum[:, channel] for channel in range(region_maximum.shape[1])]
+      over_colours = channels[0]
+      for channel in channels[1:]:
+        over_colours = kinks.maximum(over_colours, channel, self.smoothing)
+      region_maximum = jnp.broadcast_to(over_colours[:, None], region_maximum.shape)
+    return region_maximum - self.options.gamma * (u - y)
+
+
+def local_maximum(x: jax.Array, size: int, window: str, smoothing: float = 0.0) -> jax.Array:
+  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`, zero outside the image."""
+  before = (size - 1) // 2 if window == "centred" else 0
+  for axis in (-1, -2):
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (before, size - 1 - before)
+    padded = jnp.pad(x, padding)
+    length = x.shape[axis]
+    x = lax.slice_in_dim(padded, 0, length, axis=axis)
+    for offset in range(1, size):
+      x = kinks.maximum(x, lax.slice_in_dim(padded, offset, offset + length, axis=axis), smoothing)
+  return x

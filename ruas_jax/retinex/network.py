@@ -1,0 +1,160 @@
+"""The enhancement network RUAS: the illumination module, then the noise removal module.
+
+`Network` is the pure form, two modules of functions over pytrees. `RUAS` is the same as a Flax module, whose weights are the
+`params` collection and whose architecture logits (alpha) are the `arch` collection:
+
+    variables = RUAS().init(jax.random.key(0), images)
+    output = RUAS().apply({"params": weights, "arch": alpha}, images)
+"""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOptions
+from ruas_jax.search_space.cell import Cell, Weights
+from ruas_jax.search_space.genotype import EDGES, Genotype
+from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
+
+Variant = Literal["i", "i+n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOptions:
+  """Everything that fixes the forward pass but the architecture and the numbers; the defaults are the paper's form."""
+
+  illumination: IlluminationOptions = IlluminationOptions()
+  denoising: DenoisingOptions = DenoisingOptions()
+  variant: Variant = "i+n"
+  """Which result counts: i, the illumination module's u_K; i+n, the noise removal module's x_N."""
+  slope: float = 0.05
+  """Of the leaky ReLU."""
+  smoothing: float = 0.0
+  """Width of every kink's rounded corner (leaky ReLU, max, clip); 0 keeps the kinks."""
+
+
+RELEASED = NetworkOptions(
+  illumination=IlluminationOptions(update="direct", region=2, window="forward"),
+  denoising=DenoisingOptions(update="stacked"),
+)
+"""The forward pass of the authors' released code."""
+
+
+class Network(NamedTuple):
+  """The two modules; each is `module.init(key)` and `module(weights, alpha, images)`."""
+
+  illumination: IlluminationModule
+  denoising: DenoisingModule
+
+  def init_weights(self, key: jax.Array, dtype=jnp.float32) -> dict[str, Weights]:
+    """`{"illumination": ..., "denoising": ...}`."""
+    keys = jax.random.split(key)
+    return {"illumination": self.illumination.init(keys[0], dtype), "denoising": self.denoising.init(keys[1], dtype)}
+
+  def init_alpha(self, dtype=jnp.float32) -> dict[str, jax.Array]:
+    """Uniform logits, `[E, O]` zeros for each module; empty for a derived network."""
+    if self.illumination.cell.genotype is not None:
+      return {}
+    shape = (len(EDGES), len(self.illumination.cell.operations))
+    return {"illumination": jnp.zeros(shape, dtype), "denoising": jnp.zeros(shape, dtype)}
+
+
+def build_network(
+  options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
+  genotype: Genotype | None = None,
+  operations: tuple[Operation, ...] = CANDIDATES,
+) -> Network:
+  """The network of `genotype`, or the supernet over `operations` where there is none.
+
+  Raises:
+    UserError: the genotype names an operation that is not among `operations`.
+  """
+  if genotype is not None:
+    genotype.require(operation_names(operations))
+
+  def cell(name, channels):
+    return Cell(channels, operations, None if genotype is None else getattr(genotype, name))
+
+  return Network(
+    IlluminationModule(options.illumination, cell("illumination", COLOURS), options.slope, options.smoothing),
+    DenoisingModule(
+      options.denoising, cell("denoising", options.denoising.channels), options.slope, options.smoothing
+    ),
+  )
+
+
+class RUASOutput(NamedTuple):
+  """What the network computes from images `[B, H, W, 3]`.
+
+  Attributes:
+    image: the variant's result, clipped to [0, 1], `[B, H, W, 3]`.
+    t: illumination after each stage, `[K, B, H, W, 3]`.
+    u: brightened image after each stage, `[K, B, H, W, 3]`.
+    x: image after noise removal, not clipped, `[B, H, W, 3]`; None in variant "i".
+  """
+
+  image: jax.Array
+  t: jax.Array
+  u: jax.Array
+  x: jax.Array | None
+
+
+def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, Any], images: jax.Array) -> RUASOutput:
+  """The whole forward pass; variant "i" leaves noise removal out."""
+  lit = network.illumination(weights["illumination"], alpha.get("illumination"), images)
+  if variant == "i":
+    return RUASOutput(jnp.clip(lit.u[-1], 0.0, 1.0), lit.t, lit.u, None)
+  clean = network.denoising(weights["denoising"], alpha.get("denoising"), lit.u[-1])
+  return RUASOutput(jnp.clip(clean, 0.0, 1.0), lit.t, lit.u, clean)
+
+
+class RUAS(nn.Module):
+  """The network as a Flax module: the supernet, or the derived network of `genotype`.
+
+  `init(key, images)` gives the collections `params` (weights) and `arch` (alpha, the supernet only), each with the entries
+  "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
+  """
+
+  genotype: Genotype | None = None
+  options: NetworkOptions = NetworkOptions()
+  operations: tuple[Operation, ...] = CANDIDATES
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> RUASOutput:
+    network = build_network(self.options, self.genotype, self.operations)
+    weights = {name: self.param(name, getattr(network, name).init) for name in network._fields}
+    alpha = {name: self.variable("arch", name, lambda v=value: v).value for name, value in network.init_alpha().items()}
+    return run(network, self.options.variant, weights, alpha, images)
+
+
+def count_parameters(weights: Weights) -> int:
+  """How many numbers the weights hold."""
+  return sum(leaf.size for leaf in jax.tree.leaves(weights))
+
+
+def count_macs(network: Network, variant: Variant, height: int, width: int) -> int:
+  """Multiply-accumulates of one forward pass, by the field's count: every number of a convolution's kernel once per pixel.
+
+  Biases, activations, the warm start and the division are not counted, as usual. Shapes are read off the model.
+  """
+
+  def kernel_numbers(weights, repeats=1):
+    leaves = jax.tree_util.tree_flatten_with_path(weights)[0]
+    return repeats * sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+
+  def per_stage(module, cells):
+    stacked = jax.tree.leaves(cells)[0].shape[0]
+    return kernel_numbers(cells, module.options.stages // stacked)
+
+  weights = jax.eval_shape(network.init_weights, jax.random.key(0))
+  numbers = per_stage(network.illumination, weights["illumination"])
+  if variant == "i+n":
+    own = weights["denoising"]
+    iterated = network.denoising.options.stages if network.denoising.options.update == "residual" else 1
+    ends = kernel_numbers(own["stem"], iterated) + kernel_numbers(own["head"], iterated)
+    numbers += per_stage(network.denoising, own["cells"]) + ends
+  return numbers * height * width

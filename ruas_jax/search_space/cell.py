@@ -1,0 +1,157 @@
+"""The distillation cell: seven searched edges and a 1x1 fusion (section 3.2.1, Fig. 2d).
+
+With `r_0` the input, activation `a`, and for i = 1, 2, 3
+
+    d_i = a(distill_i(r_{i-1})),   r_i = a(remain_i(r_{i-1}) + r_{i-1}),   d_4 = a(distill_4(r_3))
+
+the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network are this one wiring over other edges.
+`distill_i` and `remain_i` read the same node, so they fold into one convolution of twice the width, and `+ r_{i-1}` into its
+centre tap.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
+from ruas_jax.search_space.genotype import EDGES
+from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_operation, sum_of_operations, uniform_fan_in
+from ruas_jax.search_space.operations import CANDIDATES, Operation, kernel_on_taps, live_taps, operation_names
+
+Weights = dict[str, Any]
+Activation = Callable[[jax.Array], jax.Array]
+
+NODES = 4  # distilled features: three pairs of (distill, remain) edges and a last distill edge
+
+
+class Affine(NamedTuple):
+  """A convolution ready to run: `kernel [T, O, C]` (its taps are the cell's), `bias [O]`."""
+
+  kernel: jax.Array
+  bias: jax.Array
+
+
+class FoldedCell(NamedTuple):
+  """A cell's convolutions for one stage: the three pairs and the last edge, then the fusion."""
+
+  nodes: tuple[Affine, ...]
+  fusion: Affine
+
+
+def apply_affine(x: jax.Array, affine: Affine, taps: Taps) -> jax.Array:
+  """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`."""
+  return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
+
+
+def _wire(x: jax.Array, nodes: Sequence[Callable], fuse: Callable) -> jax.Array:
+  """The wiring; `nodes[i](r)` gives the node's activated features, distilled first, then (but for the last) remaining."""
+  channels = x.shape[1]
+  distilled = []
+  for node in nodes:
+    features = node(x)
+    distilled.append(features[:, :channels])
+    x = features[:, channels:]
+  return fuse(jnp.concatenate(distilled, axis=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A cell of `channels` channels over `operations`: the supernet, or the network that `genotype` names.
+
+  Weights: `{"edges": ..., "fusion": {"kernel": [1, 1, 4C, C], "bias": [C]}}`; the supernet's edges are those of `mixed_op`,
+  a derived network's are `{edge name: {"kernel", "bias"}}` without the edges that have none.
+  """
+
+  channels: int
+  operations: tuple[Operation, ...] = CANDIDATES
+  genotype: tuple[str, ...] | None = None
+
+  def __post_init__(self):
+    names = operation_names(self.operations)
+    if len(set(names)) != len(names):
+      raise ValueError(f"candidate operations need different names, got {names}")
+
+  @property
+  def edge_operations(self) -> tuple[Operation, ...]:
+    """The operation on each edge of a derived cell."""
+    by_name = dict(zip(operation_names(self.operations), self.operations, strict=True))
+    return tuple(by_name[name] for name in self.genotype)
+
+  def node_taps(self) -> tuple[Taps, ...]:
+    """Each node's taps: in the supernet all that the candidates can use, in a derived cell what its own edges use."""
+    if self.genotype is None:
+      return (live_taps(self.operations, self.channels),) * NODES
+    return tuple(live_taps(self.edge_operations[2 * node : 2 * node + 2], self.channels) for node in range(NODES))
+
+  def init(self, key: jax.Array, *, output_scale: float = 1.0, dtype=jnp.float32) -> Weights:
+    """Weights; `output_scale` multiplies the fusion's kernel, so that an unrolled stage can start near the identity."""
+    edge_key, fusion_key = jax.random.split(key)
+    if self.genotype is None:
+      edges = init_edges(edge_key, self.operations, self.channels, len(EDGES), dtype)
+    else:
+      edges = {
+        edge: init_operation(jax.random.fold_in(edge_key, position), operation, self.channels, dtype)
+        for position, (edge, operation) in enumerate(zip(EDGES, self.edge_operations, strict=True))
+        if operation.weight_shape is not None
+      }
+    fusion = output_scale * uniform_fan_in(fusion_key, (1, 1, NODES * self.channels, self.channels), dtype)
+    return {"edges": edges, "fusion": {"kernel": fusion, "bias": jnp.zeros((self.channels,), dtype)}}
+
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
+    """Folds edges, pairs and residuals of one stage; `alpha [E, O]` is used by the supernet only."""
+    taps = self.node_taps()
+    if self.genotype is None:
+      kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
+    else:
+      kernels, biases = zip(*map(self._derived_edge, range(len(EDGES)), [weights["edges"]] * len(EDGES)), strict=True)
+    nodes = []
+    for node in range(NODES):
+      first, second = 2 * node, 2 * node + 1
+      if node == NODES - 1:
+        nodes.append(Affine(kernels[first], biases[first]))
+      else:
+        identity = jnp.eye(self.channels, dtype=kernels[second].dtype)
+        remain = kernels[second].at[taps[node].index((0, 0))].add(identity)
+        nodes.append(
+          Affine(jnp.concatenate([kernels[first], remain], 1), jnp.concatenate([biases[first], biases[second]]))
+        )
+    return FoldedCell(tuple(nodes), fold_fusion(weights["fusion"]))
+
+  def _derived_edge(self, edge: int, edge_weights) -> tuple[jax.Array, jax.Array]:
+    operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]
+    own = edge_weights.get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,))})
+    return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps), own["bias"]
+
+  def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation) -> jax.Array:
+    """`[B, C, H, W]` to the same shape."""
+    nodes = [
+      lambda r, affine=affine, taps=taps: activation(apply_affine(r, affine, taps))
+      for affine, taps in zip(folded.nodes, self.node_taps(), strict=True)
+    ]
+    return _wire(x, nodes, lambda features: apply_affine(features, folded.fusion, identity_taps))
+
+  def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
+    """The oracle: `apply` of the supernet with every candidate computed on its own and nothing folded."""
+
+    def edge(index, r):
+      own = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
+      return sum_of_operations(r, own, alpha[index], self.operations)
+
+    def node(index, r):
+      distill = edge(2 * index, r)
+      if index == NODES - 1:
+        return activation(distill)
+      return activation(jnp.concatenate([distill, edge(2 * index + 1, r) + r], 1))
+
+    nodes = [lambda r, index=index: node(index, r) for index in range(NODES)]
+    fusion = fold_fusion(weights["fusion"])
+    return _wire(x, nodes, lambda features: apply_affine(features, fusion, identity_taps))
+
+
+def fold_fusion(weights: Weights) -> Affine:
+  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as the convolution on all of its taps."""
+  kernel = weights["kernel"]
+  return Affine(kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"])

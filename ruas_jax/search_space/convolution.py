@@ -1,0 +1,227 @@
+"""The few-channel convolution: two bilinear primitives that are each other's derivatives.
+
+`convolve` and its weight gradient `correlate` are closed under differentiation: the derivative of either with respect to
+either operand is one of the two again, so a hypergradient of any order, in either mode, stays in fast code.
+
+Inner layout: images `[B, C, H, W]` (pixels fastest), kernels `[T, O, C]` over `T` taps. A tap is an offset `(dy, dx)`;
+pixels outside the image are zero:
+
+    convolve(image, kernel)[b, o, y, x] = sum_{t, c} kernel[t, o, c] * image[b, c, y + dy_t, x + dx_t]
+
+Both primitives carry a leading axis of `G` independent groups, which `jax.vmap` over both operands fills.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Taps = tuple[tuple[int, int], ...]
+
+_STRIP_ROWS = 32  # rows whose products `correlate` forms at once: the operands of one product stay in the cache
+
+
+def convolve(image: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
+  """Cross-correlates `image [B, C, H, W]` with `kernel [T, O, C]` on `taps`, stride 1, zeros outside: `[B, O, H, W]`.
+
+  Differentiable to any order in both operands and modes. Computed in the operands' common dtype; float32 stays float32
+  (no TF32).
+  """
+  _check(image, kernel, taps)
+  image, kernel = _common_dtype(image, kernel)
+  return _convolve_p.bind(image[None], kernel[None], taps=tuple(taps))[0]
+
+
+def correlate(image: jax.Array, cotangent: jax.Array, taps: Taps) -> jax.Array:
+  """The weight gradient of `convolve`: `[T, O, C]` from `image [B, C, H, W]` and `cotangent [B, O, H, W]`."""
+  image, cotangent = _common_dtype(image, cotangent)
+  return _correlate_p.bind(image[None], cotangent[None], taps=tuple(taps))[0]
+
+
+def _check(image, kernel, taps):
+  if image.ndim != 4 or kernel.ndim != 3 or kernel.shape[0] != len(taps) or kernel.shape[2] != image.shape[1]:
+    raise ValueError(
+      f"convolve takes image [B, C, H, W] and kernel [{len(taps)}, O, C]; got {image.shape} and {kernel.shape}"
+    )
+
+
+def _common_dtype(*operands):
+  dtype = jnp.result_type(*operands)
+  return [jnp.asarray(operand, dtype) for operand in operands]
+
+
+def _reach(taps: Taps) -> tuple[int, int]:
+  return max(abs(dy) for dy, _ in taps), max(abs(dx) for _, dx in taps)
+
+
+def _opposite(taps: Taps) -> Taps:
+  return tuple((-dy, -dx) for dy, dx in taps)
+
+
+def _pad(image, rows, columns):
+  return jnp.pad(image, ((0, 0),) * 3 + (rows, columns))
+
+
+# Lowerings. A CPU likes shifted multiply-adds over whole rows; accelerators have a convolution unit.
+
+
+def _convolve_by_taps(image, kernel, *, taps):
+  height, width = image.shape[-2:]
+  reach_y, reach_x = _reach(taps)
+  padded = _pad(image, (reach_y, reach_y), (reach_x, reach_x))
+  result = 0
+  for tap, (dy, dx) in enumerate(taps):
+    shifted = padded[..., reach_y + dy : reach_y + dy + height, reach_x + dx : reach_x + dx + width]
+    for channel in range(image.shape[2]):
+      weight = kernel[:, None, tap, :, channel, None, None]
+      result = result + weight * shifted[:, :, channel, None]
+  return lax.optimization_barrier(result)  # else XLA computes it again inside every consumer
+
+
+def _convolve_by_library(image, kernel, *, taps):
+  reach_y, reach_x = _reach(taps)
+  size = (2 * reach_y + 1, 2 * reach_x + 1)
+  rows = jnp.array([dy + reach_y for dy, _ in taps])
+  columns = jnp.array([dx + reach_x for _, dx in taps])
+
+  def one_group(image, kernel):
+    dense = jnp.zeros((*size, *kernel.shape[1:]), kernel.dtype).at[rows, columns].set(kernel)
+    return lax.conv_general_dilated(
+      image,
+      dense,
+      window_strides=(1, 1),
+      padding=((reach_y, reach_y), (reach_x, reach_x)),
+      dimension_numbers=("NCHW", "HWOI", "NCHW"),
+      precision=lax.Precision.HIGHEST,
+    )
+
+  return jax.vmap(one_group)(image, kernel)
+
+
+def _correlate_by_rows(image, cotangent, *, taps):
+  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: with the row shifts on one operand and the
+  # column shifts on the other, one product of two wide matrices per strip holds every (dy, dx) at once.
+  groups, batch, channels, height, width = image.shape
+  outputs = cotangent.shape[2]
+  rows, columns = (sorted(set(shifts)) for shifts in zip(*taps, strict=True))
+  reach_y, reach_x = _reach(taps)
+  strip = min(_STRIP_ROWS, height)
+  strips = -(-height // strip)
+  spare = strips * strip - height
+  image = _pad(image, (0, spare), (reach_x, reach_x))
+  cotangent = _pad(cotangent, (reach_y, reach_y + spare), (0, 0))
+
+  def add_strip(index, total):
+    example, start = index // strips, index % strips * strip
+    image_rows = lax.dynamic_slice(image, (0, example, 0, start, 0), (groups, 1, channels, strip, width + 2 * reach_x))
+    cotangent_rows = lax.dynamic_slice(
+      cotangent, (0, example, 0, start, 0), (groups, 1, outputs, strip + 2 * reach_y, width)
+    )
+    left = [cotangent_rows[:, 0, :, reach_y - dy : reach_y - dy + strip] for dy in rows]
+    right = [image_rows[:, 0, :, :, reach_x + dx : reach_x + dx + width] for dx in columns]
+    flat = (groups, -1, strip * width)
+    return total + jnp.einsum(
+      "gip,gjp->gij",
+      jnp.concatenate(left, 1).reshape(flat),
+      jnp.concatenate(right, 1).reshape(flat),
+      precision=lax.Precision.HIGHEST,
+    )
+
+  start = jnp.zeros((groups, len(rows) * outputs, len(columns) * channels), image.dtype)
+  total = lax.fori_loop(0, batch * strips, add_strip, start)
+  total = total.reshape(groups, len(rows), outputs, len(columns), channels).transpose(0, 1, 3, 2, 4)
+  chosen = ([rows.index(dy) for dy, _ in taps], [columns.index(dx) for _, dx in taps])
+  return total[:, jnp.array(chosen[0]), jnp.array(chosen[1])]
+
+
+# Derivatives: each transposition of a bilinear primitive is the other one, or itself on opposite taps.
+
+
+def _convolve_image_transpose(cotangent, _, kernel, *, taps):
+  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps))
+
+
+def _convolve_kernel_transpose(cotangent, image, _, *, taps):
+  return _correlate_p.bind(image, cotangent, taps=taps)
+
+
+def _correlate_image_transpose(kernel, _, cotangent, *, taps):
+  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps))
+
+
+def _correlate_cotangent_transpose(kernel, image, _, *, taps):
+  return _convolve_p.bind(image, kernel, taps=taps)
+
+
+# Batching: an operand that alone is batched goes into an existing axis; two batched operands are more groups.
+
+
+def _fold(operand, into: int):
+  """Merges the leading axis into axis `into` of what remains, as its slower part."""
+  operand = jnp.moveaxis(operand, 0, into)
+  return operand.reshape(*operand.shape[:into], -1, *operand.shape[into + 2 :])
+
+
+def _unfold(operand, axis: int, size: int):
+  operand = operand.reshape(*operand.shape[:axis], size, -1, *operand.shape[axis + 1 :])
+  return jnp.moveaxis(operand, axis, 0)
+
+
+def _batching_rule(primitive, first_into: int, first_out: int, second_into: int, second_out: int):
+  def rule(operands, axes, *, taps):
+    size = next(operand.shape[axis] for operand, axis in zip(operands, axes, strict=True) if axis is not None)
+    first, second = (
+      operand if axis is None else jnp.moveaxis(operand, axis, 0) for operand, axis in zip(operands, axes, strict=True)
+    )
+    if axes[1] is None:
+      first, out = _fold(first, first_into), first_out
+    elif axes[0] is None:
+      second, out = _fold(second, second_into), second_out
+    else:
+      first, second, out = _fold(first, 0), _fold(second, 0), 0
+    return _unfold(primitive.bind(first, second, taps=taps), out, size), 0
+
+  return rule
+
+
+def _define(name, shape_of, lowerings, transposes, batching_axes):
+  primitive = Primitive(name)
+  primitive.def_abstract_eval(
+    lambda first, second, *, taps: jax.core.ShapedArray(shape_of(first, second, taps), first.dtype)
+  )
+  primitive.def_impl(jax.jit(primitive.bind, static_argnames="taps"))
+  for platform, implementation in lowerings.items():
+    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=False), platform=platform)
+  ad.defbilinear(primitive, *transposes)
+  batching.primitive_batchers[primitive] = _batching_rule(primitive, *batching_axes)
+  return primitive
+
+
+# Shapes with groups: image [G, B, C, H, W], kernel [G, T, O, C], cotangent and result [G, B, O, H, W].
+_convolve_p = _define(
+  "ruas_convolve",
+  lambda image, kernel, taps: (*image.shape[:2], kernel.shape[2], *image.shape[3:]),
+  {None: _convolve_by_library, "cpu": _convolve_by_taps},
+  (_convolve_image_transpose, _convolve_kernel_transpose),
+  (1, 1, 2, 2),
+)
+_correlate_p = _define(
+  "ruas_correlate",
+  lambda image, cotangent, taps: (image.shape[0], len(taps), cotangent.shape[2], image.shape[2]),
+  {None: _correlate_by_rows},
+  (_correlate_image_transpose, _correlate_cotangent_transpose),
+  (2, 3, 2, 2),
+)
+
+identity_taps: Taps = ((0, 0),)
+
+
+@functools.cache
+def square_taps(size: int, dilation: int = 1) -> Taps:
+  """The taps of a centred `size x size` kernel, row by row."""
+  half = size // 2
+  steps = [dilation * step for step in range(-half, half + 1)]
+  return tuple((dy, dx) for dy in steps for dx in steps)

@@ -1,0 +1,105 @@
+"""Candidate operations: affine maps, each given by the one kernel that it is.
+
+An operation turns its own weights into a dense kernel `[h, w, C_in, C_out]` (h and w odd, centred, zero "same" padding).
+That is all the search space asks of it, so a new affine operation is one function:
+
+    def to_kernel(weight, channels):            # a learned 1x3 average over each channel
+      row = jnp.ones((1, 3, 1, 1)) / 3
+      return row * jnp.diag(weight)[None, None]
+
+    Operation("row_mean", weight_shape=lambda channels: (channels,), to_kernel=to_kernel)
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.search_space.convolution import Taps
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+  """An affine candidate operation on `C` channels.
+
+  Attributes:
+    name: unique within a set of candidates; it is what a genotype stores.
+    weight_shape: `channels -> shape` of its weight; `None` if it has no weights (and then no bias either).
+    to_kernel: `(weight or None, channels) -> [h, w, C_in, C_out]`.
+  """
+
+  name: str
+  weight_shape: Callable[[int], tuple[int, ...]] | None
+  to_kernel: Callable[[jax.Array | None, int], jax.Array]
+
+
+def identity_kernel(channels: int) -> jax.Array:
+  """`[1, 1, C, C]`: the map that changes nothing."""
+  return jnp.eye(channels)[None, None]
+
+
+def resize(kernel: jax.Array, height: int, width: int) -> jax.Array:
+  """Embeds a centred kernel `[h, w, ...]` in a larger one, zeros around it."""
+  rows, columns = (height - kernel.shape[0]) // 2, (width - kernel.shape[1]) // 2
+  return jnp.pad(kernel, ((rows, rows), (columns, columns)) + ((0, 0),) * (kernel.ndim - 2))
+
+
+def dilate(kernel: jax.Array, rate: int) -> jax.Array:
+  """Spreads the taps of `[h, w, C_in, C_out]` `rate` pixels apart."""
+  height, width = (rate * (size - 1) + 1 for size in kernel.shape[:2])
+  return jnp.zeros((height, width, *kernel.shape[2:]), kernel.dtype).at[::rate, ::rate].set(kernel)
+
+
+def convolution_operation(name: str, size: int, *, dilation: int = 1, residual: bool = False) -> Operation:
+  """A `size x size` convolution with bias, dilated by `dilation`; `residual` adds the input to the result."""
+
+  def to_kernel(weight, channels):
+    kernel = dilate(weight, dilation)
+    return kernel + resize(identity_kernel(channels).astype(kernel.dtype), *kernel.shape[:2]) if residual else kernel
+
+  return Operation(name, lambda channels: (size, size, channels, channels), to_kernel)
+
+
+SKIP = Operation("skip", None, lambda _, channels: identity_kernel(channels))
+
+CANDIDATES: tuple[Operation, ...] = (
+  SKIP,
+  convolution_operation("conv_1x1", 1),
+  convolution_operation("conv_3x3", 3),
+  convolution_operation("dilated_conv_3x3", 3, dilation=2),
+  convolution_operation("residual_conv_1x1", 1, residual=True),
+  convolution_operation("residual_conv_3x3", 3, residual=True),
+  convolution_operation("residual_dilated_conv_3x3", 3, dilation=2, residual=True),
+)
+"""The paper's seven candidates (section 3.2.1)."""
+
+
+def operation_names(operations: Sequence[Operation]) -> tuple[str, ...]:
+  return tuple(operation.name for operation in operations)
+
+
+def live_taps(operations: Sequence[Operation], channels: int) -> Taps:
+  """The taps that any of the operations can use, centre included: their kernels' non-zero positions, row by row."""
+  taps = {(0, 0)}
+  with jax.ensure_compile_time_eval():
+    for operation in operations:
+      weight = None
+      if operation.weight_shape is not None:
+        shape = operation.weight_shape(channels)
+        weight = jnp.asarray(np.random.default_rng(0).uniform(1, 2, shape), jnp.float32)  # no accidental zeros
+      kernel = np.asarray(operation.to_kernel(weight, channels))
+      if kernel.ndim != 4 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+        raise ValueError(f"operation {operation.name!r}: its kernel must be [odd, odd, C, C], not {kernel.shape}")
+      rows, columns = np.nonzero(np.any(kernel != 0, axis=(2, 3)))
+      taps |= {(int(y) - kernel.shape[0] // 2, int(x) - kernel.shape[1] // 2) for y, x in zip(rows, columns, strict=True)}
+  return tuple(sorted(taps))
+
+
+def kernel_on_taps(kernel: jax.Array, taps: Taps) -> jax.Array:
+  """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]`; taps outside the kernel are zero."""
+  reach_y, reach_x = (max(max(abs(tap[axis]) for tap in taps), kernel.shape[axis] // 2) for axis in (0, 1))
+  dense = resize(kernel, 2 * reach_y + 1, 2 * reach_x + 1)
+  rows, columns = np.array(taps).T
+  return dense[rows + reach_y, columns + reach_x].swapaxes(-1, -2)

@@ -1,0 +1,31 @@
+"""Strict numerics for every test, a compilation cache for the session, and the reference data where it exists."""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"ruas_jax_test_cache_{os.getuid()}"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def x64():
+  """float64 for one test."""
+  with jax.enable_x64(True):
+    yield
+
+
+def shared(path: str) -> pathlib.Path:
+  """A file or folder of the development data, which is not part of the project; skips where it is absent."""
+  found = SHARED / path
+  if not found.exists():
+    pytest.skip(f"needs ../shared/{path}, which this checkout does not have beside it")
+  return found
