@@ -1,0 +1,116 @@
+"""Reference-free losses on images `[..., H, W, C]` in [0, 1]; every loss is a scalar.
+
+Norms and sums over pixels are means here, so that a weight means the same at every crop size. `charbonnier` is the width of
+`sqrt(x^2 + s^2)` in place of `|x|`; 0 keeps the kink.
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.kinks import absolute
+from ruas_jax.search_space.convolution import convolve
+
+TVKind = Literal["l1", "isotropic", "squared"]
+
+
+def fidelity(estimate: jax.Array, target: jax.Array) -> jax.Array:
+  """`1/2 ||estimate - target||^2` per number (section 3.2.3)."""
+  return 0.5 * jnp.mean(jnp.square(estimate - target))
+
+
+def differences(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Forward differences along height and width, each of the size of `x [..., H, W, C]`, zero past the border."""
+  down = jnp.diff(x, axis=-3, append=x[..., -1:, :, :])
+  right = jnp.diff(x, axis=-2, append=x[..., :, -1:, :])
+  return down, right
+
+
+def relative_total_variation(
+  t: jax.Array, *, sigma: float = 3.0, epsilon: float = 1e-3, charbonnier: float = 0.0
+) -> jax.Array:
+  """Relative total variation RTV of Xu et al., "Structure extraction from texture via relative total variation", 2012.
+
+      mean over p of  sum_{d in x, y}  D_d(p) / (L_d(p) + epsilon),
+      D_d = G * |dt/dd|  (windowed total variation),   L_d = |G * dt/dd|  (windowed inherent variation)
+
+  with G a Gaussian window of `sigma` pixels (cut at 2.5 sigma). Texture has a large D for its L; an edge has D close to L.
+  """
+  taps, kernel = _gaussian(sigma)
+  total = 0.0
+  for difference in differences(t):
+    variation = _blur(absolute(difference, charbonnier), taps, kernel)
+    inherent = absolute(_blur(difference, taps, kernel), charbonnier)
+    total = total + jnp.mean(variation / (inherent + epsilon))
+  return total
+
+
+def _gaussian(sigma):
+  half = max(1, math.ceil(2.5 * sigma))
+  offsets = range(-half, half + 1)
+  weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in offsets]
+  return tuple(offsets), jnp.array(weights) / sum(weights)
+
+
+def _blur(x, offsets, kernel):
+  """Separable window over height and width, zero outside; every colour on its own."""
+  planes = jnp.moveaxis(x, -1, -3).reshape(-1, 1, *x.shape[-3:-1])
+  weights = kernel.astype(x.dtype)[:, None, None]
+  planes = convolve(planes, weights, tuple((offset, 0) for offset in offsets))
+  planes = convolve(planes, weights, tuple((0, offset) for offset in offsets))
+  return jnp.moveaxis(planes.reshape(*x.shape[:-3], x.shape[-1], *x.shape[-3:-1]), -3, -1)
+
+
+def total_variation(x: jax.Array, *, kind: TVKind = "l1", charbonnier: float = 0.0) -> jax.Array:
+  """Total variation per number: `|dx| + |dy|` (l1), `sqrt(dx^2 + dy^2)` (isotropic) or `dx^2 + dy^2` (squared)."""
+  down, right = differences(x)
+  if kind == "l1":
+    return jnp.mean(absolute(down, charbonnier) + absolute(right, charbonnier))
+  squares = jnp.square(down) + jnp.square(right)
+  if kind == "squared":
+    return jnp.mean(squares)
+  # The root's derivative is infinite where the image is flat; there it is taken as zero, as the kink's of |.| is.
+  flat = squares == 0
+  safe = jnp.where(flat & (charbonnier == 0), 1.0, squares + charbonnier**2)
+  return jnp.mean(jnp.where(flat & (charbonnier == 0), 0.0, jnp.sqrt(safe)))
+
+
+# The authors' released code, under its own terms.
+
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (2, 1), (1, 2), (2, -1), (1, -2), (2, 2), (2, -2))
+
+
+def released_smoothness(t: jax.Array, guide: jax.Array, *, sharpness: float = 0.005, charbonnier: float = 0.0) -> jax.Array:
+  """The released smoothness term, `2 sum_o mean(w_o) mean|D_o t|` over 12 neighbour offsets `o`.
+
+  `w_o = exp(-sharpness * sum_c (D_o guide)^2)`; `guide` is RGB in [0, 1], so the weights are nearly one.
+  """
+  height, width = t.shape[-3:-1]
+
+  def difference(x, dy, dx):
+    left, right = max(0, -dx), max(0, dx)
+    moved = x[..., dy:, right : width - left, :]
+    return moved - x[..., : height - dy, left : width - right, :]
+
+  total = 0.0
+  for dy, dx in _NEIGHBOURS:
+    weight = jnp.exp(-sharpness * jnp.sum(jnp.square(difference(guide, dy, dx)), axis=-1))
+    total = total + 2 * jnp.mean(weight) * jnp.mean(absolute(difference(t, dy, dx), charbonnier))
+  return total
+
+
+def released_illumination_loss(t: jax.Array, images: jax.Array, *, charbonnier: float = 0.0) -> jax.Array:
+  """`1/2 mean (t - y)^2 + smoothness(t; y)` of the released code."""
+  return fidelity(t, images) + released_smoothness(t, images, charbonnier=charbonnier)
+
+
+def released_total_variation(x: jax.Array) -> jax.Array:
+  """`2 (mean (D_h x)^2 + mean (D_w x)^2)` of the released code, each mean over the differences inside the image."""
+  return 2 * (jnp.mean(jnp.square(jnp.diff(x, axis=-3))) + jnp.mean(jnp.square(jnp.diff(x, axis=-2))))
+
+
+def released_denoising_loss(x: jax.Array, u: jax.Array) -> jax.Array:
+  """`1e-7 mean (x - u)^2 + total variation` of the released code."""
+  return 1e-7 * 2 * fidelity(x, u) + released_total_variation(x)
