@@ -38,29 +38,22 @@ def relative_total_variation(
 
   with G a Gaussian window of `sigma` pixels (cut at 2.5 sigma). Texture has a large D for its L; an edge has D close to L.
   """
-  taps, kernel = _gaussian(sigma)
-  total = 0.0
-  for difference in differences(t):
-    variation = _blur(absolute(difference, charbonnier), taps, kernel)
-    inherent = absolute(_blur(difference, taps, kernel), charbonnier)
-    total = total + jnp.mean(variation / (inherent + epsilon))
-  return total
+  slopes = jnp.stack(differences(t))
+  variation, inherent = _gaussian_window(jnp.stack([absolute(slopes, charbonnier), slopes]), sigma)
+  return 2 * jnp.mean(variation / (absolute(inherent, charbonnier) + epsilon))  # two directions, summed
 
 
-def _gaussian(sigma):
+def _gaussian_window(x: jax.Array, sigma: float) -> jax.Array:
+  """Gaussian-weighted mean around every pixel of `x [..., H, W, C]`, zero outside; every colour on its own."""
   half = max(1, math.ceil(2.5 * sigma))
   offsets = range(-half, half + 1)
-  weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in offsets]
-  return tuple(offsets), jnp.array(weights) / sum(weights)
-
-
-def _blur(x, offsets, kernel):
-  """Separable window over height and width, zero outside; every colour on its own."""
-  planes = jnp.moveaxis(x, -1, -3).reshape(-1, 1, *x.shape[-3:-1])
-  weights = kernel.astype(x.dtype)[:, None, None]
-  planes = convolve(planes, weights, tuple((offset, 0) for offset in offsets))
-  planes = convolve(planes, weights, tuple((0, offset) for offset in offsets))
-  return jnp.moveaxis(planes.reshape(*x.shape[:-3], x.shape[-1], *x.shape[-3:-1]), -3, -1)
+  weights = jnp.array([math.exp(-0.5 * (offset / sigma) ** 2) for offset in offsets], x.dtype)
+  kernel = (weights / jnp.sum(weights))[:, None, None]
+  planes = jnp.moveaxis(x, -1, -3)
+  blurred = planes.reshape(-1, 1, *planes.shape[-2:])
+  for taps in (tuple((offset, 0) for offset in offsets), tuple((0, offset) for offset in offsets)):
+    blurred = convolve(blurred, kernel, taps)
+  return jnp.moveaxis(blurred.reshape(planes.shape), -3, -1)
 
 
 def total_variation(x: jax.Array, *, kind: TVKind = "l1", charbonnier: float = 0.0) -> jax.Array:

@@ -10,21 +10,23 @@ centre tap.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
 from ruas_jax.search_space.genotype import EDGES
 from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_operation, sum_of_operations, uniform_fan_in
-from ruas_jax.search_space.operations import CANDIDATES, Operation, kernel_on_taps, live_taps, operation_names
+from ruas_jax.search_space.operations import CANDIDATES, Operation, identity_kernel, kernel_on_taps, live_taps, operation_names
 
 Weights = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
 
-NODES = 4  # distilled features: three pairs of (distill, remain) edges and a last distill edge
+PAIRS = 3  # of a distill and a remain edge that read the same node; a last distill edge follows
+NODES = PAIRS + 1
 
 
 class Affine(NamedTuple):
@@ -35,26 +37,16 @@ class Affine(NamedTuple):
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: the three pairs and the last edge, then the fusion."""
+  """A cell's convolutions for one stage: the three pairs (stacked where their taps agree), the last edge, the fusion."""
 
-  nodes: tuple[Affine, ...]
+  pairs: Affine | tuple[Affine, ...]
+  last: Affine
   fusion: Affine
 
 
 def apply_affine(x: jax.Array, affine: Affine, taps: Taps) -> jax.Array:
   """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`."""
   return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
-
-
-def _wire(x: jax.Array, nodes: Sequence[Callable], fuse: Callable) -> jax.Array:
-  """The wiring; `nodes[i](r)` gives the node's activated features, distilled first, then (but for the last) remaining."""
-  channels = x.shape[1]
-  distilled = []
-  for node in nodes:
-    features = node(x)
-    distilled.append(features[:, :channels])
-    x = features[:, channels:]
-  return fuse(jnp.concatenate(distilled, axis=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,18 +99,14 @@ class Cell:
       kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
     else:
       kernels, biases = zip(*map(self._derived_edge, range(len(EDGES)), [weights["edges"]] * len(EDGES)), strict=True)
-    nodes = []
-    for node in range(NODES):
-      first, second = 2 * node, 2 * node + 1
-      if node == NODES - 1:
-        nodes.append(Affine(kernels[first], biases[first]))
-      else:
-        identity = jnp.eye(self.channels, dtype=kernels[second].dtype)
-        remain = kernels[second].at[taps[node].index((0, 0))].add(identity)
-        nodes.append(
-          Affine(jnp.concatenate([kernels[first], remain], 1), jnp.concatenate([biases[first], biases[second]]))
-        )
-    return FoldedCell(tuple(nodes), fold_fusion(weights["fusion"]))
+    pairs = []
+    for node in range(PAIRS):
+      remain = kernels[2 * node + 1] + kernel_on_taps(identity_kernel(self.channels).astype(kernels[0].dtype), taps[node])
+      kernel = jnp.concatenate([kernels[2 * node], remain], axis=1)
+      pairs.append(Affine(kernel, jnp.concatenate([biases[2 * node], biases[2 * node + 1]])))
+    if len(set(taps[:PAIRS])) == 1:
+      pairs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+    return FoldedCell(pairs if isinstance(pairs, Affine) else tuple(pairs), Affine(kernels[-1], biases[-1]), fold_fusion(weights["fusion"]))
 
   def _derived_edge(self, edge: int, edge_weights) -> tuple[jax.Array, jax.Array]:
     operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]
@@ -127,28 +115,36 @@ class Cell:
 
   def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation) -> jax.Array:
     """`[B, C, H, W]` to the same shape."""
-    nodes = [
-      lambda r, affine=affine, taps=taps: activation(apply_affine(r, affine, taps))
-      for affine, taps in zip(folded.nodes, self.node_taps(), strict=True)
-    ]
-    return _wire(x, nodes, lambda features: apply_affine(features, folded.fusion, identity_taps))
+    taps = self.node_taps()
+
+    def pair(x, affine, own_taps):
+      features = activation(apply_affine(x, affine, own_taps))
+      return features[:, self.channels :], features[:, : self.channels]
+
+    if isinstance(folded.pairs, Affine):  # one program for the three, which is compiled, and differentiated, once
+      x, distilled = lax.scan(lambda x, affine: pair(x, affine, taps[0]), x, folded.pairs)
+      distilled = list(distilled)
+    else:
+      distilled = []
+      for affine, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
+        x, features = pair(x, affine, own_taps)
+        distilled.append(features)
+    distilled.append(activation(apply_affine(x, folded.last, taps[-1])))
+    return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
-    """The oracle: `apply` of the supernet with every candidate computed on its own and nothing folded."""
+    """The oracle: `apply` of the supernet as its definition reads, every candidate on its own and nothing folded."""
 
     def edge(index, r):
       own = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
       return sum_of_operations(r, own, alpha[index], self.operations)
 
-    def node(index, r):
-      distill = edge(2 * index, r)
-      if index == NODES - 1:
-        return activation(distill)
-      return activation(jnp.concatenate([distill, edge(2 * index + 1, r) + r], 1))
-
-    nodes = [lambda r, index=index: node(index, r) for index in range(NODES)]
-    fusion = fold_fusion(weights["fusion"])
-    return _wire(x, nodes, lambda features: apply_affine(features, fusion, identity_taps))
+    distilled = []
+    for node in range(PAIRS):
+      distilled.append(activation(edge(2 * node, x)))
+      x = activation(edge(2 * node + 1, x) + x)
+    distilled.append(activation(edge(2 * PAIRS, x)))
+    return apply_affine(jnp.concatenate(distilled, axis=1), fold_fusion(weights["fusion"]), identity_taps)
 
 
 def fold_fusion(weights: Weights) -> Affine:

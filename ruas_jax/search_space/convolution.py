@@ -15,13 +15,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 Taps = tuple[tuple[int, int], ...]
 
-_STRIP_ROWS = 32  # rows whose products `correlate` forms at once: the operands of one product stay in the cache
+_STRIP_ROWS = 32  # rows of one matrix product: its operands stay in the cache
+_FEW_TERMS = 20  # up to so many products per pixel, adding shifted rows beats a matrix product
+_EXACT = lax.Precision.HIGHEST  # float32 as float32, never TF32
 
 
 def convolve(image: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
@@ -65,27 +68,81 @@ def _pad(image, rows, columns):
   return jnp.pad(image, ((0, 0),) * 3 + (rows, columns))
 
 
-# Lowerings. A CPU likes shifted multiply-adds over whole rows; accelerators have a convolution unit.
+# Lowerings. On a CPU both primitives are products of wide matrices over strips of rows, with the row shifts on one side and the
+# column shifts on the other, so that one small product holds every (dy, dx); accelerators have a convolution unit.
 
 
-def _convolve_by_taps(image, kernel, *, taps):
-  height, width = image.shape[-2:]
+def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
+  """The different row shifts and column shifts of the taps, ascending."""
+  rows, columns = (sorted(set(shifts)) for shifts in zip(*taps, strict=True))
+  return rows, columns
+
+
+def _grid(taps: Taps, dtype) -> np.ndarray:
+  """`[T, rows, columns]`, one where the tap has that row shift and that column shift: a scatter as a product, which XLA
+  compiles faster."""
+  rows, columns = (np.array(shifts) for shifts in _shifts(taps))
+  offsets = np.array(taps)
+  return ((offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)).astype(dtype)
+
+
+def _strips(height: int) -> tuple[int, int]:
+  """Rows of a strip and number of strips."""
+  rows = min(_STRIP_ROWS, height)
+  return rows, -(-height // rows)
+
+
+def _over_strips(batch: int, strips: int, body, start):
+  """`body(example, strip, carry)` for all; a real loop, which XLA cannot compute again inside a consumer."""
+  return lax.fori_loop(0, batch * strips, lambda index, carry: body(index // strips, index % strips, carry), start)
+
+
+def _column_shifted(rows: jax.Array, columns: list[int], reach: int, width: int) -> jax.Array:
+  """`[G, C, R, W + 2 reach]` to `[G, columns * C, R * W]`."""
+  shifted = [rows[..., reach + dx : reach + dx + width] for dx in columns]
+  return jnp.concatenate(shifted, axis=1).reshape(rows.shape[0], -1, rows.shape[2] * width)
+
+
+def _convolve_by_strips(image, kernel, *, taps):
+  groups, batch, channels, height, width = image.shape
+  outputs = kernel.shape[2]
+  rows, columns = _shifts(taps)
   reach_y, reach_x = _reach(taps)
-  padded = _pad(image, (reach_y, reach_y), (reach_x, reach_x))
-  result = 0
-  for tap, (dy, dx) in enumerate(taps):
-    shifted = padded[..., reach_y + dy : reach_y + dy + height, reach_x + dx : reach_x + dx + width]
-    for channel in range(image.shape[2]):
-      weight = kernel[:, None, tap, :, channel, None, None]
-      result = result + weight * shifted[:, :, channel, None]
-  return lax.optimization_barrier(result)  # else XLA computes it again inside every consumer
+  strip, strips = _strips(height)
+  padded = _pad(image, (reach_y, reach_y + strips * strip - height), (reach_x, reach_x))
+  # matrix[(dy, o), (dx, c)]; pairs of shifts that are no tap are zero
+  matrix = jnp.einsum("tyx,gtoc->gyoxc", _grid(taps, kernel.dtype), kernel, precision=_EXACT)
+  matrix = matrix.reshape(groups, len(rows) * outputs, len(columns) * channels)
+
+  def shifted_sum(slab):
+    total = 0
+    for tap, (dy, dx) in enumerate(taps):
+      own = slab[..., reach_y + dy : reach_y + dy + strip, reach_x + dx : reach_x + dx + width]
+      for channel in range(channels):
+        total = total + kernel[:, tap, :, channel, None, None] * own[:, channel, None]
+    return total
+
+  def product_sum(slab):
+    product = jnp.einsum("gij,gjp->gip", matrix, _column_shifted(slab, columns, reach_x, width), precision=_EXACT)
+    product = product.reshape(groups, len(rows), outputs, -1, width)
+    return sum(product[:, position, :, reach_y + dy : reach_y + dy + strip] for position, dy in enumerate(rows))
+
+  few = len(taps) * channels <= _FEW_TERMS
+
+  def body(example, index, result):
+    slab_shape = (groups, 1, channels, strip + 2 * reach_y, width + 2 * reach_x)
+    slab = lax.dynamic_slice(padded, (0, example, 0, index * strip, 0), slab_shape)[:, 0]
+    own = shifted_sum(slab) if few else product_sum(slab)
+    return lax.dynamic_update_slice(result, own[:, None], (0, example, 0, index * strip, 0))
+
+  result = jnp.zeros((groups, batch, outputs, strips * strip, width), image.dtype)
+  return _over_strips(batch, strips, body, result)[..., :height, :]
 
 
 def _convolve_by_library(image, kernel, *, taps):
   reach_y, reach_x = _reach(taps)
   size = (2 * reach_y + 1, 2 * reach_x + 1)
-  rows = jnp.array([dy + reach_y for dy, _ in taps])
-  columns = jnp.array([dx + reach_x for _, dx in taps])
+  rows, columns = np.array(taps).T + np.array([[reach_y], [reach_x]])
 
   def one_group(image, kernel):
     dense = jnp.zeros((*size, *kernel.shape[1:]), kernel.dtype).at[rows, columns].set(kernel)
@@ -95,46 +152,37 @@ def _convolve_by_library(image, kernel, *, taps):
       window_strides=(1, 1),
       padding=((reach_y, reach_y), (reach_x, reach_x)),
       dimension_numbers=("NCHW", "HWOI", "NCHW"),
-      precision=lax.Precision.HIGHEST,
+      precision=_EXACT,
     )
 
   return jax.vmap(one_group)(image, kernel)
 
 
-def _correlate_by_rows(image, cotangent, *, taps):
-  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: with the row shifts on one operand and the
-  # column shifts on the other, one product of two wide matrices per strip holds every (dy, dx) at once.
+def _correlate_by_strips(image, cotangent, *, taps):
+  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]
   groups, batch, channels, height, width = image.shape
   outputs = cotangent.shape[2]
-  rows, columns = (sorted(set(shifts)) for shifts in zip(*taps, strict=True))
+  rows, columns = _shifts(taps)
   reach_y, reach_x = _reach(taps)
-  strip = min(_STRIP_ROWS, height)
-  strips = -(-height // strip)
+  strip, strips = _strips(height)
   spare = strips * strip - height
   image = _pad(image, (0, spare), (reach_x, reach_x))
   cotangent = _pad(cotangent, (reach_y, reach_y + spare), (0, 0))
 
-  def add_strip(index, total):
-    example, start = index // strips, index % strips * strip
-    image_rows = lax.dynamic_slice(image, (0, example, 0, start, 0), (groups, 1, channels, strip, width + 2 * reach_x))
-    cotangent_rows = lax.dynamic_slice(
-      cotangent, (0, example, 0, start, 0), (groups, 1, outputs, strip + 2 * reach_y, width)
-    )
-    left = [cotangent_rows[:, 0, :, reach_y - dy : reach_y - dy + strip] for dy in rows]
-    right = [image_rows[:, 0, :, :, reach_x + dx : reach_x + dx + width] for dx in columns]
-    flat = (groups, -1, strip * width)
+  def body(example, index, total):
+    at = (0, example, 0, index * strip, 0)
+    right = lax.dynamic_slice(image, at, (groups, 1, channels, strip, width + 2 * reach_x))[:, 0]
+    slab = lax.dynamic_slice(cotangent, at, (groups, 1, outputs, strip + 2 * reach_y, width))[:, 0]
+    left = jnp.concatenate([slab[:, :, reach_y - dy : reach_y - dy + strip] for dy in rows], axis=1)
+    left = left.reshape(groups, len(rows) * outputs, strip * width)
     return total + jnp.einsum(
-      "gip,gjp->gij",
-      jnp.concatenate(left, 1).reshape(flat),
-      jnp.concatenate(right, 1).reshape(flat),
-      precision=lax.Precision.HIGHEST,
+      "gip,gjp->gij", left, _column_shifted(right, columns, reach_x, width), precision=_EXACT
     )
 
-  start = jnp.zeros((groups, len(rows) * outputs, len(columns) * channels), image.dtype)
-  total = lax.fori_loop(0, batch * strips, add_strip, start)
-  total = total.reshape(groups, len(rows), outputs, len(columns), channels).transpose(0, 1, 3, 2, 4)
-  chosen = ([rows.index(dy) for dy, _ in taps], [columns.index(dx) for _, dx in taps])
-  return total[:, jnp.array(chosen[0]), jnp.array(chosen[1])]
+  total = jnp.zeros((groups, len(rows) * outputs, len(columns) * channels), image.dtype)
+  total = _over_strips(batch, strips, body, total)
+  total = total.reshape(groups, len(rows), outputs, len(columns), channels)
+  return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=_EXACT)
 
 
 # Derivatives: each transposition of a bilinear primitive is the other one, or itself on opposite taps.
@@ -204,14 +252,14 @@ def _define(name, shape_of, lowerings, transposes, batching_axes):
 _convolve_p = _define(
   "ruas_convolve",
   lambda image, kernel, taps: (*image.shape[:2], kernel.shape[2], *image.shape[3:]),
-  {None: _convolve_by_library, "cpu": _convolve_by_taps},
+  {None: _convolve_by_library, "cpu": _convolve_by_strips},
   (_convolve_image_transpose, _convolve_kernel_transpose),
   (1, 1, 2, 2),
 )
 _correlate_p = _define(
   "ruas_correlate",
   lambda image, cotangent, taps: (image.shape[0], len(taps), cotangent.shape[2], image.shape[2]),
-  {None: _correlate_by_rows},
+  {None: _correlate_by_strips},
   (_correlate_image_transpose, _correlate_cotangent_transpose),
   (2, 3, 2, 2),
 )

@@ -1,7 +1,7 @@
 """The discrete result of a search: which operation each searched edge of the two cells got.
 
 A genotype names seven operations for the illumination module's cell (IEM) and seven for the noise removal module's
-(NRM), in the order of `EDGES`. Operations are plain names here; which exist is for the candidate set to say (`require`).
+(NRM), in the order of `EDGES`. Operations are plain names here; which exist is the candidate set's to say (`require`).
 It is written in two forms: JSON with the edges as keys (`to_json`, `from_json`), and one line in the paper's short
 names, with edges that read the same node side by side (`str(genotype)`, `from_text`):
 `IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]`.
@@ -177,7 +177,5 @@ def _require_keys(record, keys: tuple[str, ...], where: str) -> None:
       raise UserError(f"{where}: {problem} {', '.join(sorted(names))} (expected: {', '.join(keys)})")
 
 
-PUBLISHED = Genotype.from_text(
-  "IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]"
-)
+PUBLISHED = Genotype.from_text("IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]")
 _NAMED = {"published": PUBLISHED}

@@ -11,11 +11,13 @@ That is all the search space asks of it, so a new affine operation is one functi
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ruas_jax.search_space.convolution import Taps
 
@@ -48,8 +50,8 @@ def resize(kernel: jax.Array, height: int, width: int) -> jax.Array:
 
 def dilate(kernel: jax.Array, rate: int) -> jax.Array:
   """Spreads the taps of `[h, w, C_in, C_out]` `rate` pixels apart."""
-  height, width = (rate * (size - 1) + 1 for size in kernel.shape[:2])
-  return jnp.zeros((height, width, *kernel.shape[2:]), kernel.dtype).at[::rate, ::rate].set(kernel)
+  between = (0, 0, rate - 1)
+  return lax.pad(kernel, jnp.zeros((), kernel.dtype), (between, between, (0, 0, 0), (0, 0, 0)))
 
 
 def convolution_operation(name: str, size: int, *, dilation: int = 1, residual: bool = False) -> Operation:
@@ -80,26 +82,34 @@ def operation_names(operations: Sequence[Operation]) -> tuple[str, ...]:
   return tuple(operation.name for operation in operations)
 
 
-def live_taps(operations: Sequence[Operation], channels: int) -> Taps:
+@functools.cache
+def live_taps(operations: tuple[Operation, ...], channels: int) -> Taps:
   """The taps that any of the operations can use, centre included: their kernels' non-zero positions, row by row."""
-  taps = {(0, 0)}
+
+  @jax.jit  # one small program instead of one for every array operation in the kernels' functions
+  def sample_kernels(weights):
+    return [operation.to_kernel(weights.get(operation.name), channels) for operation in operations]
+
   with jax.ensure_compile_time_eval():
-    for operation in operations:
-      weight = None
-      if operation.weight_shape is not None:
-        shape = operation.weight_shape(channels)
-        weight = jnp.asarray(np.random.default_rng(0).uniform(1, 2, shape), jnp.float32)  # no accidental zeros
-      kernel = np.asarray(operation.to_kernel(weight, channels))
-      if kernel.ndim != 4 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise ValueError(f"operation {operation.name!r}: its kernel must be [odd, odd, C, C], not {kernel.shape}")
-      rows, columns = np.nonzero(np.any(kernel != 0, axis=(2, 3)))
-      taps |= {(int(y) - kernel.shape[0] // 2, int(x) - kernel.shape[1] // 2) for y, x in zip(rows, columns, strict=True)}
+    rng = np.random.default_rng(0)  # no accidental zeros
+    weights = {
+      operation.name: jnp.asarray(rng.uniform(1, 2, operation.weight_shape(channels)), jnp.float32)
+      for operation in operations
+      if operation.weight_shape is not None
+    }
+    kernels = [np.asarray(kernel) for kernel in sample_kernels(weights)]
+  taps = {(0, 0)}
+  for name, kernel in zip(operation_names(operations), kernels, strict=True):
+    if kernel.ndim != 4 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+      raise ValueError(f"operation {name!r}: its kernel must be [odd, odd, C, C], not {kernel.shape}")
+    rows, columns = np.nonzero(np.any(kernel != 0, axis=(2, 3)))
+    taps |= {(int(y) - kernel.shape[0] // 2, int(x) - kernel.shape[1] // 2) for y, x in zip(rows, columns, strict=True)}
   return tuple(sorted(taps))
 
 
 def kernel_on_taps(kernel: jax.Array, taps: Taps) -> jax.Array:
   """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]`; taps outside the kernel are zero."""
-  reach_y, reach_x = (max(max(abs(tap[axis]) for tap in taps), kernel.shape[axis] // 2) for axis in (0, 1))
-  dense = resize(kernel, 2 * reach_y + 1, 2 * reach_x + 1)
-  rows, columns = np.array(taps).T
-  return dense[rows + reach_y, columns + reach_x].swapaxes(-1, -2)
+  rows, columns = (np.arange(size) - size // 2 for size in kernel.shape[:2])
+  offsets = np.array(taps)
+  chosen = (offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)  # a gather as a product
+  return jnp.einsum("tyx,yxio->toi", chosen.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,19 @@
+"""The first-order estimate: the direct term at the incoming weights, as if they did not depend on alpha."""
+
+import jax
+import optax
+
+from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.problem import Estimator, HypergradientOut
+
+
+def first_order(*, inner: optax.GradientTransformation) -> Estimator:
+  """`∂ outer_loss(weights, alpha) / ∂ alpha`; the inner steps are taken, but not differentiated."""
+
+  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+    del key
+    loss, gradient = jax.value_and_grad(problem.outer_loss, argnums=1)(weights, alpha, val_batch)
+    reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
+    return HypergradientOut(loss, gradient, reached, state, {"inner_loss": losses[0]})
+
+  return estimate

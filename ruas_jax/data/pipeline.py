@@ -1,0 +1,63 @@
+"""From a source to batches of whole images in a seeded order, decoded ahead in background threads (grain).
+
+A batch is `{"image": uint8 [B, H, W, 3], "size": int32 [B, 2]}`. H and W are the largest in the source; smaller images
+are padded with zeros at the bottom and right, so that one compiled program serves all; "size" keeps (height, width).
+Crops are drawn in the jitted step (`crops.random_crops`), not here, so what feeds that step does not change its result.
+"""
+
+import grain
+import numpy as np
+
+from ruas_jax.data.sources import ImageSource
+from ruas_jax.errors import UserError
+
+_DECODING_THREADS = 4
+
+
+def image_order(count: int, *, seed: int) -> grain.MapDataset:
+  """The endless order of visits: element k is the index of the k-th image; every epoch is a new permutation.
+
+  `make_batches` follows it, and so can a loop that keeps all images on the device.
+  """
+  # Grain adds the epoch to the seed: hashing first keeps the orders of neighbouring seeds apart.
+  hashed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+  return grain.MapDataset.range(count).shuffle(seed=hashed).repeat()
+
+
+def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.DatasetIterator:
+  """An endless iterator of batches; a batch may reach over the end of an epoch, so no image is dropped.
+
+  Args:
+    source: at least one image.
+    batch_size: may exceed the number of images; then a batch holds an image more than once.
+    seed: of the order, not negative.
+
+  Returns:
+    A grain iterator: besides `next`, `get_state()` is a small JSON-able dict, `set_state(state)` continues from there
+    and `close()` ends its threads. The state counts images, so it outlives a change of the batch size.
+
+  Raises:
+    UserError: from `next`, an image that cannot be read or whose size is not what its header said.
+  """
+  sizes = source.sizes()
+  height, width = np.max(sizes, axis=0)
+
+  def load(index):
+    image = source[index]
+    if image.shape[:2] != sizes[index]:
+      raise UserError(f"image {source.names[index]} changed its size since the data was opened")
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return {"image": padded, "size": np.array(sizes[index], np.int32)}
+
+  # Prefetching single images, not batches, lets the threads share the work of one batch.
+  ahead = grain.ReadOptions(num_threads=_DECODING_THREADS, prefetch_buffer_size=batch_size + _DECODING_THREADS)
+  images = image_order(len(source), seed=seed).map(load).to_iter_dataset(ahead)
+  return iter(images.batch(batch_size))
+
+
+def check_crop(source: ImageSource, crop: int) -> None:
+  """Raises UserError naming the first image that is smaller than the crop."""
+  for name, (height, width) in zip(source.names, source.sizes(), strict=True):
+    if min(height, width) < crop:
+      raise UserError(f"image {name} is {width}x{height}, smaller than the crop of {crop}x{crop}")

@@ -1,0 +1,123 @@
+"""Low-light images made from well-lit ones by a stated physical model, and the small built-in set made with it.
+
+Images are uint8 [H, W, 3], sRGB-encoded. Everything is numpy and a function of its seed.
+"""
+
+import numpy as np
+import skimage.data
+import skimage.transform
+
+from ruas_jax.data.sources import ImageArrays, ImageSource, Pairs
+from ruas_jax.errors import UserError
+
+EXPOSURES = (0.03, 0.1)
+
+# (photograph in skimage.data, top, left, height, width, height delivered, width delivered): pieces that do not overlap.
+# astronaut (NASA) and rocket (SpaceX) are in the public domain, coffee (R. Michetti) and chelsea (S. van der Walt) CC0.
+_PIECES = {
+  "train": (
+    ("astronaut", 0, 0, 256, 256, 192, 192),
+    ("astronaut", 0, 256, 256, 256, 192, 192),
+    ("astronaut", 256, 0, 256, 256, 192, 192),
+    ("astronaut", 256, 256, 256, 256, 192, 192),
+    ("rocket", 0, 0, 427, 320, 256, 192),
+    ("rocket", 0, 320, 427, 320, 256, 192),
+  ),
+  "evaluation": (
+    ("coffee", 0, 0, 400, 300, 256, 192),
+    ("coffee", 0, 300, 400, 300, 256, 192),
+    ("chelsea", 0, 0, 300, 225, 256, 192),
+    ("chelsea", 0, 225, 300, 225, 256, 192),
+  ),
+}
+_PART_SEEDS = {"train": 0, "evaluation": 1}
+
+
+def darken(
+  image: np.ndarray,
+  *,
+  rng: np.random.Generator,
+  exposure: float,
+  unevenness: float = 1.0,
+  full_well: float = 8000.0,
+  read_noise: float = 2.0,
+) -> np.ndarray:
+  """The photograph as a sensor would record it in dim and uneven light.
+
+  With x the image in [0, 1], p a pixel and c a colour:
+
+    L(p, c) = decode(x(p, c))                                 linear light, by the sRGB curve
+    Q(p, c) = full_well · exposure · exp(−unevenness · s(p)) · L(p, c)      expected electrons
+    N(p, c) = Poisson(Q(p, c)) + Normal(0, read_noise)        shot noise and read noise
+    y(p, c) = round(255 · encode(clip(N(p, c) / full_well, 0, 1))) / 255
+
+  where s is a smooth random field with values from 0 to 1: the light falls off across the image, alike for all colours.
+
+  Args:
+    image: uint8 [H, W, 3], well lit.
+    rng: the only source of randomness.
+    exposure: share of the light that reaches the sensor, in (0, 1].
+    unevenness: logarithm of the ratio between the best and the worst lit place; 0 is even.
+    full_well: electrons at which the sensor saturates; fewer mean more shot noise.
+    read_noise: standard deviation in electrons.
+
+  Returns:
+    y as uint8 [H, W, 3].
+  """
+  field = _smooth_field(image.shape[:2], rng)[..., None]
+  electrons = full_well * exposure * np.exp(-unevenness * field) * _decode(image / 255)
+  recorded = rng.poisson(electrons) + rng.normal(0, read_noise, image.shape)
+  return np.round(255 * _encode(np.clip(recorded / full_well, 0, 1))).astype(np.uint8)
+
+
+class Darkened(ImageSource):
+  """A source of well-lit images, image i darkened by (seed, i), at an exposure log-uniform in `EXPOSURES`."""
+
+  def __init__(self, source: ImageSource, *, seed: int):
+    self._source, self._seed, self.names = source, seed, source.names
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    image = self._source[index]
+    rng = np.random.default_rng([self._seed, range(len(self))[index]])
+    exposure = np.exp(rng.uniform(*np.log(EXPOSURES)))
+    return darken(image, rng=rng, exposure=exposure)
+
+  def sizes(self) -> list[tuple[int, int]]:
+    return self._source.sizes()
+
+
+def builtin_pairs(part: str) -> Pairs:
+  """The built-in set: pieces of photographs that scikit-image carries, as references, and darkened.
+
+  Args:
+    part: "train" (6 pairs) or "evaluation" (4 pairs of other photographs), 192 to 256 pixels a side.
+
+  Raises:
+    UserError: an unknown part.
+  """
+  if part not in _PIECES:
+    raise UserError(f"builtin:{part} does not exist; write {' or '.join(f'builtin:{known}' for known in _PIECES)}")
+  names, pieces = [], []
+  for photograph, top, left, height, width, *delivered in _PIECES[part]:
+    names.append(f"{photograph}-{1 + sum(name.startswith(photograph) for name in names)}")
+    piece = getattr(skimage.data, photograph)()[top : top + height, left : left + width]
+    smaller = skimage.transform.resize(piece / 255, delivered, anti_aliasing=True)
+    pieces.append(np.round(255 * np.clip(smaller, 0, 1)).astype(np.uint8))
+  high = ImageArrays(names, pieces)
+  return Pairs(ImageArrays(names, Darkened(high, seed=_PART_SEEDS[part])), high)
+
+
+def _smooth_field(size, rng):
+  """Cubic interpolation of a 3x3 grid of random numbers, stretched to span [0, 1]."""
+  field = skimage.transform.resize(rng.uniform(size=(3, 3)), size, order=3)
+  return (field - field.min()) / max(np.ptp(field), np.finfo(float).tiny)
+
+
+def _decode(encoded):
+  """sRGB to linear light."""
+  return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def _encode(linear):
+  """Linear light to sRGB."""
+  return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -1,0 +1,1 @@
+"""Figures by one strict protocol: the metrics, the computed baselines, and the evaluation that applies both."""

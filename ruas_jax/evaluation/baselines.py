@@ -1,0 +1,88 @@
+"""Enhancement without learning: what any learned model must beat.
+
+Every baseline maps a float image [H, W, 3] in [0, 1] to float32 of the same shape and range, whatever the image.
+`BASELINES` names them, `input` being the image itself.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+from skimage import color, exposure, restoration
+
+
+def gain_to_mean(image: np.ndarray, *, mean: float = 0.4) -> np.ndarray:
+  """Multiplies by one factor that brings the mean of the image to `mean`, before values above one are clipped."""
+  return _unit(image * (mean / max(float(np.mean(image)), 1e-6)))
+
+
+def gamma(image: np.ndarray, *, exponent: float = 0.3) -> np.ndarray:
+  """`y^exponent`."""
+  return _unit(_unit(image) ** exponent)
+
+
+def histogram_equalization(image: np.ndarray) -> np.ndarray:
+  """Equalises the histogram of the HSV value; hue and saturation stay."""
+  return _on_value(image, exposure.equalize_hist)
+
+
+def clahe(image: np.ndarray) -> np.ndarray:
+  """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) of the HSV value."""
+  return _on_value(image, exposure.equalize_adapthist)
+
+
+def curve(image: np.ndarray, *, gain: float = 4.19, exponent: float = 0.45) -> np.ndarray:
+  """`clip(gain y)^exponent`; the two constants were fitted to the brightness of normal-light photographs."""
+  return _unit(_unit(gain * image) ** exponent)
+
+
+def curve_bilateral(
+  image: np.ndarray, *, window: int = 5, sigma_color: float = 0.1, sigma_spatial: float = 2.0
+) -> np.ndarray:
+  """`curve`, then a bilateral filter over `window` x `window` pixels."""
+  enhanced = curve(image)
+  filtered = restoration.denoise_bilateral(
+    enhanced, win_size=window, sigma_color=sigma_color, sigma_spatial=sigma_spatial, mode="edge", channel_axis=-1
+  )
+  return _unit(filtered)
+
+
+def curve_tv(image: np.ndarray, *, weight: float = 0.1) -> np.ndarray:
+  """`curve`, then total-variation denoising."""
+  return _denoise_tv(curve(image), weight)
+
+
+def local_max_tv(image: np.ndarray, *, window: int = 7, exponent: float = 0.9, weight: float = 0.1) -> np.ndarray:
+  """`y / t^exponent`, then total-variation denoising; t is each channel's maximum over `window` x `window` pixels.
+
+  An illumination by local maxima as in LIME (Guo et al. 2017), which takes them over the channels too and refines them.
+  """
+  illumination = ndimage.maximum_filter(image, size=(window, window, 1), mode="nearest")
+  return _denoise_tv(_unit(image / np.maximum(illumination, 1e-3) ** exponent), weight)
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+  return np.clip(np.asarray(image, np.float32), 0, 1)
+
+
+def _on_value(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+  hsv = color.rgb2hsv(_unit(image))
+  hsv[..., 2] = change(hsv[..., 2])
+  return _unit(color.hsv2rgb(hsv))
+
+
+def _denoise_tv(image: np.ndarray, weight: float) -> np.ndarray:
+  return _unit(restoration.denoise_tv_chambolle(image, weight=weight, channel_axis=-1))
+
+
+BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  "input": _unit,
+  "gain_to_mean": gain_to_mean,
+  "gamma": gamma,
+  "histogram_equalization": histogram_equalization,
+  "clahe": clahe,
+  "curve": curve,
+  "curve_bilateral": curve_bilateral,
+  "curve_tv": curve_tv,
+  "local_max_tv": local_max_tv,
+}

@@ -1,0 +1,101 @@
+"""PSNR and SSIM by the strict protocol, which is the same for every figure printed.
+
+Images are RGB, [H, W, 3], of the original size: uint8, or float in [0, 1], which is clipped and rounded to the nearest
+uint8 level once. Nothing is cropped, and nothing is scaled by the brightness of the reference.
+"""
+
+import math
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from ruas_jax.errors import UserError
+
+PROTOCOL = (
+  "RGB at the original size, clipped and rounded once to the nearest of 256 levels; PSNR per image, then the mean; "
+  "SSIM with an 11-tap Gaussian window (sigma 1.5), mean over channels, L = 255"
+)
+
+_WINDOW = 11  # taps of the Gaussian: sigma 1.5, cut at 3.5 sigma
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+  """Rounds an image to the levels that are compared.
+
+  Args:
+    image: float [H, W, 3] in [0, 1], values outside being clipped; or uint8, which is returned as it is.
+
+  Returns:
+    uint8 [H, W, 3].
+
+  Raises:
+    UserError: values that are not finite, or of another type than float and uint8.
+  """
+  image = np.asarray(image)
+  if image.dtype == np.uint8:
+    return image
+  if image.dtype.kind != "f":
+    raise UserError(f"an image of type {image.dtype} can be neither read as [0, 1] nor as 256 levels")
+  if not np.isfinite(image).all():
+    raise UserError("an image has values that are not finite")
+  return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def psnr(prediction: np.ndarray, reference: np.ndarray) -> float:
+  """Peak signal-to-noise ratio of one image, `10 log10(255² / mean squared error)`.
+
+  Args:
+    prediction: [H, W, 3], uint8 or float in [0, 1].
+    reference: the same shape.
+
+  Returns:
+    Decibels; infinity for equal images, which `finite_or_none` makes fit for JSON.
+
+  Raises:
+    UserError: different sizes, or values that are no image.
+  """
+  prediction, reference = _comparable(prediction, reference)
+  mean_squared_error = np.mean((prediction.astype(np.float64) - reference) ** 2)
+  return math.inf if mean_squared_error == 0 else float(10 * np.log10(255**2 / mean_squared_error))
+
+
+def ssim(prediction: np.ndarray, reference: np.ndarray) -> float:
+  """Structural similarity (Wang et al. 2004) of one image, with an 11-tap Gaussian, mean over the channels.
+
+  Args:
+    prediction: [H, W, 3], uint8 or float in [0, 1].
+    reference: the same shape.
+
+  Returns:
+    A number up to 1, which equal images reach.
+
+  Raises:
+    UserError: different sizes, an image smaller than the window, or values that are no image.
+  """
+  prediction, reference = _comparable(prediction, reference)
+  if min(prediction.shape[:2]) < _WINDOW:
+    height, width = prediction.shape[:2]
+    raise UserError(f"an image of {width}x{height} pixels is smaller than the {_WINDOW}x{_WINDOW} window of SSIM")
+  similarity = structural_similarity(
+    prediction,
+    reference,
+    gaussian_weights=True,
+    sigma=1.5,
+    use_sample_covariance=False,
+    data_range=255,
+    channel_axis=-1,
+  )
+  return float(similarity)
+
+
+def finite_or_none(value: float) -> float | None:
+  """A figure as JSON can hold it: infinity and NaN become null."""
+  return value if math.isfinite(value) else None
+
+
+def _comparable(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  prediction, reference = to_uint8(prediction), to_uint8(reference)
+  if prediction.shape != reference.shape or prediction.ndim != 3 or prediction.shape[-1] != 3:
+    shapes = f"{prediction.shape} and {reference.shape}"
+    raise UserError(f"images of shapes {shapes} cannot be compared: both must be the same [H, W, 3]")
+  return prediction, reference

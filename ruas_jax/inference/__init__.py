@@ -1,0 +1,1 @@
+"""Enhancing photographs: reading and writing them, the enhancement itself, export."""

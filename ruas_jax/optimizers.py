@@ -1,0 +1,35 @@
+"""Optimisers as options, built by optax."""
+
+import dataclasses
+from typing import Literal
+
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+  """An optax optimiser; weight decay is L2, added to the gradient before the optimiser, as PyTorch's is."""
+
+  name: Literal["sgd", "adam"] = "adam"
+  learning_rate: float = 3e-4
+  momentum: float = 0.9
+  """Of SGD, or Adam's first decay rate."""
+  second_moment: float = 0.999
+  """Adam's second decay rate."""
+  weight_decay: float = 0.0
+  clip: float | None = None
+  """Largest global norm of the gradient."""
+
+
+def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
+  """The optimiser; `eps_root` keeps Adam differentiable where a gradient is zero."""
+  parts = []
+  if options.clip is not None:
+    parts.append(optax.clip_by_global_norm(options.clip))
+  if options.weight_decay:
+    parts.append(optax.add_decayed_weights(options.weight_decay))
+  if options.name == "sgd":
+    parts.append(optax.sgd(options.learning_rate, momentum=options.momentum or None))
+  else:
+    parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment, eps_root=1e-16))
+  return optax.chain(*parts)

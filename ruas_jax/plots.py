@@ -1,0 +1,249 @@
+"""Pictures of a run: alpha heat maps, loss curves, before/after grids and genotypes drawn as graphs, each one PNG file.
+
+Every function writes its file whole or not at all. Figures are made without pyplot, so nothing global is touched and no
+display is needed. Images are HWC RGB float in [0, 1].
+"""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+
+from ruas_jax.errors import UserError
+from ruas_jax.runtime.metric_log import write_atomically
+from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, checked_alpha
+
+_DOTS_PER_INCH = 120
+_TITLES = {"illumination": "IEM (illumination)", "denoising": "NRM (noise removal)"}
+_CHOSEN = "#d62728"
+_GREY = "#5f6b76"
+
+
+def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_names: Sequence[str]) -> None:
+  """Heat maps of softmax(alpha), one per cell, side by side; a red box marks the operation that each edge would get.
+
+  Args:
+    path: the PNG file.
+    alpha: cell name ("illumination", "denoising") -> architecture logits `[7, O]`, rows in the order of `EDGES`.
+    operation_names: the O candidate operations, in the order of the columns.
+
+  Raises:
+    UserError: on another shape, and where an edge's softmax is undefined.
+  """
+  shares = {}
+  for cell, logits in alpha.items():
+    logits = checked_alpha(logits, cell=cell, operation_names=operation_names)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares[cell] = powers / powers.sum(axis=1, keepdims=True)
+  largest = max(share.max() for share in shares.values())
+
+  figure = _figure(0.8 + (1.0 + 0.68 * len(operation_names)) * len(shares), 5.4, layout="constrained")
+  axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
+  for axis, (cell, share) in zip(axes, shares.items(), strict=True):
+    image = axis.imshow(share, cmap="Blues", vmin=0.0, vmax=largest, aspect="auto")
+    axis.set_title(_TITLES.get(cell, cell), fontsize=12)
+    axis.set_xticks(range(len(operation_names)), [_words(name) for name in operation_names], rotation=40, ha="right",
+                    rotation_mode="anchor")  # fmt: skip
+    axis.set_yticks(range(len(EDGES)), [_words(edge) for edge in EDGES])
+    axis.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(share):
+      axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8.5,
+                color="white" if value > 0.6 * largest else "black")  # fmt: skip
+    for row, column in enumerate(share.argmax(axis=1)):
+      axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2, zorder=3))
+  figure.colorbar(image, ax=list(axes), label="softmax(alpha)", pad=0.02, fraction=0.04)
+  _save(figure, path)
+
+
+def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -> None:
+  """Loss curves against the step: a panel for each module and one for both, raw values with a running median over them.
+
+  Every key that is `loss` or ends in `_loss` is a curve; "illumination" or "denoising" in it picks the panel, the rest
+  is the label. Of records with the same step (a resumed run) the later counts. Values of None or NaN leave a gap.
+
+  Args:
+    path: the PNG file.
+    records: what `read_metrics` gives; records without a `step` or a loss are skipped.
+
+  Raises:
+    UserError: where no record holds a loss.
+  """
+  panels: dict[str, dict[str, dict[float, float]]] = {}
+  for record in records:
+    for key, value in record.items():
+      if "step" in record and (key == "loss" or key.endswith("_loss")):
+        cell = next((cell for cell in CELLS if cell in key), "")
+        label = " ".join(word for word in key.split("_") if word not in (cell, "loss")) or "loss"
+        curve = panels.setdefault(cell, {}).setdefault(label, {})
+        curve[record["step"]] = np.nan if value is None else float(value)
+  if not panels:
+    raise UserError(f"{path}: nothing to draw, no record holds a step and a loss")
+
+  figure = _figure(5.2 * len(panels), 3.8, layout="constrained")
+  axes = figure.subplots(1, len(panels), squeeze=False)[0]
+  axes[0].set_ylabel("loss")
+  for axis, cell in zip(axes, sorted(panels, key=[*CELLS, ""].index), strict=True):
+    for index, (label, curve) in enumerate(panels[cell].items()):
+      marker = "." if len(curve) < 30 else None  # a line alone does not show a single value
+      steps, losses = np.asarray(sorted(curve.items())).T
+      axis.plot(steps, losses, color=f"C{index}", alpha=0.3, linewidth=0.8, marker=marker)
+      finite = np.isfinite(losses)
+      axis.plot(steps[finite], _running_median(losses[finite]), color=f"C{index}", linewidth=1.8, label=label)
+    values = np.concatenate([list(curve.values()) for curve in panels[cell].values()])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 20 * values.min():
+      axis.set_yscale("log")
+    axis.set_title(_TITLES.get(cell, "both modules" if len(panels) > 1 else "loss"), fontsize=12)
+    axis.set_xlabel("step")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+  _save(figure, path)
+
+
+def plot_before_after(
+  path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *, titles: Mapping[str, str] | None = None,
+  amplify: bool = False,
+) -> None:  # fmt: skip
+  """A grid of pictures: a row per photograph; its input, output and (where a row has one) reference.
+
+  Args:
+    path: the PNG file.
+    rows: one mapping per photograph: `name`; `input`, `output` and optionally `reference`, images `[H, W, 3]`;
+      optionally `captions`, column -> text under that picture ("15.2 dB, 0.71").
+    titles: column -> heading, where it is not the column's own name.
+    amplify: adds a column `amplified`, the input times the one gain that brings it to the output's mean, for the eye.
+  """
+  titles = titles or {}
+  columns = ["input", "amplified", "output", "reference"]
+  if not amplify:
+    columns.remove("amplified")
+  if all(row.get("reference") is None for row in rows):
+    columns.remove("reference")
+
+  # One axis in inches over the whole figure: pictures of any shape stand at even distances.
+  width, gap, head, foot, left = 3.2, 0.08, 0.35, 0.34, 0.35
+  heights = [width * row["input"].shape[0] / row["input"].shape[1] for row in rows]
+  total = (left + len(columns) * (width + gap), head + sum(heights) + foot * len(rows))
+  figure = _figure(*total)
+  axis = _inch_axis(figure, (0.0, 0.0, 1.0, 1.0))
+  centered = {"ha": "center", "va": "center"}
+  starts = [left + index * (width + gap) for index in range(len(columns))]
+  for column, x in zip(columns, starts, strict=True):
+    axis.text(x + width / 2, total[1] - head / 2, titles.get(column, column), fontsize=12, **centered)
+  bottom = total[1] - head
+  for row, height in zip(rows, heights, strict=True):
+    bottom -= height
+    axis.text(left / 2, bottom + height / 2, row["name"], fontsize=10, rotation=90, **centered)
+    gain = np.mean(row["output"]) / max(np.mean(row["input"]), 1e-6)
+    pictures = {**row, "amplified": np.asarray(row["input"]) * gain}
+    captions = {"amplified": f"× {gain:.1f}", **(row.get("captions") or {})}
+    for column, x in zip(columns, starts, strict=True):
+      if pictures.get(column) is not None:
+        picture = np.clip(np.asarray(pictures[column], np.float32), 0.0, 1.0)
+        axis.imshow(picture, extent=(x, x + width, bottom, bottom + height), aspect="auto")
+        axis.text(x + width / 2, bottom - 0.38 * foot, captions.get(column, ""), fontsize=10, **centered)
+    bottom -= foot
+  axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which sets its own
+  _save(figure, path)
+
+
+def draw_genotype(path: str | os.PathLike, genotype: Genotype) -> None:
+  """Both cells as graphs: the remain path runs along the top, a distill edge hangs below each node, all are fused.
+
+  Edges carry their operation; a thin arc is the sum with a remain edge's input. Operations of one's own are grey.
+  """
+  figure = _figure(10.4, 7.6)
+  for index, cell in enumerate(CELLS):
+    axis = _inch_axis(figure, (0.0, 0.5 - 0.5 * index, 1.0, 0.5))
+    axis.set(xlim=(-1.0, 9.4), ylim=(-2.05, 1.75))
+    axis.text(-0.8, 1.5, _TITLES[cell], fontsize=14, fontweight="bold", va="center")
+    _draw_cell(axis, dict(zip(EDGES, getattr(genotype, cell), strict=True)))
+  _save(figure, path)
+
+
+def _draw_cell(axis, operations: Mapping[str, str]) -> None:
+  spacing, fusion = 2.5, -1.5
+  nodes = [(spacing * index, 0.6) for index in range(4)]
+  for level, (x, y) in enumerate(nodes, start=1):
+    _arrow(axis, (x, y), (x, fusion + 0.02), _color(operations[f"distill_{level}"]), shrink=(14, 9))
+    _label(axis, x, -0.42, operations[f"distill_{level}"])
+    if level < 4:
+      _arrow(axis, (x, y), nodes[level], _color(operations[f"remain_{level}"]), shrink=(14, 14))
+      _label(axis, x + spacing / 2, y, operations[f"remain_{level}"])
+      _arrow(axis, (x, y), nodes[level], _GREY, shrink=(14, 14), curve=-0.5, width=0.9)
+      axis.text(x + spacing / 2, y + 0.62, "+", color=_GREY, ha="center", va="center",
+                bbox={"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": _GREY})  # fmt: skip
+      axis.text(x + spacing / 2, y + 0.34, f"remain {level}", fontsize=8, color=_GREY, ha="center", va="center")
+    name = "in" if level == 1 else f"$r_{level - 1}$"
+    axis.text(x, y, name, ha="center", va="center", fontsize=11, zorder=4,
+              bbox={"boxstyle": "circle,pad=0.28", "facecolor": "white", "edgecolor": "black"})  # fmt: skip
+    axis.text(x + 0.1, 0.12, f"distill {level}", fontsize=8, color=_GREY, va="center")
+    axis.text(x + 0.1, fusion + 0.42, f"$d_{level}$", fontsize=11, va="center")
+  axis.add_patch(FancyBboxPatch((-0.6, fusion - 0.22), 3 * spacing + 1.2, 0.36, boxstyle="round,pad=0.02",
+                                facecolor="#eef1f4", edgecolor="black"))  # fmt: skip
+  axis.text(1.5 * spacing, fusion - 0.04, "concatenate, then 1×1 convolution", ha="center", va="center", fontsize=10)
+  end = 3 * spacing + 0.62
+  _arrow(axis, (end, fusion - 0.04), (end + 0.55, fusion - 0.04), "black")
+  axis.text(end + 0.6, fusion - 0.04, "out", va="center", fontsize=11)
+
+
+def _arrow(axis, start, stop, color, *, shrink=(0, 0), curve=0.0, width=1.8) -> None:
+  axis.add_patch(FancyArrowPatch(start, stop, arrowstyle="-|>", mutation_scale=13, color=color, linewidth=width,
+                                 shrinkA=shrink[0], shrinkB=shrink[1],
+                                 connectionstyle=f"arc3,rad={curve}"))  # fmt: skip
+
+
+def _label(axis, x: float, y: float, operation: str) -> None:
+  text = _words(operation).replace(" conv ", "\nconv ")
+  axis.text(x, y, text, ha="center", va="center", fontsize=9, color="white", zorder=3,
+            bbox={"boxstyle": "round,pad=0.35", "facecolor": _color(operation), "edgecolor": "none"})  # fmt: skip
+
+
+def _color(operation: str) -> str:
+  """One hue per kernel: 1x1, 3x3, dilated; skip and names of somebody's own are grey."""
+  if operation not in SHORT_NAMES or operation == "skip":
+    return _GREY
+  if "dilated" in operation:
+    return "#a2418f"
+  return "#1f77b4" if operation.endswith("1x1") else "#2a8a4a"
+
+
+def _words(name: str) -> str:
+  return name.replace("_", " ").replace("1x1", "1×1").replace("3x3", "3×3")
+
+
+def _running_median(values: np.ndarray) -> np.ndarray:
+  """Median over a centred window of a twentieth of the values, at most 101; at the ends over what there is of it."""
+  half = min(len(values) // 40, 50)
+  if half == 0:
+    return values
+  padded = np.pad(values, half, constant_values=np.nan)
+  return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
+
+
+def _inch_axis(figure: Figure, box: tuple[float, float, float, float]):
+  """A bare axis over this part of the figure; the caller sets its limits to its size in inches."""
+  axis = figure.add_axes(box)
+  axis.set_axis_off()
+  return axis
+
+
+def _figure(width: float, height: float, **options) -> Figure:
+  figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white", **options)
+  FigureCanvasAgg(figure)
+  if engine := figure.get_layout_engine():
+    engine.set(w_pad=0.12, h_pad=0.08)
+  return figure
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+  content = io.BytesIO()
+  figure.savefig(content, format="png", dpi=_DOTS_PER_INCH)
+  write_atomically(path, content.getvalue())

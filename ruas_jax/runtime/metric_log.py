@@ -1,0 +1,182 @@
+"""What a run reports while it runs: a file of metrics, one JSON object per line, and a progress bar.
+
+The file is strict JSON: a number that is NaN or infinite becomes null, since JSON has no word for either. A run that is
+killed loses at most the line it was writing, and a later `MetricLog` goes on after the last whole one.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ruas_jax.errors import UserError
+
+_REMOTE_SECONDS = 30.0  # between two uploads of a remote log
+_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a local or remote file whole or not at all, under a temporary name beside it first; makes its folder."""
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  temporary.write_bytes(content)
+  temporary.replace(path)
+
+
+def to_json_value(value: Any) -> Any:
+  """The value in JSON's types: arrays as (nested) lists, NaN and infinities as None; TypeError for what has no form."""
+  if value is None or isinstance(value, str | bool | int):
+    return value
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if isinstance(value, Mapping):
+    return {str(key): to_json_value(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [to_json_value(item) for item in value]
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  if hasattr(value, "tolist"):  # numpy and jax scalars and arrays
+    return to_json_value(value.tolist())
+  raise TypeError(f"no JSON form for {value!r} of type {type(value).__name__}")
+
+
+class MetricLog:
+  """Appends records to a file, one JSON object per line; each is on disk when `write` returns. A context manager.
+
+  An existing file is continued: a torn last line of a killed run is dropped first.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self._path = epath.Path(path)
+    torn = _read(self._path) if self._path.exists() else ""
+    text = _complete_lines(torn)
+    if text != torn or not self._path.exists():
+      write_atomically(self._path, text.encode())
+    # Object stores cannot append: a remote log is kept in memory and written anew twice a minute and on closing.
+    self._file, self._text, self._written = None, text, time.monotonic()
+    if not _is_remote(self._path):
+      self._file, self._text = self._path.open("a"), ""
+
+  def write(self, record: Mapping[str, Any]) -> None:
+    """Appends one record, name -> number, text, list or object; numpy and jax scalars are fine."""
+    line = json.dumps(to_json_value(record), allow_nan=False) + "\n"
+    if self._file:
+      self._file.write(line)
+      self._file.flush()
+      return
+    self._text += line
+    if time.monotonic() - self._written >= _REMOTE_SECONDS:
+      self._upload()
+
+  def close(self) -> None:
+    """Ends the log; nothing can be written after it."""
+    if self._file:
+      self._file.close()
+    else:
+      self._upload()
+
+  def _upload(self) -> None:
+    write_atomically(self._path, self._text.encode())
+    self._written = time.monotonic()
+
+  def __enter__(self) -> "MetricLog":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """All records of a log, oldest first; a number that was NaN or infinite is None. A torn last line is left out.
+
+  Raises:
+    UserError: where the file cannot be read, or another line is not a JSON object; it names the line.
+  """
+  records = []
+  for number, line in enumerate(_complete_lines(_read(epath.Path(path))).split("\n")[:-1], start=1):
+    record = _parse(line)
+    if record is None:
+      raise UserError(f"{path}, line {number}: not a JSON object")
+    records.append(record)
+  return records
+
+
+@contextlib.contextmanager
+def progress(total: int, description: str) -> Iterator["_Bar | _Lines"]:
+  """A progress bar with the current metrics beside it; where stdout is no terminal, a plain line now and then.
+
+  Use it as `with progress(800, "search") as bar: bar.update(step, loss=loss)`, where `step` counts the finished steps.
+  Metrics may be jax scalars; off a terminal they are read (and so waited for) only when a line is due.
+  """
+  if not sys.stdout.isatty():
+    yield _Lines(total, description)
+    return
+  columns = (
+    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    TextColumn("{task.fields[metrics]}"),
+  )  # fmt: skip
+  with Progress(*columns, console=Console()) as bar:
+    yield _Bar(bar, bar.add_task(description, total=total, metrics=""))
+
+
+class _Bar:
+  def __init__(self, bar: Progress, task):
+    self._bar, self._task = bar, task
+
+  def update(self, step: int, **metrics) -> None:
+    self._bar.update(self._task, completed=step, metrics=_format(metrics))
+
+
+class _Lines:
+  """A line at every tenth of the way and whenever the last one is old."""
+
+  def __init__(self, total: int, description: str):
+    self._total, self._description = total, description
+    self._started = self._printed = time.monotonic()
+    self._tenth = 0
+
+  def update(self, step: int, **metrics) -> None:
+    now, tenth = time.monotonic(), 10 * step // max(self._total, 1)
+    if tenth == self._tenth and now - self._printed < _PLAIN_SECONDS:
+      return
+    self._printed, self._tenth = now, tenth
+    line = f"{self._description} {step}/{self._total} {now - self._started:.0f} s {_format(metrics)}"
+    print(line.rstrip(), flush=True)
+
+
+def _format(metrics: Mapping[str, Any]) -> str:
+  return " ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
+
+
+def _is_remote(path: epath.Path) -> bool:
+  return "://" in os.fspath(path)
+
+
+def _read(path: epath.Path) -> str:
+  try:
+    return path.read_bytes().decode("utf-8", errors="replace")  # what is no text fails later, as a line with a number
+  except OSError as error:
+    raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _complete_lines(text: str) -> str:
+  """The text without a torn last line: one that has no newline and is not a whole record either."""
+  head, newline, last = text.rpartition("\n")
+  return head + newline if _parse(last) is None else text + "\n"
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+  try:
+    record = json.loads(line)
+  except json.JSONDecodeError:
+    return None
+  return record if isinstance(record, dict) else None

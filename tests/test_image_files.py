@@ -1,0 +1,491 @@
+"""Photographs keep their form: format, grey or colour, bit depth, alpha, ICC profile and metadata go through."""
+
+import dataclasses
+import struct
+
+import numpy as np
+import png
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+
+from ruas_jax.errors import UserError
+from ruas_jax.inference import image_files
+from ruas_jax.inference.image_files import collect_inputs, read_photo, write_photo
+
+HEIGHT, WIDTH = 6, 9
+ORIENTATION = ExifTags.Base.Orientation
+
+
+def random_samples(channels: int, bits: int) -> np.ndarray:
+  shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
+  return np.random.default_rng(channels).integers(0, 2**bits, shape).astype(f"uint{bits}")
+
+
+def write_deep_png(path, samples: np.ndarray, **options) -> None:
+  channels = 1 if samples.ndim == 2 else samples.shape[-1]
+  writer = png.Writer(WIDTH, HEIGHT, greyscale=channels <= 2, alpha=channels in (2, 4), bitdepth=16, **options)
+  with open(path, "wb") as file:
+    writer.write(file, samples.reshape(HEIGHT, -1).tolist())
+
+
+def read_deep_png(path) -> np.ndarray:
+  _, _, rows, info = png.Reader(bytes=path.read_bytes()).read()
+  assert info["bitdepth"] == 16
+  return np.asarray([list(row) for row in rows]).reshape(HEIGHT, WIDTH, info["planes"]).squeeze()
+
+
+def write_tiff(path, samples: np.ndarray, **options) -> None:
+  channels = 1 if samples.ndim == 2 else samples.shape[-1]
+  extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+  tifffile.imwrite(path, samples, photometric="minisblack" if channels <= 2 else "rgb", **extra, **options)
+
+
+def pass_through(source, output=None):
+  """Reads, enhances by nothing, writes; returns the photograph and the output's path."""
+  output = output or source.parent / "out" / source.name
+  photo = read_photo(source)
+  write_photo(output, photo.rgb, photo)
+  return photo, output
+
+
+def exif_block(orientation: int) -> bytes:
+  exif = Image.Exif()
+  exif[ExifTags.Base.Make] = "Maker"
+  exif[ORIENTATION] = orientation
+  exif[ExifTags.IFD.Exif] = {ExifTags.Base.ExifImageWidth: WIDTH, ExifTags.Base.ExifImageHeight: HEIGHT}
+  exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+  return exif.tobytes()
+
+
+def profile_block() -> bytes:
+  return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize(
+  "suffix, modes", [(".png", "L LA RGB RGBA"), (".tif", "L LA RGB RGBA"), (".bmp", "L RGB"), (".webp", "RGB RGBA")]
+)
+def test_eight_bits_go_through_without_loss(tmp_path, suffix, modes):
+  for mode in modes.split():
+    source = tmp_path / f"{mode}{suffix}"
+    samples = random_samples(len(mode), 8)
+    if mode in ("LA", "RGBA"):
+      samples[:2, :, -1] = 0  # colours under full transparency stay too
+    Image.fromarray(samples).save(source, **({"lossless": True, "exact": True} if suffix == ".webp" else {}))
+    photo, output = pass_through(source)
+    assert photo.rgb.dtype == np.float32 and photo.rgb.shape == (HEIGHT, WIDTH, 3)
+    with Image.open(source) as before, Image.open(output) as after:
+      assert (after.format, after.mode) == (before.format, mode)
+      np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("interlace", [False, True])
+def test_sixteen_bit_png_keeps_every_level(tmp_path, channels, interlace):
+  samples = random_samples(channels, 16)
+  write_deep_png(tmp_path / "deep.png", samples, interlace=interlace)
+  photo, output = pass_through(tmp_path / "deep.png")
+  assert photo.bits == 16 and photo.grey == (channels <= 2)
+  np.testing.assert_array_equal(read_deep_png(output), samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"compression": "zlib"}], ids=str)
+def test_sixteen_bit_tiff_keeps_every_level(tmp_path, channels, options):
+  samples = random_samples(channels, 16)
+  write_tiff(tmp_path / "deep.tif", samples, **options)
+  photo, output = pass_through(tmp_path / "deep.tif")
+  assert photo.bits == 16 and photo.grey == (channels <= 2)
+  np.testing.assert_array_equal(tifffile.imread(output), samples)
+
+
+def test_sixteen_bit_tiff_in_planes_keeps_every_level(tmp_path):
+  samples = random_samples(3, 16)
+  planes = np.moveaxis(samples, -1, 0)
+  tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+  _, output = pass_through(tmp_path / "planes.tif")
+  np.testing.assert_array_equal(tifffile.imread(output), samples)
+
+
+def test_values_between_levels_are_rounded_once_and_clipped(tmp_path):
+  write_deep_png(tmp_path / "deep.png", random_samples(3, 16))
+  photo = read_photo(tmp_path / "deep.png")
+  enhanced = np.full_like(photo.rgb, 0.5)
+  enhanced[0, 0] = (-1.0, 100.6 / 65535, 2.0)
+  write_photo(tmp_path / "out.png", enhanced, photo)
+  written = read_deep_png(tmp_path / "out.png")
+  assert written[0, 0].tolist() == [0, 101, 65535] and written[1, 1].tolist() == [32768] * 3
+  write_photo(tmp_path / "half.png", np.ones_like(photo.rgb, np.float16), photo)
+  assert (read_deep_png(tmp_path / "half.png") == 65535).all()
+
+
+def test_grey_output_is_the_mean_of_the_channels(tmp_path):
+  Image.fromarray(random_samples(1, 8)).save(tmp_path / "grey.png")
+  photo = read_photo(tmp_path / "grey.png")
+  np.testing.assert_array_equal(photo.rgb[..., 0], photo.rgb[..., 2])
+  enhanced = np.broadcast_to(np.float32([10, 20, 60]) / 255, photo.rgb.shape)
+  write_photo(tmp_path / "out.png", enhanced, photo)
+  with Image.open(tmp_path / "out.png") as image:
+    assert image.mode == "L" and image.getextrema() == (30, 30)
+
+
+def test_palettes_and_transparent_colours_become_channels(tmp_path):
+  indices = Image.fromarray(random_samples(1, 8) % 4)  # a palette makes it an indexed picture
+  indices.putpalette([10, 20, 30, 200, 100, 0, 7, 8, 9, 255, 255, 255])
+  indices.save(tmp_path / "opaque.png")
+  indices.save(tmp_path / "transparent.png", transparency=bytes([0, 128]))
+  colour = Image.fromarray(random_samples(3, 8))
+  colour.save(tmp_path / "key.png", transparency=colour.getpixel((4, 3)))
+  deep = random_samples(3, 16)
+  write_deep_png(tmp_path / "deep_key.png", deep, transparent=tuple(deep[3, 4].tolist()))
+  levels = (deep[..., 0] % 4).astype(np.uint8)
+  with open(tmp_path / "grey_key.png", "wb") as file:
+    png.Writer(WIDTH, HEIGHT, greyscale=True, bitdepth=2, transparent=1).write(file, levels.tolist())
+  photo, output = pass_through(tmp_path / "grey_key.png")
+  with Image.open(output) as image:
+    np.testing.assert_array_equal(np.asarray(image), np.dstack([levels * 85, np.where(levels == 1, 0, 255)]))
+  for name, mode in (("opaque", "RGB"), ("transparent", "RGBA"), ("key", "RGBA")):
+    _, output = pass_through(tmp_path / f"{name}.png")
+    with Image.open(tmp_path / f"{name}.png") as before, Image.open(output) as after:
+      assert after.mode == mode
+      np.testing.assert_array_equal(np.asarray(after), np.asarray(before.convert(mode)))
+  photo, output = pass_through(tmp_path / "deep_key.png")
+  expected = np.full((HEIGHT, WIDTH), 65535)
+  expected[3, 4] = 0
+  np.testing.assert_array_equal(photo.alpha, expected)
+  np.testing.assert_array_equal(read_deep_png(output), np.dstack([deep, expected]))
+
+
+def test_one_bit_pictures_become_eight_bit_grey(tmp_path):
+  for suffix in (".png", ".tif", ".bmp"):
+    Image.fromarray(random_samples(1, 8) > 127).save(tmp_path / f"line{suffix}")
+    photo, output = pass_through(tmp_path / f"line{suffix}")
+    with Image.open(output) as after:
+      assert photo.grey and after.mode == "L"
+      np.testing.assert_array_equal(np.asarray(after), np.where(random_samples(1, 8) > 127, 255, 0))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_turns_as_viewers_turn(orientation):
+  samples = random_samples(3, 8)
+  image = Image.fromarray(samples)
+  image.getexif()[ORIENTATION] = orientation
+  np.testing.assert_array_equal(image_files._upright(samples, orientation), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_orientation_is_applied_once_and_metadata_kept(tmp_path, suffix):
+  smooth = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1).repeat(3, -1).astype(np.uint8)
+  options = {"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix == ".jpg" else {}
+  source = tmp_path / f"turned{suffix}"
+  Image.fromarray(smooth).save(source, exif=exif_block(6), icc_profile=profile_block(), **options)
+  photo, output = pass_through(source)
+  turned = np.rot90(smooth, -1)
+  assert np.abs(photo.rgb * 255 - turned).max() < 3
+  with Image.open(output) as image:
+    exif = image.getexif()
+    assert image.size == (HEIGHT, WIDTH) and image.info["icc_profile"] == profile_block()
+    assert exif.get(ORIENTATION, 1) == 1 and exif[ExifTags.Base.Make] == "Maker"
+    if suffix != ".tif":
+      details = exif.get_ifd(ExifTags.IFD.Exif)
+      assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == (HEIGHT, WIDTH)
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    assert np.abs(np.asarray(ImageOps.exif_transpose(image)).astype(int) - turned).max() < 5
+  again, _ = pass_through(output, tmp_path / f"again{suffix}")
+  assert again.rgb.shape == photo.rgb.shape
+
+
+def test_exif_is_patched_in_place_and_its_thumbnail_unlinked(tmp_path):
+  for order in "<>":
+    entries = [
+      (274, 3, 1, struct.pack(f"{order}HH", 8, 0)),
+      (0x8769, 4, 1, struct.pack(f"{order}I", 100)),
+      (33432, 2, 4, "© 1".encode("latin-1") + b"\0"),
+    ]
+    directory = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
+    block = (
+      (b"II*\0" if order == "<" else b"MM\0*")
+      + struct.pack(f"{order}IH", 8, 3)
+      + directory
+      + struct.pack(f"{order}I", 60)
+    )
+    block = block.ljust(60, b"\0") + struct.pack(f"{order}HHHII", 1, 256, 3, 1, 0) + struct.pack(f"{order}I", 0)
+    block = block.ljust(100, b"\0") + struct.pack(f"{order}HHHII", 1, 0x927C, 7, 8, 130) + struct.pack(f"{order}I", 0)
+    block = b"Exif\0\0" + block.ljust(130, b"\0") + b"makernot"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.jpg", exif=block)
+    photo, output = pass_through(tmp_path / "a.jpg", tmp_path / f"out{ord(order)}.jpg")
+    assert photo.rgb.shape == (WIDTH, HEIGHT, 3)
+    with Image.open(output) as image:
+      written, exif = image.info["exif"], image.getexif()
+      assert exif[ORIENTATION] == 1 and exif[33432] == "© 1" and not exif.get_ifd(ExifTags.IFD.IFD1)
+    assert len(written) == len(block)
+    assert sum(one != other for one, other in zip(written, block, strict=True)) == 2  # the orientation and the link
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_stop_a_photograph(tmp_path):
+  for index, block in enumerate((b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\0\0\0")):
+    source = tmp_path / f"{index}.jpg"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(source, exif=block)
+    _, output = pass_through(source)
+    with Image.open(output) as image:
+      assert image.info["exif"] == block
+
+
+def test_deep_tiff_turns_and_keeps_tags(tmp_path):
+  samples = random_samples(3, 16)
+  tags = [(274, 3, 1, 6, True), (33432, 2, 0, "© us".encode("latin-1"), True), (700, 1, 3, b"xmp", True)]
+  write_tiff(
+    tmp_path / "deep.tif", samples, extratags=tags, iccprofile=profile_block(), resolution=(300, 300), metadata=None
+  )
+  _, output = pass_through(tmp_path / "deep.tif")
+  with tifffile.TiffFile(output) as file:
+    page = file.pages.first
+    np.testing.assert_array_equal(page.asarray(), np.rot90(samples, -1))
+    assert page.tags[33432].value == "© us" and page.tags[700].value == b"xmp" and page.iccprofile == profile_block()
+    assert page.tags[282].value == (300, 1) and 274 not in page.tags
+
+
+def test_orientation_known_from_xmp_only_is_reset_there_too(tmp_path):
+  xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+  Image.fromarray(random_samples(3, 8)).save(tmp_path / "turned.jpg", xmp=xmp)
+  photo, output = pass_through(tmp_path / "turned.jpg")
+  assert photo.rgb.shape == (WIDTH, HEIGHT, 3)
+  with Image.open(output) as image:
+    assert image.getexif().get(ORIENTATION, 1) == 1
+    assert image.info["xmp"] == xmp.replace(b'"6"', b'"1"')
+
+
+def test_exif_kept_as_text_is_applied_once_and_becomes_a_chunk(tmp_path):
+  block = exif_block(6)
+  text = PngImagePlugin.PngInfo()
+  text.add_text("Raw profile type exif", f"\nexif\n{len(block):8d}\n{block.hex()}\n", zip=True)
+  Image.fromarray(random_samples(3, 8)).save(tmp_path / "old.png", pnginfo=text)
+  photo, output = pass_through(tmp_path / "old.png")
+  assert photo.rgb.shape == (WIDTH, HEIGHT, 3)
+  with Image.open(output) as image:
+    assert image.getexif()[ORIENTATION] == 1 and image.getexif()[ExifTags.Base.Make] == "Maker"
+    assert "Raw profile type exif" not in image.info
+
+
+def test_png_text_gamma_and_resolution_are_kept_at_both_depths(tmp_path):
+  text = PngImagePlugin.PngInfo()
+  text.add_text("Title", "night")
+  text.add(b"gAMA", (45455).to_bytes(4, "big"))
+  Image.fromarray(random_samples(3, 8)).save(
+    tmp_path / "eight.png", pnginfo=text, dpi=(300, 300), icc_profile=profile_block()
+  )
+  write_deep_png(tmp_path / "plain.png", random_samples(3, 16))
+  metadata = [
+    chunk
+    for chunk in png.Reader(bytes=(tmp_path / "eight.png").read_bytes()).chunks()
+    if chunk[0] in image_files._PNG_METADATA
+  ]
+  header, *rest = png.Reader(bytes=(tmp_path / "plain.png").read_bytes()).chunks()
+  with open(tmp_path / "deep.png", "wb") as file:
+    png.write_chunks(file, [header, *metadata, *rest])
+  for name in ("eight.png", "deep.png"):
+    _, output = pass_through(tmp_path / name)
+    with Image.open(output) as image:
+      assert image.info["Title"] == "night" and image.info["gamma"] == pytest.approx(0.45455)
+      assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1) and image.info["icc_profile"] == profile_block()
+
+
+def test_jpeg_keeps_mode_resolution_and_comment_and_full_chroma(tmp_path):
+  ramp = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)
+  for array in (ramp, np.dstack([ramp, ramp[::-1], ramp])):
+    Image.fromarray(array).save(tmp_path / "photo.jpg", quality=100, dpi=(72, 72), comment=b"hello")
+    _, output = pass_through(tmp_path / "photo.jpg", tmp_path / f"out{array.ndim}.jpg")
+    with Image.open(output) as image:
+      assert image.mode == ("L" if array.ndim == 2 else "RGB")
+      assert image.info["dpi"] == (72, 72) and image.info["comment"] == b"hello"
+      assert all(layer[1:3] == (1, 1) for layer in image.layer)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+  Image.fromarray(random_samples(3, 8)).convert("CMYK").save(tmp_path / "print.tif")
+  photo, output = pass_through(tmp_path / "print.tif")
+  np.testing.assert_allclose(photo.rgb * 255, random_samples(3, 8), atol=1e-4)
+  with Image.open(output) as image:
+    assert image.mode == "RGB"
+
+
+def test_cmyk_with_a_profile_goes_through_the_profile(tmp_path):
+  image = Image.fromarray(random_samples(3, 8)).convert("CMYK")
+  image.save(tmp_path / "print.jpg", icc_profile=profile_block())  # a profile of RGB cannot describe it
+  with pytest.raises(UserError, match=r"print\.jpg.*transform"):
+    read_photo(tmp_path / "print.jpg")
+
+
+def test_webp_is_lossless_where_the_source_was(tmp_path):
+  image = Image.fromarray(random_samples(3, 8))
+  for lossless in (True, False):
+    image.save(tmp_path / "photo.webp", lossless=lossless, exif=exif_block(1))
+    _, output = pass_through(tmp_path / "photo.webp", tmp_path / f"{lossless}.webp")
+    assert image_files._is_lossless_webp(output.read_bytes()) is lossless
+
+
+def test_the_main_picture_of_a_multi_picture_jpeg_is_kept(tmp_path):
+  main, other = (Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "blue"))
+  main.save(tmp_path / "pair.mpo", save_all=True, append_images=[other])
+  (tmp_path / "pair.mpo").rename(tmp_path / "pair.jpg")
+  photo, output = pass_through(tmp_path / "pair.jpg")
+  assert photo.rgb[0, 0, 0] > 0.9
+  with Image.open(output) as image:
+    assert image.format == "JPEG"
+
+
+def test_pictures_that_cannot_be_kept_are_refused_by_name(tmp_path):
+  pages = [Image.new("L", (WIDTH, HEIGHT), level) for level in (0, 255)]
+  for suffix in (".png", ".webp", ".tif"):
+    pages[0].save(tmp_path / f"frames{suffix}", save_all=True, append_images=pages[1:])
+  tifffile.imwrite(tmp_path / "float.tif", np.zeros((HEIGHT, WIDTH, 3), np.float32), photometric="rgb")
+  tifffile.imwrite(tmp_path / "signed.tif", np.zeros((HEIGHT, WIDTH), np.int16))
+  pages[0].save(tmp_path / "other.gif")
+  (tmp_path / "other.gif").rename(tmp_path / "other.png")
+  bitfields = struct.pack(
+    "<2sIHHIIiiHHIIiiIIIIII",
+    b"BM",
+    126,
+    0,
+    0,
+    122,
+    108,
+    1,
+    1,
+    1,
+    32,
+    3,
+    4,
+    0,
+    0,
+    0,
+    0,
+    0xFF0000,
+    0xFF00,
+    0xFF,
+    0xFF000000,
+  )
+  (tmp_path / "alpha.bmp").write_bytes(bitfields.ljust(122, b"\0") + bytes(4))
+  (tmp_path / "text.jpg").write_text("no picture")
+  (tmp_path / "empty.jpg").write_bytes(b"")
+  refused = sorted(tmp_path.iterdir())
+  assert len(refused) == 9
+  for path in [*refused, tmp_path / "missing.png"]:
+    with pytest.raises(UserError, match=path.name) as caught:
+      read_photo(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_sixteen_bit_tiff_that_is_read_in_part_only_is_refused(tmp_path):
+  path = tmp_path / "deep.tif"
+  Image.fromarray(random_samples(1, 16)).save(path, compression="tiff_lzw")
+  with pytest.raises(UserError, match="LZW are not supported"):
+    read_photo(path)
+  for channels, options, message in (
+    (1, {"photometric": "miniswhite"}, "MINISWHITE"),
+    (4, {"photometric": "rgb", "extrasamples": ["assocalpha"]}, "premultiplied"),
+    (4, {"photometric": "minisblack", "planarconfig": "contig"}, "4 channels"),
+  ):
+    tifffile.imwrite(path, random_samples(channels, 16), **options)
+    with pytest.raises(UserError, match=message):
+      read_photo(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "deep.png", "a.jpg", "a.webp", "a.tif", "deep.tif", "a.bmp"])
+def test_truncated_files_are_refused_by_name(tmp_path, name):
+  samples = np.random.default_rng(0).integers(0, 65536, (64, 64, 3)).astype(np.uint16)
+  path = tmp_path / name
+  if name == "deep.png":
+    with open(path, "wb") as file:
+      png.Writer(64, 64, greyscale=False, bitdepth=16).write(file, samples.reshape(64, -1).tolist())
+  elif name == "deep.tif":
+    write_tiff(path, samples)
+  else:
+    Image.fromarray((samples >> 8).astype(np.uint8)).save(path)
+  whole = path.read_bytes()
+  for length in (20, len(whole) // 2, len(whole) - 100):
+    path.write_bytes(whole[:length])
+    with pytest.raises(UserError, match=name):
+      read_photo(path)
+
+
+def test_a_damaged_png_is_refused(tmp_path):
+  Image.fromarray(random_samples(3, 8)).save(tmp_path / "a.png")
+  data = bytearray((tmp_path / "a.png").read_bytes())
+  data[-20] ^= 1  # inside the pixels: only the checksum can tell
+  (tmp_path / "a.png").write_bytes(data)
+  with pytest.raises(UserError, match=r"a\.png"):
+    read_photo(tmp_path / "a.png")
+
+
+def test_outputs_are_protected(tmp_path):
+  source = tmp_path / "a.png"
+  Image.fromarray(random_samples(3, 8)).save(source)
+  before = source.read_bytes()
+  photo, output = pass_through(source)
+  first = output.read_bytes()
+  with pytest.raises(UserError, match="already exists"):
+    write_photo(output, photo.rgb * 0, photo)
+  assert output.read_bytes() == first
+  write_photo(output, photo.rgb * 0, photo, overwrite=True)
+  assert output.read_bytes() != first
+  with pytest.raises(UserError, match="replace the input"):
+    write_photo(tmp_path / "out" / ".." / "a.png", photo.rgb, photo, overwrite=True)
+  assert source.read_bytes() == before
+  with pytest.raises(UserError, match=r"must end in \.png"):
+    write_photo(tmp_path / "out.jpg", photo.rgb, photo)
+  with pytest.raises(ValueError, match="shape"):
+    write_photo(tmp_path / "small.png", photo.rgb[1:], photo)
+
+
+def test_nothing_is_left_behind_by_a_failed_write(tmp_path, monkeypatch):
+  source = tmp_path / "a.png"
+  Image.fromarray(random_samples(3, 8)).save(source)
+  photo = read_photo(source)
+  with pytest.raises(UserError, match="not finite"):
+    write_photo(tmp_path / "out.png", photo.rgb * np.nan, photo)
+
+  def fail(*arguments):
+    raise OSError(28, "No space left on device")
+
+  with pytest.raises(UserError, match=r"out\.png: cannot write: .*No space left"):
+    write_photo(tmp_path / "out.png", photo.rgb, dataclasses.replace(photo, encode=fail))
+
+  monkeypatch.setattr(image_files.os, "replace", fail)
+  with pytest.raises(UserError, match=r"out\.png: cannot write: No space left"):
+    write_photo(tmp_path / "out.png", photo.rgb, photo)
+  assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+  with pytest.raises(UserError, match="cannot write"):
+    write_photo(source / "out.png", photo.rgb, photo)  # a file where a folder is needed
+
+
+def test_inputs_are_files_and_folders(tmp_path):
+  folder, other = tmp_path / "folder", tmp_path / "other"
+  for name in (
+    "folder/b.PNG",
+    "folder/a.jpg",
+    "folder/notes.txt",
+    "folder/.hidden.png",
+    "folder/deeper/c.png",
+    "other/a.jpg",
+    "other/d.tif",
+  ):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  pairs = collect_inputs([other / "d.tif", str(folder)])
+  assert [(source.relative_to(tmp_path).as_posix(), output.as_posix()) for source, output in pairs] == [
+    ("other/d.tif", "d.tif"),
+    ("folder/a.jpg", "a.jpg"),
+    ("folder/b.PNG", "b.PNG"),
+  ]
+  (tmp_path / "empty").mkdir()
+  for inputs, message in (
+    ([folder, other], "both be written as a.jpg"),
+    ([tmp_path / "missing.png"], "missing.png: no such file"),
+    ([folder / "notes.txt"], "notes.txt: not a supported image"),
+    ([tmp_path / "empty"], "empty: the folder holds no image"),
+  ):
+    with pytest.raises(UserError, match=message):
+      collect_inputs(inputs)
