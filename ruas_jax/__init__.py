@@ -1,0 +1,40 @@
+"""RUAS for JAX: Retinex-inspired unrolling with cooperative prior architecture search for low-light image enhancement.
+
+    import ruas_jax
+    model = ruas_jax.load("runs/lol")
+    bright = ruas_jax.enhance(model, images)          # float [..., H, W, 3] in [0, 1]; pure, so jit and vmap work
+"""
+
+from ruas_jax import losses
+from ruas_jax.config import Config, DataOptions, load_config
+from ruas_jax.errors import UserError
+from ruas_jax.inference.model import Model, enhance, load, save_model
+from ruas_jax.objectives import LossOptions
+from ruas_jax.retinex.network import RELEASED, RUAS, NetworkOptions
+from ruas_jax.runner.search import SearchResult, search
+from ruas_jax.runner.train import TrainResult, train
+from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.search_space.operations import CANDIDATES, Operation
+
+__all__ = [
+  "CANDIDATES",
+  "RELEASED",
+  "RUAS",
+  "Config",
+  "DataOptions",
+  "Genotype",
+  "LossOptions",
+  "Model",
+  "NetworkOptions",
+  "Operation",
+  "SearchResult",
+  "TrainResult",
+  "UserError",
+  "enhance",
+  "load",
+  "load_config",
+  "losses",
+  "save_model",
+  "search",
+  "train",
+]

@@ -79,7 +79,7 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
 
   def paper(output, images):
     del images
-    t = output.t[-1]
+    t = output.estimate
     smoothness = losses.relative_total_variation(
       t, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
     )

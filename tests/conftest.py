@@ -1,4 +1,4 @@
-"""Strict numerics for every test, a compilation cache for the session, and the reference data where it exists."""
+"""Strict numerics for every test, quick compilation, a compilation cache, and the reference data where it exists."""
 
 import os
 import pathlib
@@ -7,6 +7,8 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"ruas_jax_test_cache_{os.getuid()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Tests compile much and compute little.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 import pytest
@@ -19,6 +21,13 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 @pytest.fixture
 def x64():
   """float64 for one test."""
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.fixture(scope="module")
+def x64_module():
+  """float64 for a whole module and its module-scoped fixtures (`pytestmark = pytest.mark.usefixtures("x64_module")`)."""
   with jax.enable_x64(True):
     yield
 

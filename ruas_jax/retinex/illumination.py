@@ -2,7 +2,7 @@
 
     t_hat_0 = S(y),   t_hat_k = S(u_k) - gamma (u_k - y)    (eq. 1; S: maximum over a region of each pixel)
     t_{k+1} = t_hat_k - C(t_k)                              (eq. 2; `update="residual"`)
-    u_{k+1} = y / t_{k+1}
+    u_{k+1} = y / t_{k+1}^p                                 (p = 1: the paper)
 
 from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both, t is clipped to
 [floor, 1] and u to [0, 1].
@@ -40,15 +40,26 @@ class IlluminationOptions:
   """Weight of the residual rectification in eq. 1; 0 leaves it out (Fig. 6c)."""
   share_weights: bool = False
   """One set of cell weights for all stages instead of one per stage."""
+  exponent: float = 1.0
+  """p in u = y / t^p, after LIME (Guo et al. 2017): less than one keeps dark places darker than bright ones."""
   floor: float = 0.001
   """Least illumination."""
 
 
 class IlluminationOutput(NamedTuple):
-  """All stages' results, float `[K, B, H, W, 3]`, and the first warm start `[B, H, W, 3]`."""
+  """All stages' results, float `[K, B, H, W, 3]`, and two single images `[B, H, W, 3]`.
+
+  Attributes:
+    t: illumination, in [floor, 1].
+    u: brightened image, in [0, 1].
+    estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the floor,
+      where the clipped one has no derivative.
+    warm_start: t_hat_0.
+  """
 
   t: jax.Array
   u: jax.Array
+  estimate: jax.Array
   warm_start: jax.Array
 
 
@@ -78,16 +89,19 @@ class IlluminationModule:
     first = self._warm_start(y, y)
 
     def stage(carry, folded):
-      t, u = carry
+      t, u, _ = carry
       warm = self._warm_start(u, y) if self.options.warm_start == "updated" else first
-      t, u = self._update(folded, y, t, warm)
-      return (t, u), (t, u)
+      estimate = self._estimate(folded, t, warm)
+      t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
+      gain = t if self.options.exponent == 1 else t**self.options.exponent
+      u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
+      return (t, u, estimate), (t, u)
 
     # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
-    _, (t, u) = scan_stages(stage, (first, y), self.cell, weights, alpha, self.options.stages)
-    return IlluminationOutput(to_channels_last(t), to_channels_last(u), to_channels_last(first))
+    (_, _, estimate), (t, u) = scan_stages(stage, (first, y, first), self.cell, weights, alpha, self.options.stages)
+    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first)))
 
-  def _update(self, folded, y, t, warm):
+  def _estimate(self, folded, t, warm):
     def activation(x):
       return kinks.leaky_relu(x, self.slope, self.smoothing)
 
@@ -97,8 +111,7 @@ class IlluminationModule:
       t = jax.nn.sigmoid(self.cell.apply(folded, warm, activation))
     if self.options.one_illumination:
       t = jnp.broadcast_to(t.mean(axis=1, keepdims=True), t.shape)
-    t = kinks.clip(t, self.options.floor, 1.0, self.smoothing)
-    return t, kinks.clip(y / t, 0.0, 1.0, self.smoothing)
+    return t
 
   def _warm_start(self, u, y):
     """Eq. 1 on channels-first images."""

@@ -1,0 +1,222 @@
+"""The command line `ruas`: each command is a dataclass of its options and one `run`."""
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from ruas_jax.config import Config, load_config
+from ruas_jax.errors import UserError
+from ruas_jax.retinex.network import Variant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Experiment(Config):
+  config: str = "lol"
+  """Where the options below start from: a name in configs/, or a Python file with a get_config()."""
+  workdir: str
+  """Folder of the results; anything that etils.epath understands."""
+  overwrite: bool = False
+  """Replace a run that is already there."""
+
+  def experiment(self) -> Config:
+    return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search(_Experiment):
+  """Search both architectures on low-light images alone (Algorithm 1 of the paper)."""
+
+  def run(self) -> None:
+    from ruas_jax.runner.search import search
+
+    result = search(self.experiment(), workdir=self.workdir, overwrite=self.overwrite)
+    print(f"{result.genotype}\nsee {self.workdir}: genotype.json, alpha.png, genotype.png, losses.png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(_Experiment):
+  """Train the network of a genotype on low-light images alone."""
+
+  genotype: str
+  """A genotype.json, or `published` for the paper's."""
+
+  def run(self) -> None:
+    from ruas_jax.runner.train import train
+    from ruas_jax.search_space.genotype import Genotype
+
+    train(self.experiment(), Genotype.load(self.genotype), workdir=self.workdir, overwrite=self.overwrite)
+    print(f"see {self.workdir}: checkpoint, losses.png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Enhance:
+  """Brighten photographs: files, or folders of files."""
+
+  inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
+  """Image files and folders."""
+  checkpoint: str
+  """Work directory of `ruas train` or `ruas import`."""
+  out: str
+  """Folder of the results; each has its input's name, size, depth and metadata."""
+  strength: float = 1.0
+  """0 leaves a photograph as it is, 1 is the model's result, between them a blend."""
+  variant: Variant | None = None
+  """Result to take: i after illumination, i+n after noise removal; none: the checkpoint's own."""
+  overwrite: bool = False
+  """Replace results that are already there."""
+
+  def run(self) -> None:
+    from ruas_jax.inference.enhance import enhance_files
+    from ruas_jax.inference.image_files import collect_inputs
+    from ruas_jax.inference.model import load
+    from ruas_jax.runtime.metric_log import progress
+
+    files = len(collect_inputs(self.inputs))
+    model = load(self.checkpoint).with_variant(self.variant)
+    with progress(files, "enhance") as bar:
+      written, failures = enhance_files(
+        model, self.inputs, self.out, strength=self.strength, overwrite=self.overwrite, on_file=bar.update
+      )
+    print(f"{len(written)} enhanced in {self.out}")
+    if failures:
+      raise UserError("\n".join(failures))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+  """PSNR and SSIM on pairs by the strict protocol, with the model's size and cost."""
+
+  low: str
+  """Folder of low-light images."""
+  high: str
+  """Folder of their references, under the same names."""
+  checkpoint: str
+  """Work directory of `ruas train` or `ruas import`."""
+  json: str
+  """File of the result."""
+  variant: Variant | None = None
+  """Result to take: i after illumination, i+n after noise removal; none: the checkpoint's own."""
+
+  def run(self) -> None:
+    from ruas_jax.data.sources import PairFolders
+    from ruas_jax.evaluation.evaluate import evaluate
+    from ruas_jax.inference.model import load
+    from ruas_jax.runtime.metric_log import progress
+
+    model = load(self.checkpoint).with_variant(self.variant)
+    pairs = PairFolders(self.low, self.high)
+    with progress(len(pairs), "evaluate") as bar:
+      report = evaluate(model, pairs, bar.update)
+    _write_json(self.json, report)
+    mean = report["mean"]
+    print(
+      f"{mean['psnr']:.3f} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
+      f"{report['parameters']} parameters, {report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; see {self.json}"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+  """Turn your own copy of the authors' released weights (.npz or .pt) into a checkpoint."""
+
+  released: tyro.conf.Positional[str]
+  """The file; it is read without PyTorch, and nothing but tensors is accepted in it."""
+  out: str
+  """Work directory of the checkpoint."""
+  variant: Variant = "i+n"
+  """The released lol is used as i+n, upe and dark as i."""
+  genotype: str = "published"
+  """The architecture of the weights: a genotype.json, or `published`."""
+  overwrite: bool = False
+  """Replace a checkpoint that is already there."""
+
+  def run(self) -> None:
+    from ruas_jax.inference.model import Model, has_checkpoint, save_model
+    from ruas_jax.inference.released import convert_released
+    from ruas_jax.inference.state_dict import read_state_dict
+    from ruas_jax.retinex.network import RELEASED
+    from ruas_jax.search_space.genotype import Genotype
+
+    genotype = Genotype.load(self.genotype)
+    if has_checkpoint(self.out) and not self.overwrite:
+      raise UserError(f"{self.out} holds a checkpoint already; --overwrite replaces it")
+    model = Model(convert_released(read_state_dict(self.released), genotype), genotype, RELEASED)
+    save_model(self.out, model.with_variant(self.variant))
+    print(f"checkpoint in {self.out}: {model.parameters()} parameters, variant {self.variant}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo:
+  """See everything work in three minutes: search, train, enhance and evaluate on a small built-in set."""
+
+  out: str = "demo"
+  """Folder of the results; it is replaced."""
+
+  def run(self) -> None:
+    from ruas_jax.runner.demo import demo
+
+    print("look at", *demo(self.out), sep="\n  ")
+
+
+def _write_json(path: str, values: dict) -> None:
+  from ruas_jax.runtime.metric_log import write_atomically
+
+  try:
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+  except OSError as error:
+    raise UserError(f"--json {path}: cannot be written ({error.strerror or error})") from None
+
+
+def _named_config(arguments: list[str]) -> str:
+  """The value of `--config`: it must be known before the options that change it can be read."""
+  for position, argument in enumerate(arguments):
+    if argument == "--config" and position + 1 < len(arguments):
+      return arguments[position + 1]
+    if argument.startswith("--config="):
+      return argument.removeprefix("--config=")
+  return "lol"
+
+
+def _commands(arguments: list[str]):
+  name = _named_config(arguments)
+  options = {field.name: getattr(load_config(name), field.name) for field in dataclasses.fields(Config)}
+  options |= {"config": name, "workdir": tyro.MISSING}
+
+  def command(kind, label, **default):
+    settings = tyro.conf.subcommand(label, **({"default": kind(**default)} if default else {}))
+    return Annotated[kind, settings]
+
+  return (
+    command(Search, "search", **options)
+    | command(Train, "train", **options, genotype=tyro.MISSING)
+    | command(Enhance, "enhance")
+    | command(Evaluate, "evaluate")
+    | command(Import, "import")
+    | command(Demo, "demo")
+  )
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs `ruas` and exits: 0 when all went well, 1 after one line on what was wrong with the input, 2 for unknown options."""
+  arguments = sys.argv[1:] if arguments is None else arguments
+  try:
+    tyro.cli(
+      _commands(arguments),
+      args=arguments or ["--help"],
+      prog="ruas",
+      description="RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.",
+      config=(tyro.conf.OmitSubcommandPrefixes,),
+    ).run()
+  except UserError as error:
+    for line in str(error).splitlines():
+      print(f"ruas: {line}", file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    sys.exit(130)
+  except BrokenPipeError:  # `ruas ... | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)

@@ -1,0 +1,127 @@
+"""One configuration for everything, composed from each room's own options; how it is found by name, saved and read back."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import types
+import typing
+
+from etils import epath
+
+from ruas_jax.architecture_search.options import SearchOptions
+from ruas_jax.errors import UserError
+from ruas_jax.objectives import LossOptions
+from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.training import TrainingOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+  """Where images come from. A place is a folder, `builtin`, or `tfds:lol/official:train` and the like."""
+
+  train: str = "builtin"
+  """Low-light images to search or train on."""
+  val: str | None = None
+  """Low-light images for the search's validation loss; none: a seeded half of the training images instead."""
+  tfds_dir: str | None = None
+  """Where TFDS data sets live."""
+  crop: int = 320
+  """Side of the random square crops in pixels."""
+  batch_size: int = 1
+  """Crops in a step."""
+
+  def __post_init__(self):
+    for name in ("crop", "batch_size"):
+      if getattr(self, name) < 1:
+        raise UserError(f"data.{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """An experiment. `configs/NAME.py` holds the recorded ones."""
+
+  seed: int = 0
+  """Of the weights, the order of the images and the crops."""
+  network: NetworkOptions = NetworkOptions()
+  loss: LossOptions = LossOptions()
+  data: DataOptions = DataOptions()
+  search: SearchOptions = SearchOptions()
+  training: TrainingOptions = TrainingOptions()
+
+  def __post_init__(self):
+    if self.seed < 0:
+      raise UserError(f"seed must not be negative, got {self.seed}")
+
+
+_FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
+
+
+def load_config(name: str) -> Config:
+  """The configuration `name` of `configs/`, or of a Python file given by its path, from its `get_config()`."""
+  if name.endswith(".py"):
+    path = pathlib.Path(name)
+  else:
+    path = next((folder / f"{name}.py" for folder in _FOLDERS if (folder / f"{name}.py").is_file()), None)
+    if path is None:
+      known = sorted(file.stem for folder in _FOLDERS if folder.is_dir() for file in folder.glob("[!_]*.py"))
+      raise UserError(f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a path to a .py file")
+  if not path.is_file():
+    raise UserError(f"--config: no file {path}")
+  spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(f"--config: {path} fails: {type(error).__name__}: {error}") from None
+  if not isinstance(config, Config):
+    raise UserError(f"--config: get_config() of {path} must return a ruas_jax Config, not {type(config).__name__}")
+  return config
+
+
+def to_json(options) -> str:
+  """Any options dataclass as JSON."""
+  return json.dumps(dataclasses.asdict(options), indent=2) + "\n"
+
+
+def read_config(path: str | os.PathLike) -> Config:
+  """A `config.json` that a run wrote."""
+  try:
+    values = json.loads(epath.Path(path).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path}: not a readable configuration ({error})") from None
+  return from_dict(Config, values, str(path))
+
+
+def from_dict(kind: type, values: dict, where: str):
+  """An options dataclass from the nested dictionaries of its JSON; unknown names and wrong types are refused.
+
+  Raises:
+    UserError: naming `where` and the field.
+  """
+  hints = typing.get_type_hints(kind)
+  unknown = sorted(set(values) - set(hints))
+  if unknown:
+    raise UserError(f"{where}: unknown option {unknown[0]!r}")
+  return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+
+
+def _value(hint, value, where):
+  if dataclasses.is_dataclass(hint):
+    if not isinstance(value, dict):
+      raise UserError(f"{where} must be an object")
+    return from_dict(hint, value, where)
+  origin = typing.get_origin(hint)
+  if origin is typing.Literal:
+    valid = value in typing.get_args(hint)
+  elif origin in (types.UnionType, typing.Union):
+    valid = isinstance(value, typing.get_args(hint))
+  else:
+    valid = isinstance(value, (int, float) if hint is float else hint)
+  if not valid or (isinstance(value, bool) and hint is not bool):
+    raise UserError(f"{where} has the value {value!r}, which it cannot take")
+  return value

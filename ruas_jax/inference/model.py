@@ -1,0 +1,132 @@
+"""A trained model: an architecture, how it is unrolled, and its weights; saved as an orbax checkpoint.
+
+A checkpoint is a folder with two items: `weights`, the arrays, and `model`, JSON with the genotype, the network's options (the
+variant among them) and, where training made it, the configuration of the run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from ruas_jax.config import from_dict
+from ruas_jax.errors import UserError
+from ruas_jax.retinex.network import Network, NetworkOptions, Variant, build_network, count_macs, count_parameters, run
+from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.search_space.operations import CANDIDATES, Operation
+
+_FORMAT = 1
+FOLDER = "checkpoint"  # of a work directory
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A derived network with its weights; a pytree whose leaves are the weights.
+
+  Attributes:
+    weights: `{"illumination", "denoising"}`.
+    genotype: the architecture.
+    options: how it is unrolled; `options.variant` says whether u_K ("i") or x_N ("i+n") is the result.
+    operations: the candidates that the genotype's names refer to.
+  """
+
+  weights: Any
+  genotype: Genotype = dataclasses.field(metadata={"static": True})
+  options: NetworkOptions = dataclasses.field(metadata={"static": True})
+  operations: tuple[Operation, ...] = dataclasses.field(default=CANDIDATES, metadata={"static": True})
+
+  @property
+  def network(self) -> Network:
+    return build_network(self.options, self.genotype, self.operations)
+
+  def with_variant(self, variant: Variant | None) -> "Model":
+    """The same model with another result; None keeps its own."""
+    return dataclasses.replace(self, options=dataclasses.replace(self.options, variant=variant)) if variant else self
+
+  def parameters(self) -> int:
+    """How many numbers the variant uses."""
+    used = self.weights if self.options.variant == "i+n" else self.weights["illumination"]
+    return count_parameters(used)
+
+  def macs(self, height: int, width: int) -> int:
+    """Multiply-accumulates for one image; see `count_macs`."""
+    return count_macs(self.network, self.options.variant, height, width)
+
+  def weights_sha256(self) -> str:
+    """Identifies the weights: a hash of all names, shapes and float32 values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(self.weights)[0]:
+      values = np.ascontiguousarray(leaf, np.float32)
+      digest.update(f"{jax.tree_util.keystr(path)}{values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def enhance(model: Model, images: jax.Array) -> jax.Array:
+  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap work."""
+  batch = images.reshape(-1, *images.shape[-3:])
+  return run(model.network, model.options.variant, model.weights, {}, batch).image.reshape(images.shape)
+
+
+def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | None = None) -> None:
+  """Writes the checkpoint `path/checkpoint`, in place of one that is there; appears whole or not at all."""
+  if model.operations != CANDIDATES:
+    raise UserError("a model with own candidate operations cannot be saved: a checkpoint holds numbers, not functions")
+  about = {
+    "format": _FORMAT,
+    "genotype": json.loads(model.genotype.to_json()),
+    "variant": model.options.variant,
+    "network": dataclasses.asdict(model.options),
+    "config": config,
+  }
+  items = ocp.args.Composite(weights=ocp.args.StandardSave(model.weights), model=ocp.args.JsonSave(about))
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    checkpointer.save(_absolute(path) / FOLDER, items, force=True)
+
+
+def has_checkpoint(path: str | os.PathLike) -> bool:
+  """Whether the work directory holds a checkpoint."""
+  return (_absolute(path) / FOLDER).exists()
+
+
+def load(path: str | os.PathLike) -> Model:
+  """The model of a checkpoint, given as a work directory or as the checkpoint folder in it.
+
+  Raises:
+    UserError: there is no checkpoint, it cannot be read, or its weights do not fit its genotype.
+  """
+  folder = _absolute(path)
+  if (folder / FOLDER).is_dir():
+    folder = folder / FOLDER
+  if not folder.is_dir() or not (folder / "model").is_dir():
+    raise UserError(f"no checkpoint at {path}")
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    try:
+      about = checkpointer.restore(folder, ocp.args.Composite(model=ocp.args.JsonRestore())).model
+      genotype = Genotype.from_json(json.dumps(about["genotype"]))
+      options = from_dict(NetworkOptions, about["network"], f"{path}: network")
+      shapes = jax.eval_shape(build_network(options, genotype).init_weights, jax.random.key(0))
+    except UserError as error:
+      raise UserError(f"checkpoint {path}: {error}") from None
+    except Exception as error:  # orbax raises many kinds for a damaged checkpoint
+      raise UserError(f"checkpoint {path} is damaged: {_first_line(error)}") from None
+    try:
+      weights = checkpointer.restore(folder, ocp.args.Composite(weights=ocp.args.StandardRestore(shapes))).weights
+    except Exception as error:
+      raise UserError(f"checkpoint {path} is damaged or does not fit its genotype: {_first_line(error)}") from None
+  return Model(weights, genotype, options)
+
+
+def _absolute(path) -> epath.Path:
+  path = epath.Path(path)
+  return path if "://" in os.fspath(path) else path.expanduser().resolve()
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""The loops: iterate over the data, jit once, log, save."""

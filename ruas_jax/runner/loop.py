@@ -1,0 +1,85 @@
+"""The loop that search and training share: step, log, show progress, stop at the first loss that is not finite."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from ruas_jax.config import Config, to_json
+from ruas_jax.errors import UserError
+from ruas_jax.runtime.metric_log import MetricLog, progress, write_atomically
+
+Record = dict[str, Any]
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.json"
+
+
+def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwrite: bool) -> epath.Path | None:
+  """Makes the work directory and writes `config.json`; an earlier run in it is refused, or cleared with `overwrite`.
+
+  Raises:
+    UserError: there is a run already, or the folder cannot be written.
+  """
+  if workdir is None:
+    return None
+  folder = epath.Path(workdir).expanduser()
+  try:
+    if (folder / METRICS).exists():
+      if not overwrite:
+        raise UserError(f"{folder} holds a run already; choose another --workdir, or replace it with --overwrite")
+      (folder / METRICS).unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, to_json(config).encode())
+  except OSError as error:
+    raise UserError(f"--workdir {folder}: cannot be written ({error.strerror or error})") from None
+  return folder
+
+
+def iterate(
+  step: Callable, state: Any, batches: Iterator[tuple], key: jax.Array, *, steps: int, description: str, folder: epath.Path | None
+) -> tuple[Any, list[Record]]:
+  """Runs `state, metrics = step(state, *batch, key)` for `steps` steps; returns the last state and the records logged.
+
+  A metric named `X_iterations` that is zero says that X did not play in this step; its metrics are left out.
+
+  Raises:
+    UserError: a loss is not finite; the message names the step. The log holds all steps up to it.
+  """
+  compiled = jax.jit(step, donate_argnums=0)
+  records: list[Record] = []
+  log = MetricLog(folder / METRICS) if folder else None
+  try:
+    with progress(steps, description) as bar:
+      waiting = None  # one step is always under way while the one before is logged
+      for index in range(steps):
+        state, metrics = compiled(state, *next(batches), key)
+        if waiting:
+          _finish(waiting, records, log, bar, description)
+        waiting = (index + 1, metrics)
+      if waiting:
+        _finish(waiting, records, log, bar, description)
+  finally:
+    if log:
+      log.close()
+  return state, records
+
+
+def _finish(waiting, records, log, bar, description) -> None:
+  index, metrics = waiting
+  metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
+  idle = [name.removesuffix("_iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value]
+  record = {"step": index} | {
+    name: value for name, value in metrics.items() if not any(name.startswith(f"{player}_") for player in idle)
+  }
+  records.append(record)
+  if log:
+    log.write(record)
+  losses = {name.removesuffix("_loss"): value for name, value in record.items() if name.endswith("_loss")}
+  bar.update(index, **losses)
+  wrong = [name for name, value in losses.items() if not np.isfinite(value)]
+  if wrong:
+    raise UserError(f"{description}: the {wrong[0].replace('_', ' ')} loss is not finite at step {index}")

@@ -1,0 +1,1 @@
+"""What a run keeps: checkpoints and its log of metrics."""

@@ -1,0 +1,76 @@
+"""Training the weights of a derived architecture, with the losses of the search (section 4.1).
+
+Both modules learn at every step, each from its own loss: L_t moves the illumination weights, L_n the denoising weights behind
+them, and no gradient of L_n reaches the illumination.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from ruas_jax.data.crops import random_crops
+from ruas_jax.objectives import Objectives
+from ruas_jax.optimizers import OptimizerOptions
+from ruas_jax.retinex.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+  """How a derived network is trained."""
+
+  steps: int = 800
+  """Updates of the weights."""
+  illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
+  denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
+
+
+class TrainState(NamedTuple):
+  """Attributes:
+  step: `[]` int32, updates done.
+  weights: `{"illumination", "denoising"}` of the derived network.
+  optimizer_state: by module.
+  """
+
+  step: jax.Array
+  weights: dict[str, Any]
+  optimizer_state: dict[str, Any]
+
+
+Optimizers = dict[str, optax.GradientTransformation]
+
+
+def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -> TrainState:
+  """Fresh weights from `key`."""
+  weights = network.init_weights(key)
+  return TrainState(
+    jnp.zeros((), jnp.int32), weights, {name: optimizers[name].init(weights[name]) for name in network._fields}
+  )
+
+
+def make_train_step(objectives: Objectives, optimizers: Optimizers, *, crop: int) -> Callable:
+  """`step(state, batch, key) -> (state, metrics)`, to be jitted once by the caller.
+
+  `batch` is whole images, `{"image": uint8 [B, H, W, 3], "size": int32 [B, 2]}`; crops of `crop` pixels a side are drawn from
+  `key` and the state's step. Metrics are the two losses before the update.
+  """
+
+  def losses(weights, images):
+    loss_t, u = objectives.illumination(weights["illumination"], None, images)
+    loss_n = objectives.denoising(weights["denoising"], None, lax.stop_gradient(u))
+    return loss_t + loss_n, {"illumination_train_loss": loss_t, "denoising_train_loss": loss_n}
+
+  def step(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    images = random_crops(batch, jax.random.fold_in(key, state.step), crop=crop)
+    gradient, metrics = jax.grad(losses, has_aux=True)(state.weights, images)
+    weights, states = {}, {}
+    for name, optimizer in optimizers.items():
+      updates, states[name] = optimizer.update(gradient[name], state.optimizer_state[name], state.weights[name])
+      weights[name] = optax.apply_updates(state.weights[name], updates)
+    return TrainState(state.step + 1, weights, states), metrics
+
+  return step

@@ -1,0 +1,188 @@
+"""The cell: folded equals summed, in value, derivatives and hypergradient; derived cells; operations of one's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+from test_operations import ROW_MEAN
+
+from ruas_jax import kinks
+from ruas_jax.bilevel import BilevelProblem, make_estimator
+from ruas_jax.search_space.cell import Cell, FoldedCell
+from ruas_jax.search_space.genotype import EDGES
+from ruas_jax.search_space.operations import CANDIDATES
+
+pytestmark = pytest.mark.usefixtures("x64_module")
+
+CHANNELS = 3
+OPERATIONS = {"candidates": CANDIDATES, "with_row_mean": (*CANDIDATES[:3], ROW_MEAN)}
+IMAGES = np.random.default_rng(1).uniform(size=(2, CHANNELS, 7, 6))  # most pixels are within two of a border
+TARGET = np.random.default_rng(2).normal(size=(1, CHANNELS, 7, 6))
+
+
+def activation(x):
+  return kinks.leaky_relu(x, 0.05)
+
+
+def random_like(tree, seed=0):
+  """The tree with every leaf random, biases too."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * 0.4, tree)
+
+
+def assert_close(actual, expected):
+  """Within 1e-12 of the largest number of each leaf."""
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.max(np.abs(other))), actual, expected
+  )
+
+
+@pytest.fixture(scope="module", params=OPERATIONS)
+def supernet(request, x64_module):
+  """A cell, its weights, alpha, and its two forms `(weights, alpha, x) -> [B, C, H, W]`."""
+  cell = Cell(CHANNELS, OPERATIONS[request.param])
+  weights = random_like(cell.init(jax.random.key(0), dtype=jnp.float64))
+  alpha = np.random.default_rng(3).normal(size=(len(EDGES), len(cell.operations)))
+
+  def folded(weights, alpha, x):
+    return cell.apply(cell.fold(weights, alpha), x, activation)
+
+  def summed(weights, alpha, x):
+    return cell.apply_unfolded(weights, alpha, x, activation)
+
+  return cell, weights, alpha, folded, summed
+
+
+def test_folded_equals_summed_in_value_and_gradients(supernet):
+  _, weights, alpha, *forms = supernet
+
+  def value_and_gradients(form):
+    def loss(weights, alpha, x):
+      value = form(weights, alpha, x)
+      return jnp.sum(value * TARGET[:, :1] + value**2), value
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(weights, alpha, IMAGES)
+
+  folded, summed = map(value_and_gradients, forms)
+  assert_close(folded, summed)
+  border = np.zeros((7, 6), bool)
+  border[[0, -1]] = border[:, [0, -1]] = True
+  assert_close(folded[0][1][..., border], summed[0][1][..., border])
+
+
+def test_folded_equals_summed_in_the_hypergradient(supernet):
+  """Through one step of SGD with momentum already under way."""
+  _, weights, alpha, *forms = supernet
+  optimizer = optax.sgd(0.1, momentum=0.9)
+  estimator = make_estimator("unrolled", inner=optimizer)
+  state = random_like(optimizer.init(weights), seed=4)
+
+  def estimate(form):
+    def loss(weights, alpha, x):
+      return jnp.mean((form(weights, alpha, x[None]) - TARGET) ** 2)
+
+    problem = BilevelProblem(loss, loss)
+    return estimator(problem, alpha, weights, state, IMAGES[:1], IMAGES[1])
+
+  folded, summed = map(estimate, forms)
+  assert_close(folded.gradient, summed.gradient)
+  assert_close((folded.outer_loss, folded.weights, folded.inner_state), (summed.outer_loss, summed.weights, summed.inner_state))
+  assert np.max(np.abs(folded.gradient)) > 1e-3
+
+
+def test_supernet_folds_into_stacked_pairs(supernet):
+  cell, weights, alpha, *_ = supernet
+  folded = cell.fold(weights, alpha)
+  taps = len(cell.node_taps()[0])
+  shapes = jax.tree.map(jnp.shape, folded)
+  assert shapes.pairs == ((3, taps, 2 * CHANNELS, CHANNELS), (3, 2 * CHANNELS))
+  assert shapes.last == ((taps, CHANNELS, CHANNELS), (CHANNELS,))
+  assert shapes.fusion == ((1, CHANNELS, 4 * CHANNELS), (CHANNELS,))
+
+
+GENOTYPES = {
+  "mixed": ("skip", "residual_conv_1x1", "row_mean", "conv_3x3", "dilated_conv_3x3", "skip", "residual_dilated_conv_3x3"),
+  "one_operation": ("conv_3x3",) * 7,
+  "all_skip": ("skip",) * 7,
+}
+
+
+def derived_by_definition(weights, genotype, x):
+  """The module's equations with `lax.conv`, edge by edge."""
+
+  def edge(name, operation, r):
+    if operation == "skip":
+      return r
+    own = weights["edges"][name]
+    if operation == "row_mean":
+      padded = np.pad(r, ((0, 0),) * 3 + ((1, 1),))
+      result = sum(padded[..., i : i + r.shape[-1]] for i in range(3)) / 3 * own["kernel"][:, None, None]
+    else:
+      rate = 2 if "dilated" in operation else 1
+      layout = ("NCHW", "HWIO", "NCHW")
+      result = lax.conv_general_dilated(r, own["kernel"], (1, 1), "SAME", rhs_dilation=(rate, rate), dimension_numbers=layout)
+    return np.asarray(result) + own["bias"][:, None, None] + (r if operation.startswith("residual") else 0)
+
+  weights = jax.tree.map(np.asarray, weights)
+  named = dict(zip(EDGES, genotype, strict=True))
+  r, distilled = x, []
+  for i in (1, 2, 3):
+    distilled.append(activation(edge(f"distill_{i}", named[f"distill_{i}"], r)))
+    r = activation(edge(f"remain_{i}", named[f"remain_{i}"], r) + r)
+  distilled.append(activation(edge("distill_4", named["distill_4"], r)))
+  features = np.concatenate(distilled, axis=1)
+  return np.einsum("io,bihw->bohw", weights["fusion"]["kernel"][0, 0], features) + weights["fusion"]["bias"][:, None, None]
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_derived_cell_is_its_definition(name):
+  cell = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), GENOTYPES[name])
+  weights = random_like(cell.init(jax.random.key(0), dtype=jnp.float64))
+  assert set(weights["edges"]) == {edge for edge, own in zip(EDGES, GENOTYPES[name], strict=True) if own != "skip"}
+  result = jax.jit(lambda weights, x: cell.apply(cell.fold(weights, None), x, activation))(weights, IMAGES)
+  assert_close(result, derived_by_definition(weights, GENOTYPES[name], IMAGES))
+
+
+def test_derived_cell_computes_only_its_own_taps():
+  nodes = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), GENOTYPES["mixed"]).node_taps()
+  assert [len(taps) for taps in nodes] == [1, 9, 9, 9]
+  assert (0, 2) not in nodes[1] and (0, 2) in nodes[2]
+
+
+def test_derived_cell_is_the_limit_of_the_supernet():
+  """Where alpha is one-hot the supernet with the same weights computes what the derived network computes."""
+  genotype = GENOTYPES["mixed"]
+  supernet, derived = (Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), names) for names in (None, genotype))
+  weights = random_like(supernet.init(jax.random.key(0), dtype=jnp.float64))
+  names = [operation.name for operation in supernet.operations]
+  alpha = np.array([[0.0 if name == own else -800.0 for name in names] for own in genotype])
+  own = {
+    edge: jax.tree.map(lambda leaf, row=row: leaf[row], weights["edges"][name])
+    for row, (edge, name) in enumerate(zip(EDGES, genotype, strict=True))
+    if name != "skip"
+  }
+  folded = derived.fold({"edges": own, "fusion": weights["fusion"]}, None)
+  expected = supernet.apply(supernet.fold(weights, alpha), IMAGES, activation)
+  assert_close(derived.apply(folded, IMAGES, activation), expected)
+
+
+@pytest.mark.parametrize("genotype", [None, GENOTYPES["mixed"], GENOTYPES["all_skip"]], ids=["supernet", "mixed", "all_skip"])
+def test_float32_is_kept(genotype):
+  """Even where float64 is enabled, and where an edge has no weights of its own."""
+  cell = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), genotype)
+  weights = cell.init(jax.random.key(0), dtype=jnp.float32)
+  assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype(jnp.float32)}
+  alpha = None if genotype else jnp.zeros((7, 8), jnp.float32)
+  folded = cell.fold(weights, alpha)
+  assert isinstance(folded, FoldedCell)
+  assert {leaf.dtype for leaf in jax.tree.leaves(folded)} == {jnp.dtype(jnp.float32)}
+  assert cell.apply(folded, jnp.float32(IMAGES), activation).dtype == jnp.float32
+
+
+def test_output_scale_multiplies_the_fusion_only():
+  cell = Cell(CHANNELS)
+  plain, scaled = (cell.init(jax.random.key(0), output_scale=scale, dtype=jnp.float64) for scale in (1.0, 0.1))
+  assert_close(scaled["fusion"]["kernel"], 0.1 * plain["fusion"]["kernel"])
+  jax.tree.map(np.testing.assert_array_equal, scaled["edges"], plain["edges"])
