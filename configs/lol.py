@@ -1,7 +1,34 @@
-"""LOL."""
+"""LOL: search and training on its low-light images alone, on two cores in about half an hour.
 
+    ruas search --config lol --data.train LOL/train/low --workdir runs/lol
+    ruas train --config lol --genotype runs/lol/genotype.json --data.train LOL/train/low --workdir runs/lol_model
+    ruas evaluate --low LOL/dev/low --high LOL/dev/high --checkpoint runs/lol_model --json lol_dev.json
+
+Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.lol`. Differs from the paper, whose numbers are in
+`lol_paper.py`, in
+- illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); the paper's equations alone give white images,
+- crops of 128x128 and fewer steps with a larger rate for alpha, to fit a small machine,
+- Adam at 3e-3 in training, where the paper is silent.
+"""
+
+from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, DataOptions
+from ruas_jax.objectives import LossOptions
+from ruas_jax.optimizers import OptimizerOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.training import TrainingOptions
 
 
 def get_config() -> Config:
-  return Config(data=DataOptions(crop=128))
+  adam = OptimizerOptions("adam", learning_rate=3e-3)
+  return Config(
+    network=NetworkOptions(illumination=IlluminationOptions(one_illumination=True, exponent=0.75)),
+    loss=LossOptions(eta_t=0.01, eta_n=0.1),
+    data=DataOptions(crop=128),
+    search=SearchOptions(
+      steps=900,
+      alpha_optimizer=OptimizerOptions("adam", learning_rate=3e-3, momentum=0.5, weight_decay=1e-3),
+    ),
+    training=TrainingOptions(steps=1500, illumination_optimizer=adam, denoising_optimizer=adam),
+  )
