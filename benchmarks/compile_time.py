@@ -1,6 +1,6 @@
 """Seconds to compile one round of the search (IEM and NRM) in a new process without a cache.
 
-    python -m benchmarks.compile_time --json benchmarks/results/compile_time.json
+python -m benchmarks.compile_time --json benchmarks/results/compile_time.json
 """
 
 import json

@@ -29,9 +29,7 @@ def main() -> None:
     genotype = json.loads((out / "genotype.json").read_text())
   results = {"seconds": seconds, "mean": evaluation["mean"], "input": evaluation["input"], "genotype": genotype}
   print_table([{"seconds": seconds, **evaluation["mean"]}], "ruas demo")
-  write_report(
-    arguments.json, settings={"quick": arguments.quick}, results=results, bars={"demo_seconds": seconds}
-  )
+  write_report(arguments.json, settings={"quick": arguments.quick}, results=results, bars={"demo_seconds": seconds})
 
 
 if __name__ == "__main__":

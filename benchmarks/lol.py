@@ -2,8 +2,8 @@
 
     python -m benchmarks.lol --data LOL --json benchmarks/results/lol.json [--released checkpoint_lol.npz]
 
-LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` and `val/{low,high}`; none of LOL's test
-images may be among them. Every figure follows the strict protocol of `ruas_jax.evaluation.metrics`.
+LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` and `val/{low,high}`; none of
+LOL's test images may be among them. Every figure follows the strict protocol of `ruas_jax.evaluation.metrics`.
 """
 
 import dataclasses
@@ -66,7 +66,9 @@ def main() -> None:
     genotype = Genotype.named("published")
     released = Model(convert_released(read_state_dict(arguments.released), genotype), genotype, RELEASED)
     models["released weights"] = released
-  figures = {name: {part: evaluate(model, pairs)["mean"] for part, pairs in sets.items()} for name, model in models.items()}
+  figures = {
+    name: {part: evaluate(model, pairs)["mean"] for part, pairs in sets.items()} for name, model in models.items()
+  }
   for name in _SHOWN_BASELINES:
     figures[name] = {part: evaluate_images(BASELINES[name], pairs)["mean"] for part, pairs in sets.items()}
   print_table(

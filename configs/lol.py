@@ -4,9 +4,10 @@
     ruas train --config lol --genotype runs/lol/genotype.json --data.train LOL/train/low --workdir runs/lol_model
     ruas evaluate --low LOL/dev/low --high LOL/dev/high --checkpoint runs/lol_model --json lol_dev.json
 
-Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.lol`. Differs from the paper, whose numbers are in
-`lol_paper.py`, in
-- illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); the paper's equations alone give white images,
+Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.lol`. Differs from the paper, whose numbers are
+in `lol_paper.py`, in
+- illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); the paper's equations alone give white
+  images,
 - crops of 128x128 and fewer steps with a larger rate for alpha, to fit a small machine,
 - Adam at 3e-3 in training, where the paper is silent.
 """

@@ -3,8 +3,8 @@
     ruas search --config tiny --workdir runs/tiny
     ruas train --config tiny --genotype runs/tiny/genotype.json --workdir runs/tiny_model
 
-Differs from `lol.py` in its data (photographs darkened by a physical model) and its size: 64x64 crops and fewer steps, with a
-larger rate for alpha.
+Differs from `lol.py` in its data (photographs darkened by a physical model) and its size: 64x64 crops and fewer steps,
+with a larger rate for alpha.
 """
 
 import dataclasses

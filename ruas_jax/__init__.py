@@ -1,8 +1,9 @@
 """RUAS for JAX: Retinex-inspired unrolling with cooperative prior architecture search for low-light image enhancement.
 
-    import ruas_jax
-    model = ruas_jax.load("runs/lol")
-    bright = ruas_jax.enhance(model, images)          # float [..., H, W, 3] in [0, 1]; pure, so jit and vmap work
+    model = ruas_jax.load("runs/lol_model")
+    bright = ruas_jax.enhance(model, images)
+
+`images` are float `[..., H, W, 3]` in [0, 1]; the function is pure, so jit and vmap work.
 """
 
 from ruas_jax import losses

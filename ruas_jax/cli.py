@@ -115,7 +115,8 @@ class Evaluate:
     mean = report["mean"]
     print(
       f"{mean['psnr']:.3f} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
-      f"{report['parameters']} parameters, {report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; see {self.json}"
+      f"{report['parameters']} parameters, {report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; "
+      f"see {self.json}"
     )
 
 
@@ -201,7 +202,8 @@ def _commands(arguments: list[str]):
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Runs `ruas` and exits: 0 when all went well, 1 after one line on what was wrong with the input, 2 for unknown options."""
+  """Runs `ruas` and exits: 0 when all went well, 1 after one line on what was wrong with the input, 2 for unknown
+  options."""
   arguments = sys.argv[1:] if arguments is None else arguments
   try:
     tyro.cli(

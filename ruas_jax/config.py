@@ -1,4 +1,5 @@
-"""One configuration for everything, composed from each room's own options; how it is found by name, saved and read back."""
+"""One configuration for everything, composed from each room's own options; how it is found by name, saved and read
+back."""
 
 import dataclasses
 import importlib.util
@@ -66,7 +67,9 @@ def load_config(name: str) -> Config:
     path = next((folder / f"{name}.py" for folder in _FOLDERS if (folder / f"{name}.py").is_file()), None)
     if path is None:
       known = sorted(file.stem for folder in _FOLDERS if folder.is_dir() for file in folder.glob("[!_]*.py"))
-      raise UserError(f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a path to a .py file")
+      raise UserError(
+        f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a path to a .py file"
+      )
   if not path.is_file():
     raise UserError(f"--config: no file {path}")
   spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)

@@ -1,7 +1,8 @@
 """The piecewise-linear functions of the model and the losses, each with its smooth form.
 
 `smoothing` is the width of the rounded corner in units of the argument; 0 keeps the kink, whose derivative is then the
-almost-everywhere one. With every kink rounded the whole problem is infinitely differentiable, which gradient studies need.
+almost-everywhere one. With every kink rounded the whole problem is infinitely differentiable, which gradient studies
+need.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Reference-free losses on images `[..., H, W, C]` in [0, 1]; every loss is a scalar.
 
-Norms and sums over pixels are means here, so that a weight means the same at every crop size. `charbonnier` is the width of
-`sqrt(x^2 + s^2)` in place of `|x|`; 0 keeps the kink.
+Norms and sums over pixels are means here, so that a weight means the same at every crop size. `charbonnier` is the
+width of `sqrt(x^2 + s^2)` in place of `|x|`; 0 keeps the kink.
 """
 
 import math
@@ -36,7 +36,8 @@ def relative_total_variation(
       mean over p of  sum_{d in x, y}  D_d(p) / (L_d(p) + epsilon),
       D_d = G * |dt/dd|  (windowed total variation),   L_d = |G * dt/dd|  (windowed inherent variation)
 
-  with G a Gaussian window of `sigma` pixels (cut at 2.5 sigma). Texture has a large D for its L; an edge has D close to L.
+  with G a Gaussian window of `sigma` pixels (cut at 2.5 sigma). Texture has a large D for its L; an edge has D close to
+  L.
   """
   slopes = jnp.stack(differences(t))
   variation, inherent = _gaussian_window(jnp.stack([absolute(slopes, charbonnier), slopes]), sigma)
@@ -75,7 +76,9 @@ def total_variation(x: jax.Array, *, kind: TVKind = "l1", charbonnier: float = 0
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (2, 1), (1, 2), (2, -1), (1, -2), (2, 2), (2, -2))
 
 
-def released_smoothness(t: jax.Array, guide: jax.Array, *, sharpness: float = 0.005, charbonnier: float = 0.0) -> jax.Array:
+def released_smoothness(
+  t: jax.Array, guide: jax.Array, *, sharpness: float = 0.005, charbonnier: float = 0.0
+) -> jax.Array:
   """The released smoothness term, `2 sum_o mean(w_o) mean|D_o t|` over 12 neighbour offsets `o`.
 
   `w_o = exp(-sharpness * sum_c (D_o guide)^2)`; `guide` is RGB in [0, 1], so the weights are nearly one.

@@ -34,7 +34,8 @@ class LossOptions:
   tv: TVKind = "l1"
   """Which total variation."""
   charbonnier: float = 0.0
-  """Width of sqrt(x^2 + s^2) in place of every |x|; 0 takes the network's smoothing, so one switch rounds everything."""
+  """Width of sqrt(x^2 + s^2) in place of every |x|; 0 takes the network's smoothing, so one switch rounds
+  everything."""
   beta: float = 1.0
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""
 
@@ -53,12 +54,13 @@ class Objectives(NamedTuple):
 
 def make_objectives(
   network: Network,
-  options: LossOptions = LossOptions(),  # noqa: B008 (frozen)
+  options: LossOptions = LossOptions(),
   *,
   illumination_loss: IlluminationLoss | None = None,
   denoising_loss: DenoisingLoss | None = None,
 ) -> Objectives:
-  """Objectives of `network`; an own `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the option's."""
+  """Objectives of `network`; an own `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the
+  option's."""
   charbonnier = options.charbonnier or network.illumination.smoothing
   loss_t = illumination_loss or _illumination_loss(options, charbonnier)
   loss_n = denoising_loss or _denoising_loss(options, charbonnier)

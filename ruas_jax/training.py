@@ -1,7 +1,7 @@
 """Training the weights of a derived architecture, with the losses of the search (section 4.1).
 
-Both modules learn at every step, each from its own loss: L_t moves the illumination weights, L_n the denoising weights behind
-them, and no gradient of L_n reaches the illumination.
+Both modules learn at every step, each from its own loss: L_t moves the illumination weights, L_n the denoising weights
+behind them, and no gradient of L_n reaches the illumination.
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -
 def make_train_step(objectives: Objectives, optimizers: Optimizers, *, crop: int) -> Callable:
   """`step(state, batch, key) -> (state, metrics)`, to be jitted once by the caller.
 
-  `batch` is whole images, `{"image": uint8 [B, H, W, 3], "size": int32 [B, 2]}`; crops of `crop` pixels a side are drawn from
-  `key` and the state's step. Metrics are the two losses before the update.
+  `batch` is whole images, `{"image": uint8 [B, H, W, 3], "size": int32 [B, 2]}`; crops of `crop` pixels a side are
+  drawn from `key` and the state's step. Metrics are the two losses before the update.
   """
 
   def losses(weights, images):

@@ -14,15 +14,15 @@ class SearchOptions:
   steps: int = 1800
   """Rounds of the outer loop."""
   strategy: Literal["cooperative", "separate", "joint"] = "cooperative"
-  """cooperative: Algorithm 1; separate: first the IEM alone, then the NRM, half of the steps each; joint: one bilevel problem
-  over everything at once (the paper's Fig. 9)."""
+  """cooperative: Algorithm 1; separate: first the IEM alone, then the NRM, half of the steps each; joint: one bilevel
+  problem over everything at once (the paper's Fig. 9)."""
   hypergradient: Literal["unrolled", "first_order"] = "unrolled"
   """Estimator of the outer gradient; unrolled is exact for `unroll_steps` inner steps."""
   unroll_steps: int = 1
   """T, inner steps that the hypergradient looks ahead."""
   cooperation: Literal["equation_5", "algorithm_1"] = "equation_5"
-  """Where beta L_n is differentiated for the IEM: at the looked-ahead weights (eq. 5), or at the current ones, as line 5 of
-  Algorithm 1 prints it."""
+  """Where beta L_n is differentiated for the IEM: at the looked-ahead weights (eq. 5), or at the current ones, as line
+  5 of Algorithm 1 prints it."""
   illumination_length: int = 1
   """Most iterations of the IEM's inner loop in a round (lines 4-7)."""
   denoising_length: int = 1

@@ -33,15 +33,17 @@ def make_search_step(
   """`step(state, train, validation, key) -> (state, metrics)`, to be jitted once by the caller.
 
   `train` and `validation` are whole images, `{"image": uint8 [N, B, H, W, 3], "size": int32 [N, B, 2]}` with `N` from
-  `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step. Metrics are scalars: each
-  player's training loss, validation loss (its outer loss at the looked-ahead weights) and iterations.
+  `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step. Metrics are scalars:
+  each player's training loss, validation loss (its outer loss at the looked-ahead weights) and iterations.
   """
   estimator = make_estimator(options.hypergradient, inner=weight_optimizer, steps=options.unroll_steps)
 
   def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, Metrics]:
     """Lines 5-6 (10-11): alpha by the hypergradient, then the weights at the new alpha."""
     train_key, validation_key, estimator_key = jax.random.split(key, 3)
-    train = jax.vmap(lambda batch, k: random_crops(batch, k, crop=crop))(train, jax.random.split(train_key, options.unroll_steps))
+    train = jax.vmap(lambda batch, k: random_crops(batch, k, crop=crop))(
+      train, jax.random.split(train_key, options.unroll_steps)
+    )
     validation = random_crops(validation, validation_key, crop=crop)
     problem = player.problem(state.weights, state.alpha)
     weights, alpha = player.pick(state.weights), player.pick(state.alpha)

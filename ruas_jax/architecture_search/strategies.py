@@ -1,8 +1,9 @@
 """Who plays in a search: each strategy is a tuple of players, and a player is one bilevel problem (eqs. 4-6).
 
-cooperative   illumination: L_t inside, L_t + beta L_n outside;   denoising: L_n inside and outside, after the IEM's update
-separate      the same two without beta: first the illumination alone, then the denoising behind it, each half of the steps
-joint         one player with all weights and all of alpha; L_t + beta L_n inside and outside
+- cooperative: illumination has L_t inside and L_t + beta L_n outside; denoising, after the illumination's update, has
+  L_n inside and outside.
+- separate: the same two without beta; first the illumination alone, then the denoising behind it, half the steps each.
+- joint: one player has all weights and all of alpha, with L_t + beta L_n inside and outside.
 """
 
 from collections.abc import Callable
@@ -23,8 +24,8 @@ class Player(NamedTuple):
   Attributes:
     name: key of its optimiser states and metrics.
     modules: whose weights and alpha it moves.
-    problem: `(all weights, all alpha) -> BilevelProblem` over `{module: ...}` of its own; the others' count as constants.
-    length: `step -> ` most iterations of its inner loop in that round; an int, or `[]` int32 where it depends on the step.
+    problem: `(all weights, all alpha) -> BilevelProblem` over `{module: ...}` of its own; the others' are constants.
+    length: `step -> ` most iterations of its inner loop in that round; `[]` int32 if it varies, else int.
   """
 
   name: str
@@ -49,7 +50,9 @@ def make_players(options: SearchOptions, objectives: Objectives, beta: float) ->
 
   denoising = _denoising_problem(objectives)
   if options.strategy == "joint":
-    return (Player("joint", ("illumination", "denoising"), _joint_problem(objectives, beta), throughout("illumination")),)
+    return (
+      Player("joint", ("illumination", "denoising"), _joint_problem(objectives, beta), throughout("illumination")),
+    )
   if options.strategy == "separate":
     alone = _illumination_problem(objectives, 0.0, look_ahead=True)
     return (

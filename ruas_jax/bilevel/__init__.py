@@ -1,4 +1,5 @@
-"""Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. Knows no images and no networks."""
+"""Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. Knows no images and no
+networks."""
 
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
 from ruas_jax.bilevel.inner import inner_step, inner_steps

@@ -8,7 +8,12 @@ from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 
 def inner_step(
-  problem: BilevelProblem, inner: optax.GradientTransformation, alpha: PyTree, weights: PyTree, state: PyTree, batch: PyTree
+  problem: BilevelProblem,
+  inner: optax.GradientTransformation,
+  alpha: PyTree,
+  weights: PyTree,
+  state: PyTree,
+  batch: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
   """One step on `inner_loss` at `alpha`: new weights, new optimiser state, and the loss before the step."""
   loss, gradient = jax.value_and_grad(problem.inner_loss)(weights, alpha, batch)
@@ -24,10 +29,13 @@ def inner_steps(
   state: PyTree,
   batches: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
-  """As many steps as `batches` is long; losses `[T]`. Reverse mode stores the weights between steps and no activations."""
+  """As many steps as `batches` is long; losses `[T]`. Reverse mode stores the weights between steps and no
+  activations."""
   steps = jax.tree.leaves(batches)[0].shape[0]
   if steps == 1:  # nothing to save by computing it twice
-    weights, state, loss = inner_step(problem, inner, alpha, weights, state, jax.tree.map(lambda leaf: leaf[0], batches))
+    weights, state, loss = inner_step(
+      problem, inner, alpha, weights, state, jax.tree.map(lambda leaf: leaf[0], batches)
+    )
     return weights, state, loss[None]
 
   @jax.checkpoint

@@ -9,7 +9,8 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
 def unrolled(*, inner: optax.GradientTransformation) -> Estimator:
-  """`d/d alpha outer_loss(weights_T(alpha), alpha)`, with `weights_T` reached by one update of `inner` per train batch."""
+  """`d/d alpha outer_loss(weights_T(alpha), alpha)`, with `weights_T` reached by one update of `inner` per train
+  batch."""
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key

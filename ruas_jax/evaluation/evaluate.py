@@ -27,13 +27,19 @@ def evaluate_images(transform: Callable[[np.ndarray], np.ndarray], pairs: Pairs,
     images[name] = {"psnr": psnr(result, high), "ssim": ssim(result, high)}
     if on_image:
       on_image(position + 1, **images[name])
-  mean = {metric: finite_or_none(float(np.mean([values[metric] for values in images.values()]))) for metric in ("psnr", "ssim")}
-  per_image = {name: {metric: finite_or_none(value) for metric, value in values.items()} for name, values in images.items()}
+  mean = {
+    metric: finite_or_none(float(np.mean([values[metric] for values in images.values()])))
+    for metric in ("psnr", "ssim")
+  }
+  per_image = {
+    name: {metric: finite_or_none(value) for metric, value in values.items()} for name, values in images.items()
+  }
   return {"mean": mean, "images": per_image}
 
 
 def evaluate(model: Model, pairs: Pairs, on_image=None) -> dict[str, Any]:
-  """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and weights' hash."""
+  """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and weights'
+  hash."""
   forward = jax.jit(enhance)
   report = evaluate_images(lambda image: forward(model, jnp.asarray(image)), pairs, on_image)
   return report | {

@@ -1,7 +1,7 @@
 """A trained model: an architecture, how it is unrolled, and its weights; saved as an orbax checkpoint.
 
-A checkpoint is a folder with two items: `weights`, the arrays, and `model`, JSON with the genotype, the network's options (the
-variant among them) and, where training made it, the configuration of the run.
+A checkpoint is a folder with two items: `weights`, the arrays, and `model`, JSON with the genotype, the network's
+options (the variant among them) and, where training made it, the configuration of the run.
 """
 
 import dataclasses
@@ -69,7 +69,8 @@ class Model:
 
 
 def enhance(model: Model, images: jax.Array) -> jax.Array:
-  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap work."""
+  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
+  work."""
   batch = images.reshape(-1, *images.shape[-3:])
   return run(model.network, model.options.variant, model.weights, {}, batch).image.reshape(images.shape)
 

@@ -1,7 +1,8 @@
 """The authors' released weights as weights of this package (`ruas import`).
 
-The user brings their own copy; its arrays are renamed and transposed (OIHW to HWIO), nothing else. The arrays do not say which
-operation they belong to (a residual convolution has the same shape as a plain one), so the genotype is needed too.
+The user brings their own copy; its arrays are renamed and transposed (OIHW to HWIO), nothing else. The arrays do not
+say which operation they belong to (a residual convolution has the same shape as a plain one), so the genotype is needed
+too.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,9 @@
 
     x_0 = u_K,   x_{n+1} = u_K - head(C(stem(x_n)))     (eq. 3; `update="residual"`)
 
-A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"` is
-the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over images.
+A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"`
+is the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over
+images.
 """
 
 import dataclasses
@@ -84,7 +85,9 @@ class DenoisingModule:
     def stacked_stage(features, folded):
       return cell(folded, features), None
 
-    scan = lambda stage, carry: scan_stages(stage, carry, self.cell, weights["cells"], alpha, self.options.stages)[0]
+    def scan(stage, carry):
+      return scan_stages(stage, carry, self.cell, weights["cells"], alpha, self.options.stages)[0]
+
     if self.options.update == "residual":
       return to_channels_last(scan(residual_stage, u))
     return to_channels_last(u - correction(scan(stacked_stage, apply_affine(u, stem, _TAPS))))

@@ -52,8 +52,8 @@ class IlluminationOutput(NamedTuple):
   Attributes:
     t: illumination, in [floor, 1].
     u: brightened image, in [0, 1].
-    estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the floor,
-      where the clipped one has no derivative.
+    estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the
+      floor, where the clipped one has no derivative.
     warm_start: t_hat_0.
   """
 

@@ -1,7 +1,7 @@
 """The enhancement network RUAS: the illumination module, then the noise removal module.
 
-`Network` is the pure form, two modules of functions over pytrees. `RUAS` is the same as a Flax module, whose weights are the
-`params` collection and whose architecture logits (alpha) are the `arch` collection:
+`Network` is the pure form, two modules of functions over pytrees. `RUAS` is the same as a Flax module, whose weights
+are the `params` collection and whose architecture logits (alpha) are the `arch` collection:
 
     variables = RUAS().init(jax.random.key(0), images)
     output = RUAS().apply({"params": weights, "arch": alpha}, images)
@@ -64,7 +64,7 @@ class Network(NamedTuple):
 
 
 def build_network(
-  options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
+  options: NetworkOptions = NetworkOptions(),
   genotype: Genotype | None = None,
   operations: tuple[Operation, ...] = CANDIDATES,
 ) -> Network:
@@ -81,9 +81,7 @@ def build_network(
 
   return Network(
     IlluminationModule(options.illumination, cell("illumination", COLOURS), options.slope, options.smoothing),
-    DenoisingModule(
-      options.denoising, cell("denoising", options.denoising.channels), options.slope, options.smoothing
-    ),
+    DenoisingModule(options.denoising, cell("denoising", options.denoising.channels), options.slope, options.smoothing),
   )
 
 
@@ -115,8 +113,8 @@ def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, A
 class RUAS(nn.Module):
   """The network as a Flax module: the supernet, or the derived network of `genotype`.
 
-  `init(key, images)` gives the collections `params` (weights) and `arch` (alpha, the supernet only), each with the entries
-  "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
+  `init(key, images)` gives the collections `params` (weights) and `arch` (alpha, the supernet only), each with the
+  entries "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
   """
 
   genotype: Genotype | None = None
@@ -137,7 +135,8 @@ def count_parameters(weights: Weights) -> int:
 
 
 def count_macs(network: Network, variant: Variant, height: int, width: int) -> int:
-  """Multiply-accumulates of one forward pass, by the field's count: every number of a convolution's kernel once per pixel.
+  """Multiply-accumulates of one forward pass, by the field's count: every number of a convolution's kernel once per
+  pixel.
 
   Biases, activations, the warm start and the division are not counted, as usual. Shapes are read off the model.
   """

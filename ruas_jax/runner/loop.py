@@ -40,7 +40,14 @@ def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwr
 
 
 def iterate(
-  step: Callable, state: Any, batches: Iterator[tuple], key: jax.Array, *, steps: int, description: str, folder: epath.Path | None
+  step: Callable,
+  state: Any,
+  batches: Iterator[tuple],
+  key: jax.Array,
+  *,
+  steps: int,
+  description: str,
+  folder: epath.Path | None,
 ) -> tuple[Any, list[Record]]:
   """Runs `state, metrics = step(state, *batch, key)` for `steps` steps; returns the last state and the records logged.
 
@@ -71,7 +78,9 @@ def iterate(
 def _finish(waiting, records, log, bar, description) -> None:
   index, metrics = waiting
   metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
-  idle = [name.removesuffix("_iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value]
+  idle = [
+    name.removesuffix("_iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value
+  ]
   record = {"step": index} | {
     name: value for name, value in metrics.items() if not any(name.startswith(f"{player}_") for player in idle)
   }

@@ -38,7 +38,7 @@ class SearchResult(NamedTuple):
 
 
 def search(
-  config: Config = Config(),  # noqa: B008 (frozen)
+  config: Config = Config(),
   *,
   workdir: str | os.PathLike | None = None,
   overwrite: bool = False,
@@ -68,9 +68,7 @@ def search(
   train, validation = _sources(config, train_images, val_images)
   options = config.search
   network = build_network(config.network, operations=operations)
-  objectives = make_objectives(
-    network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss
-  )
+  objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
   players = make_players(options, objectives, config.loss.beta)
   weight_optimizer = weight_optimizer or make_optimizer(options.weight_optimizer)
   alpha_optimizer = alpha_optimizer or make_optimizer(options.alpha_optimizer)
@@ -94,7 +92,9 @@ def search(
   return SearchResult(genotype, state, metrics)
 
 
-def _sources(config: Config, train: ImageSource | None, validation: ImageSource | None) -> tuple[ImageSource, ImageSource]:
+def _sources(
+  config: Config, train: ImageSource | None, validation: ImageSource | None
+) -> tuple[ImageSource, ImageSource]:
   data = config.data
   train = train if train is not None else open_source(data.train, tfds_dir=data.tfds_dir)
   if validation is None and data.val is not None:

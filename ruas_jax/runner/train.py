@@ -32,8 +32,8 @@ class TrainResult(NamedTuple):
 
 
 def train(
-  config: Config = Config(),  # noqa: B008 (frozen)
-  genotype: Genotype = Genotype.named("published"),  # noqa: B008 (frozen)
+  config: Config = Config(),
+  genotype: Genotype = Genotype.named("published"),
   *,
   workdir: str | os.PathLike | None = None,
   overwrite: bool = False,
@@ -62,9 +62,7 @@ def train(
   source = images if images is not None else open_source(data.train, tfds_dir=data.tfds_dir)
   check_crop(source, data.crop)
   network = build_network(config.network, genotype, operations)
-  objectives = make_objectives(
-    network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss
-  )
+  objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
   optimizers = {
     "illumination": optimizer or make_optimizer(options.illumination_optimizer),
     "denoising": optimizer or make_optimizer(options.denoising_optimizer),

@@ -4,9 +4,9 @@ With `r_0` the input, activation `a`, and for i = 1, 2, 3
 
     d_i = a(distill_i(r_{i-1})),   r_i = a(remain_i(r_{i-1}) + r_{i-1}),   d_4 = a(distill_4(r_3))
 
-the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network are this one wiring over other edges.
-`distill_i` and `remain_i` read the same node, so they fold into one convolution of twice the width, and `+ r_{i-1}` into its
-centre tap.
+the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network are this one wiring over other
+edges. `distill_i` and `remain_i` read the same node, so they fold into one convolution of twice the width, and `+
+r_{i-1}` into its centre tap.
 """
 
 import dataclasses
@@ -20,7 +20,14 @@ from jax import lax
 from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
 from ruas_jax.search_space.genotype import EDGES
 from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_operation, sum_of_operations, uniform_fan_in
-from ruas_jax.search_space.operations import CANDIDATES, Operation, identity_kernel, kernel_on_taps, live_taps, operation_names
+from ruas_jax.search_space.operations import (
+  CANDIDATES,
+  Operation,
+  identity_kernel,
+  kernel_on_taps,
+  live_taps,
+  operation_names,
+)
 
 Weights = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
@@ -37,7 +44,8 @@ class Affine(NamedTuple):
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: the three pairs (stacked where their taps agree), the last edge, the fusion."""
+  """A cell's convolutions for one stage: the three pairs (stacked where their taps agree), the last edge, the
+  fusion."""
 
   pairs: Affine | tuple[Affine, ...]
   last: Affine
@@ -53,8 +61,8 @@ def apply_affine(x: jax.Array, affine: Affine, taps: Taps) -> jax.Array:
 class Cell:
   """A cell of `channels` channels over `operations`: the supernet, or the network that `genotype` names.
 
-  Weights: `{"edges": ..., "fusion": {"kernel": [1, 1, 4C, C], "bias": [C]}}`; the supernet's edges are those of `mixed_op`,
-  a derived network's are `{edge name: {"kernel", "bias"}}` without the edges that have none.
+  Weights: `{"edges": ..., "fusion": {"kernel": [1, 1, 4C, C], "bias": [C]}}`; the supernet's edges are those of
+  `mixed_op`, a derived network's are `{edge name: {"kernel", "bias"}}` without the edges that have none.
   """
 
   channels: int
@@ -101,12 +109,18 @@ class Cell:
       kernels, biases = zip(*map(self._derived_edge, range(len(EDGES)), [weights["edges"]] * len(EDGES)), strict=True)
     pairs = []
     for node in range(PAIRS):
-      remain = kernels[2 * node + 1] + kernel_on_taps(identity_kernel(self.channels).astype(kernels[0].dtype), taps[node])
+      remain = kernels[2 * node + 1] + kernel_on_taps(
+        identity_kernel(self.channels).astype(kernels[0].dtype), taps[node]
+      )
       kernel = jnp.concatenate([kernels[2 * node], remain], axis=1)
       pairs.append(Affine(kernel, jnp.concatenate([biases[2 * node], biases[2 * node + 1]])))
     if len(set(taps[:PAIRS])) == 1:
       pairs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
-    return FoldedCell(pairs if isinstance(pairs, Affine) else tuple(pairs), Affine(kernels[-1], biases[-1]), fold_fusion(weights["fusion"]))
+    return FoldedCell(
+      pairs if isinstance(pairs, Affine) else tuple(pairs),
+      Affine(kernels[-1], biases[-1]),
+      fold_fusion(weights["fusion"]),
+    )
 
   def _derived_edge(self, edge: int, edge_weights) -> tuple[jax.Array, jax.Array]:
     operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]

@@ -1,7 +1,7 @@
 """The few-channel convolution: two bilinear primitives that are each other's derivatives.
 
-`convolve` and its weight gradient `correlate` are closed under differentiation: the derivative of either with respect to
-either operand is one of the two again, so a hypergradient of any order, in either mode, stays in fast code.
+`convolve` and its weight gradient `correlate` are closed under differentiation: the derivative of either with respect
+to either operand is one of the two again, so a hypergradient of any order, in either mode, stays in fast code.
 
 Inner layout: images `[B, C, H, W]` (pixels fastest), kernels `[T, O, C]` over `T` taps. A tap is an offset `(dy, dx)`;
 pixels outside the image are zero:
@@ -68,8 +68,9 @@ def _pad(image, rows, columns):
   return jnp.pad(image, ((0, 0),) * 3 + (rows, columns))
 
 
-# Lowerings. On a CPU both primitives are products of wide matrices over strips of rows, with the row shifts on one side and the
-# column shifts on the other, so that one small product holds every (dy, dx); accelerators have a convolution unit.
+# Lowerings. On a CPU both primitives are products of wide matrices over strips of rows, with the row shifts on one side
+# and the column shifts on the other, so that one small product holds every (dy, dx); accelerators have a convolution
+# unit.
 
 
 def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
@@ -175,9 +176,7 @@ def _correlate_by_strips(image, cotangent, *, taps):
     slab = lax.dynamic_slice(cotangent, at, (groups, 1, outputs, strip + 2 * reach_y, width))[:, 0]
     left = jnp.concatenate([slab[:, :, reach_y - dy : reach_y - dy + strip] for dy in rows], axis=1)
     left = left.reshape(groups, len(rows) * outputs, strip * width)
-    return total + jnp.einsum(
-      "gip,gjp->gij", left, _column_shifted(right, columns, reach_x, width), precision=_EXACT
-    )
+    return total + jnp.einsum("gip,gjp->gij", left, _column_shifted(right, columns, reach_x, width), precision=_EXACT)
 
   total = jnp.zeros((groups, len(rows) * outputs, len(columns) * channels), image.dtype)
   total = _over_strips(batch, strips, body, total)

@@ -2,10 +2,11 @@
 
     mixed_e(x) = sum_o softmax(alpha_e)_o * operation_o(x; weights_{e,o})
 
-Every candidate is affine, so the sum is exactly one convolution whose kernel is the weighted sum of the candidates' kernels:
-`fold_edges`. `sum_of_operations` is the plain sum, the oracle that tests compare with.
+Every candidate is affine, so the sum is exactly one convolution whose kernel is the weighted sum of the candidates'
+kernels: `fold_edges`. `sum_of_operations` is the plain sum, the oracle that tests compare with.
 
-Weights of `E` edges: `{operation name: {"kernel": [E, *weight_shape], "bias": [E, C]}}`; operations without weights are absent.
+Weights of `E` edges: `{operation name: {"kernel": [E, *weight_shape], "bias": [E, C]}}`; operations without weights are
+absent.
 """
 
 import math
@@ -21,7 +22,9 @@ from ruas_jax.search_space.operations import Operation, kernel_on_taps
 EdgeWeights = Mapping[str, Mapping[str, jax.Array]]
 
 
-def init_operation(key: jax.Array, operation: Operation, channels: int, dtype=jnp.float32) -> dict[str, jax.Array] | None:
+def init_operation(
+  key: jax.Array, operation: Operation, channels: int, dtype=jnp.float32
+) -> dict[str, jax.Array] | None:
   """One operation's weights: kernel uniform with variance `1 / (3 fan_in)` (PyTorch's default), bias zero."""
   if operation.weight_shape is None:
     return None
@@ -34,7 +37,9 @@ def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) ->
   return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * math.prod(shape[:-1]) ** -0.5
 
 
-def init_edges(key: jax.Array, operations: Sequence[Operation], channels: int, edges: int, dtype=jnp.float32) -> EdgeWeights:
+def init_edges(
+  key: jax.Array, operations: Sequence[Operation], channels: int, edges: int, dtype=jnp.float32
+) -> EdgeWeights:
   """Weights of every candidate on every edge; each depends only on (key, operation, edge)."""
   weights = {}
   for position, operation in enumerate(operations):

@@ -1,7 +1,7 @@
 """Candidate operations: affine maps, each given by the one kernel that it is.
 
-An operation turns its own weights into a dense kernel `[h, w, C_in, C_out]` (h and w odd, centred, zero "same" padding).
-That is all the search space asks of it, so a new affine operation is one function:
+An operation turns its own weights into a dense kernel `[h, w, C_in, C_out]` (h and w odd, centred, zero "same"
+padding). That is all the search space asks of it, so a new affine operation is one function:
 
     def to_kernel(weight, channels):            # a learned 1x3 average over each channel
       row = jnp.ones((1, 3, 1, 1)) / 3
