@@ -114,7 +114,7 @@ class Evaluate:
     _write_json(self.json, report)
     mean = report["mean"]
     print(
-      f"{mean['psnr']:.3f} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
+      f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
       f"{report['parameters']} parameters, {report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; "
       f"see {self.json}"
     )
@@ -124,7 +124,7 @@ class Evaluate:
 class Import:
   """Turn your own copy of the authors' released weights (.npz or .pt) into a checkpoint."""
 
-  released: tyro.conf.Positional[str]
+  released: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RELEASED")]
   """The file; it is read without PyTorch, and nothing but tensors is accepted in it."""
   out: str
   """Work directory of the checkpoint."""
@@ -145,8 +145,9 @@ class Import:
     genotype = Genotype.load(self.genotype)
     if has_checkpoint(self.out) and not self.overwrite:
       raise UserError(f"{self.out} holds a checkpoint already; --overwrite replaces it")
-    model = Model(convert_released(read_state_dict(self.released), genotype), genotype, RELEASED)
-    save_model(self.out, model.with_variant(self.variant))
+    weights = convert_released(read_state_dict(self.released), genotype)
+    model = Model(weights, genotype, RELEASED).with_variant(self.variant)
+    save_model(self.out, model)
     print(f"checkpoint in {self.out}: {model.parameters()} parameters, variant {self.variant}")
 
 
@@ -161,6 +162,10 @@ class Demo:
     from ruas_jax.runner.demo import demo
 
     print("look at", *demo(self.out), sep="\n  ")
+
+
+def _decibels(psnr: float | None) -> str:
+  return "infinite" if psnr is None else f"{psnr:.3f}"  # None where an image equals its reference
 
 
 def _write_json(path: str, values: dict) -> None:

@@ -106,6 +106,8 @@ def from_dict(kind: type, values: dict, where: str):
   Raises:
     UserError: naming `where` and the field.
   """
+  if not isinstance(values, dict):
+    raise UserError(f"{where} must be an object")
   hints = typing.get_type_hints(kind)
   unknown = sorted(set(values) - set(hints))
   if unknown:
@@ -115,8 +117,6 @@ def from_dict(kind: type, values: dict, where: str):
 
 def _value(hint, value, where):
   if dataclasses.is_dataclass(hint):
-    if not isinstance(value, dict):
-      raise UserError(f"{where} must be an object")
     return from_dict(hint, value, where)
   origin = typing.get_origin(hint)
   if origin is typing.Literal:

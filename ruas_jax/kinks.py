@@ -26,11 +26,12 @@ def leaky_relu(x: jax.Array, slope: float, smoothing: float = 0.0) -> jax.Array:
 
 
 def clip(x: jax.Array, low: float, high: float, smoothing: float = 0.0) -> jax.Array:
-  """`min(max(x, low), high)`; the smooth form stays strictly between `low` and `high`."""
+  """`min(max(x, low), high)`; the smooth form stays between them too."""
   if not smoothing:
     return jnp.clip(x, low, high)
   smoothing = min(smoothing, low) if low > 0 else smoothing  # a corner wider than the floor would lift dark values
-  return low + _ramp(x - low, smoothing) - _ramp(x - high, smoothing)
+  rounded = high - _ramp(high - low - _ramp(x - low, smoothing), smoothing)
+  return jnp.clip(rounded, low, high)  # cuts off what rounding adds, and nothing else
 
 
 def maximum(first: jax.Array, second: jax.Array, smoothing: float = 0.0) -> jax.Array:

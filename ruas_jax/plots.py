@@ -36,24 +36,25 @@ def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_name
     UserError: on another shape, and where an edge's softmax is undefined.
   """
   shares = {}
-  for cell, logits in alpha.items():
+  for cell, logits in sorted(alpha.items(), key=lambda item: [*CELLS, item[0]].index(item[0])):
     logits = checked_alpha(logits, cell=cell, operation_names=operation_names)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares[cell] = powers / powers.sum(axis=1, keepdims=True)
-  largest = max(share.max() for share in shares.values())
+  smallest, largest = np.min([*shares.values()]), np.max([*shares.values()])
+  digits = 2 if largest - smallest > 0.05 else 3  # a short search leaves them close
 
   figure = _figure(0.8 + (1.0 + 0.68 * len(operation_names)) * len(shares), 5.4, layout="constrained")
   axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
   for axis, (cell, share) in zip(axes, shares.items(), strict=True):
-    image = axis.imshow(share, cmap="Blues", vmin=0.0, vmax=largest, aspect="auto")
+    image = axis.imshow(share, cmap="Blues", vmin=smallest, vmax=largest, aspect="auto")
     axis.set_title(_TITLES.get(cell, cell), fontsize=12)
     axis.set_xticks(range(len(operation_names)), [_words(name) for name in operation_names], rotation=40, ha="right",
                     rotation_mode="anchor")  # fmt: skip
     axis.set_yticks(range(len(EDGES)), [_words(edge) for edge in EDGES])
     axis.tick_params(length=0)
     for (row, column), value in np.ndenumerate(share):
-      axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8.5,
-                color="white" if value > 0.6 * largest else "black")  # fmt: skip
+      axis.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=8.5,
+                color="white" if value > 0.4 * smallest + 0.6 * largest else "black")  # fmt: skip
     for row, column in enumerate(share.argmax(axis=1)):
       axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2, zorder=3))
   figure.colorbar(image, ax=list(axes), label="softmax(alpha)", pad=0.02, fraction=0.04)

@@ -10,14 +10,14 @@ from test_operations import ROW_MEAN
 
 from ruas_jax import kinks
 from ruas_jax.bilevel import BilevelProblem, make_estimator
-from ruas_jax.search_space.cell import Cell, FoldedCell
+from ruas_jax.search_space.cell import Cell
 from ruas_jax.search_space.genotype import EDGES
 from ruas_jax.search_space.operations import CANDIDATES
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
 CHANNELS = 3
-OPERATIONS = {"candidates": CANDIDATES, "with_row_mean": (*CANDIDATES[:3], ROW_MEAN)}
+OPERATIONS = (*CANDIDATES, ROW_MEAN)
 IMAGES = np.random.default_rng(1).uniform(size=(2, CHANNELS, 7, 6))  # most pixels are within two of a border
 TARGET = np.random.default_rng(2).normal(size=(1, CHANNELS, 7, 6))
 
@@ -35,14 +35,19 @@ def random_like(tree, seed=0):
 def assert_close(actual, expected):
   """Within 1e-12 of the largest number of each leaf."""
   jax.tree.map(
-    lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.max(np.abs(other))), actual, expected
+    lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.max(np.abs(other))),
+    actual,
+    expected,
   )
 
 
-@pytest.fixture(scope="module", params=OPERATIONS)
-def supernet(request, x64_module):
-  """A cell, its weights, alpha, and its two forms `(weights, alpha, x) -> [B, C, H, W]`."""
-  cell = Cell(CHANNELS, OPERATIONS[request.param])
+@pytest.fixture(scope="module")
+def supernet(x64_module):
+  """A cell, its weights, alpha, and its two forms `(weights, alpha, x) -> [B, C, H, W]`, each with how it is run.
+
+  The summed form is not jitted: its derivatives' many operations would take half a minute to compile.
+  """
+  cell = Cell(CHANNELS, OPERATIONS)
   weights = random_like(cell.init(jax.random.key(0), dtype=jnp.float64))
   alpha = np.random.default_rng(3).normal(size=(len(EDGES), len(cell.operations)))
 
@@ -52,20 +57,20 @@ def supernet(request, x64_module):
   def summed(weights, alpha, x):
     return cell.apply_unfolded(weights, alpha, x, activation)
 
-  return cell, weights, alpha, folded, summed
+  return cell, weights, alpha, (folded, jax.jit), (summed, lambda function: function)
 
 
 def test_folded_equals_summed_in_value_and_gradients(supernet):
   _, weights, alpha, *forms = supernet
 
-  def value_and_gradients(form):
+  def value_and_gradients(form, compiled):
     def loss(weights, alpha, x):
       value = form(weights, alpha, x)
       return jnp.sum(value * TARGET[:, :1] + value**2), value
 
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(weights, alpha, IMAGES)
+    return compiled(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(weights, alpha, IMAGES[:1])
 
-  folded, summed = map(value_and_gradients, forms)
+  folded, summed = (value_and_gradients(*form) for form in forms)
   assert_close(folded, summed)
   border = np.zeros((7, 6), bool)
   border[[0, -1]] = border[:, [0, -1]] = True
@@ -79,16 +84,18 @@ def test_folded_equals_summed_in_the_hypergradient(supernet):
   estimator = make_estimator("unrolled", inner=optimizer)
   state = random_like(optimizer.init(weights), seed=4)
 
-  def estimate(form):
+  def estimate(form, compiled):
     def loss(weights, alpha, x):
       return jnp.mean((form(weights, alpha, x[None]) - TARGET) ** 2)
 
     problem = BilevelProblem(loss, loss)
-    return estimator(problem, alpha, weights, state, IMAGES[:1], IMAGES[1])
+    return compiled(lambda alpha: estimator(problem, alpha, weights, state, IMAGES[:1], IMAGES[1]))(alpha)
 
-  folded, summed = map(estimate, forms)
+  folded, summed = (estimate(*form) for form in forms)
   assert_close(folded.gradient, summed.gradient)
-  assert_close((folded.outer_loss, folded.weights, folded.inner_state), (summed.outer_loss, summed.weights, summed.inner_state))
+  assert_close(
+    (folded.outer_loss, folded.weights, folded.inner_state), (summed.outer_loss, summed.weights, summed.inner_state)
+  )
   assert np.max(np.abs(folded.gradient)) > 1e-3
 
 
@@ -103,7 +110,15 @@ def test_supernet_folds_into_stacked_pairs(supernet):
 
 
 GENOTYPES = {
-  "mixed": ("skip", "residual_conv_1x1", "row_mean", "conv_3x3", "dilated_conv_3x3", "skip", "residual_dilated_conv_3x3"),
+  "mixed": (
+    "skip",
+    "residual_conv_1x1",
+    "row_mean",
+    "conv_3x3",
+    "dilated_conv_3x3",
+    "skip",
+    "residual_dilated_conv_3x3",
+  ),
   "one_operation": ("conv_3x3",) * 7,
   "all_skip": ("skip",) * 7,
 }
@@ -122,7 +137,9 @@ def derived_by_definition(weights, genotype, x):
     else:
       rate = 2 if "dilated" in operation else 1
       layout = ("NCHW", "HWIO", "NCHW")
-      result = lax.conv_general_dilated(r, own["kernel"], (1, 1), "SAME", rhs_dilation=(rate, rate), dimension_numbers=layout)
+      result = lax.conv_general_dilated(
+        r, own["kernel"], (1, 1), "SAME", rhs_dilation=(rate, rate), dimension_numbers=layout
+      )
     return np.asarray(result) + own["bias"][:, None, None] + (r if operation.startswith("residual") else 0)
 
   weights = jax.tree.map(np.asarray, weights)
@@ -133,12 +150,14 @@ def derived_by_definition(weights, genotype, x):
     r = activation(edge(f"remain_{i}", named[f"remain_{i}"], r) + r)
   distilled.append(activation(edge("distill_4", named["distill_4"], r)))
   features = np.concatenate(distilled, axis=1)
-  return np.einsum("io,bihw->bohw", weights["fusion"]["kernel"][0, 0], features) + weights["fusion"]["bias"][:, None, None]
+  return (
+    np.einsum("io,bihw->bohw", weights["fusion"]["kernel"][0, 0], features) + weights["fusion"]["bias"][:, None, None]
+  )
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_derived_cell_is_its_definition(name):
-  cell = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), GENOTYPES[name])
+  cell = Cell(CHANNELS, OPERATIONS, GENOTYPES[name])
   weights = random_like(cell.init(jax.random.key(0), dtype=jnp.float64))
   assert set(weights["edges"]) == {edge for edge, own in zip(EDGES, GENOTYPES[name], strict=True) if own != "skip"}
   result = jax.jit(lambda weights, x: cell.apply(cell.fold(weights, None), x, activation))(weights, IMAGES)
@@ -146,7 +165,7 @@ def test_derived_cell_is_its_definition(name):
 
 
 def test_derived_cell_computes_only_its_own_taps():
-  nodes = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), GENOTYPES["mixed"]).node_taps()
+  nodes = Cell(CHANNELS, OPERATIONS, GENOTYPES["mixed"]).node_taps()
   assert [len(taps) for taps in nodes] == [1, 9, 9, 9]
   assert (0, 2) not in nodes[1] and (0, 2) in nodes[2]
 
@@ -154,7 +173,7 @@ def test_derived_cell_computes_only_its_own_taps():
 def test_derived_cell_is_the_limit_of_the_supernet():
   """Where alpha is one-hot the supernet with the same weights computes what the derived network computes."""
   genotype = GENOTYPES["mixed"]
-  supernet, derived = (Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), names) for names in (None, genotype))
+  supernet, derived = (Cell(CHANNELS, OPERATIONS, names) for names in (None, genotype))
   weights = random_like(supernet.init(jax.random.key(0), dtype=jnp.float64))
   names = [operation.name for operation in supernet.operations]
   alpha = np.array([[0.0 if name == own else -800.0 for name in names] for own in genotype])
@@ -168,17 +187,21 @@ def test_derived_cell_is_the_limit_of_the_supernet():
   assert_close(derived.apply(folded, IMAGES, activation), expected)
 
 
-@pytest.mark.parametrize("genotype", [None, GENOTYPES["mixed"], GENOTYPES["all_skip"]], ids=["supernet", "mixed", "all_skip"])
-def test_float32_is_kept(genotype):
-  """Even where float64 is enabled, and where an edge has no weights of its own."""
-  cell = Cell(CHANNELS, (*CANDIDATES, ROW_MEAN), genotype)
-  weights = cell.init(jax.random.key(0), dtype=jnp.float32)
-  assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype(jnp.float32)}
-  alpha = None if genotype else jnp.zeros((7, 8), jnp.float32)
-  folded = cell.fold(weights, alpha)
-  assert isinstance(folded, FoldedCell)
-  assert {leaf.dtype for leaf in jax.tree.leaves(folded)} == {jnp.dtype(jnp.float32)}
-  assert cell.apply(folded, jnp.float32(IMAGES), activation).dtype == jnp.float32
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "genotype", [None, GENOTYPES["mixed"], GENOTYPES["all_skip"]], ids=["supernet", "mixed", "all_skip"]
+)
+def test_dtype_of_the_weights_is_kept(genotype, dtype):
+  """Even where float64 is enabled, where an edge has no weights of its own, and where an operation makes wider
+  kernels."""
+  cell = Cell(CHANNELS, OPERATIONS, genotype)
+
+  def fold_and_apply():
+    weights = cell.init(jax.random.key(0), dtype=dtype)
+    folded = cell.fold(weights, None if genotype else jnp.zeros((7, 8), dtype))
+    return weights, folded, cell.apply(folded, IMAGES.astype(dtype), activation)
+
+  assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(fold_and_apply))} == {jnp.dtype(dtype)}
 
 
 def test_output_scale_multiplies_the_fusion_only():

@@ -47,7 +47,9 @@ def test_smooth_form_is_smooth(name):
   points = np.concatenate([POINTS, corners])
   value = lambda x: ours(x, 0.1)
   slope, curvature = jax.jit(jax.vmap(jax.grad(value))), jax.jit(jax.vmap(jax.grad(jax.grad(value))))
-  np.testing.assert_allclose(slope(points), (value(points + step) - value(points - step)) / (2 * step), rtol=1e-6, atol=1e-8)
+  np.testing.assert_allclose(
+    slope(points), (value(points + step) - value(points - step)) / (2 * step), rtol=1e-6, atol=1e-8
+  )
   difference = (slope(points + step) - slope(points - step)) / (2 * step)
   np.testing.assert_allclose(curvature(points), difference, rtol=1e-6, atol=1e-6)
 

@@ -36,7 +36,8 @@ ROW_MEAN = Operation("row_mean", weight_shape=lambda channels: (channels,), to_k
 
 def test_the_candidates_are_the_papers_seven():
   assert operation_names(CANDIDATES) == (
-    "skip", "conv_1x1", "conv_3x3", "dilated_conv_3x3", "residual_conv_1x1", "residual_conv_3x3", "residual_dilated_conv_3x3",
+    "skip", "conv_1x1", "conv_3x3", "dilated_conv_3x3", "residual_conv_1x1", "residual_conv_3x3",
+    "residual_dilated_conv_3x3",
   )  # fmt: skip
 
 
@@ -51,18 +52,25 @@ def test_each_candidate_is_its_own_convolution(operation):
     weight = rng.normal(size=operation.weight_shape(channels))
     rate = 2 if "dilated" in operation.name else 1
     dimensions = ("NCHW", "HWIO", "NCHW")
-    expected = lax.conv_general_dilated(x, weight, (1, 1), "SAME", rhs_dilation=(rate, rate), dimension_numbers=dimensions)
+    expected = lax.conv_general_dilated(
+      x, weight, (1, 1), "SAME", rhs_dilation=(rate, rate), dimension_numbers=dimensions
+    )
     expected = expected + (x if operation.name.startswith("residual") else 0)
   taps = live_taps((operation,), channels)
-  kernel = kernel_on_taps(operation.to_kernel(weight, channels), taps)
+  kernel = kernel_on_taps(operation.to_kernel(weight, channels), taps, x.dtype)
   np.testing.assert_allclose(convolve(x, kernel, taps), expected, rtol=0, atol=1e-13)
 
 
 def test_live_taps_are_the_positions_that_are_used():
-  assert live_taps(CANDIDATES, 3) == tuple(sorted({*square_taps(3), *square_taps(3, 2)})) and len(live_taps(CANDIDATES, 3)) == 17
+  assert (
+    live_taps(CANDIDATES, 3) == tuple(sorted({*square_taps(3), *square_taps(3, 2)}))
+    and len(live_taps(CANDIDATES, 3)) == 17
+  )
   assert live_taps((SKIP,), 3) == ((0, 0),)
   assert live_taps((ROW_MEAN,), 3) == ((0, -1), (0, 0), (0, 1))
-  shift = Operation("shift", None, lambda _, channels: jnp.pad(identity_kernel(channels), ((0, 0), (2, 0), (0, 0), (0, 0))))
+  shift = Operation(
+    "shift", None, lambda _, channels: jnp.pad(identity_kernel(channels), ((0, 0), (2, 0), (0, 0), (0, 0)))
+  )
   assert live_taps((shift,), 3) == ((0, 0), (0, 1))  # the centre is always there, for the residual
   with jax.enable_x64(False):
     live_taps.cache_clear()
@@ -105,7 +113,9 @@ def test_folded_edges_equal_the_sum_of_operations(operations):
   def both(weights, alpha):
     kernel, bias = fold_edges(weights, alpha, operations, taps, channels)
     folded = jax.vmap(lambda k, b: convolve(x, k, taps) + b[None, :, None, None])(kernel, bias)
-    summed = [sum_of_operations(x, jax.tree.map(lambda leaf: leaf[e], weights), alpha[e], operations) for e in range(edges)]
+    summed = [
+      sum_of_operations(x, jax.tree.map(lambda leaf: leaf[e], weights), alpha[e], operations) for e in range(edges)
+    ]
     return folded, jnp.stack(summed)
 
   folded, summed = both(weights, alpha)

@@ -14,7 +14,9 @@ PUBLISHED = Genotype.named("published")
 
 
 def forward(network, weights, alpha, y):
-  output = jax.jit(lambda weights, alpha, y: run(network, "i+n", weights, alpha, y))(weights, alpha, jnp.asarray(y)[None])
+  output = jax.jit(lambda weights, alpha, y: run(network, "i+n", weights, alpha, y))(
+    weights, alpha, jnp.asarray(y)[None]
+  )
   return {"t": output.t[:, 0], "u": output.u[:, 0], "x": output.x[0]}
 
 

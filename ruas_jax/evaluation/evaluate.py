@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.data.sources import Pairs
+from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none, psnr, ssim, to_uint8
 from ruas_jax.inference.model import Model, enhance
 
@@ -24,7 +25,10 @@ def evaluate_images(transform: Callable[[np.ndarray], np.ndarray], pairs: Pairs,
   for position, name in enumerate(pairs.names):
     low, high = pairs[position]
     result = to_uint8(np.asarray(transform(low.astype(np.float32) / 255)))
-    images[name] = {"psnr": psnr(result, high), "ssim": ssim(result, high)}
+    try:
+      images[name] = {"psnr": psnr(result, high), "ssim": ssim(result, high)}
+    except UserError as error:
+      raise UserError(f"pair {name}: {error}") from None
     if on_image:
       on_image(position + 1, **images[name])
   mean = {

@@ -34,13 +34,17 @@ def enhance_files(
   Returns:
     The files written, and one line for each that failed; the others are processed all the same.
   Raises:
-    UserError: `strength` or `inputs` are wrong as a whole; nothing has been written then.
+    UserError: `strength`, `inputs` or `out` are wrong as a whole; nothing has been written then.
   """
   if not 0 <= strength <= 1:
     raise UserError(f"--strength must lie between 0 and 1, not {strength}")
   sources = collect_inputs(inputs)
   if not sources:
     raise UserError("no image to enhance; name files or folders")
+  try:
+    Path(out).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from None
   forward = jax.jit(enhance)
   written, failures = [], []
   for done, (source, name) in enumerate(sources, start=1):
@@ -50,7 +54,6 @@ def enhance_files(
         raise UserError(f"{target} exists; --overwrite replaces it")
       photo = read_photo(source)
       lit = np.asarray(forward(model, jnp.asarray(photo.rgb)))
-      target.parent.mkdir(parents=True, exist_ok=True)
       write_photo(target, strength * lit + (1 - strength) * photo.rgb, photo, overwrite=overwrite)
       written.append(target)
     except UserError as error:

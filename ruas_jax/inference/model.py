@@ -1,7 +1,9 @@
 """A trained model: an architecture, how it is unrolled, and its weights; saved as an orbax checkpoint.
 
 A checkpoint is a folder with two items: `weights`, the arrays, and `model`, JSON with the genotype, the network's
-options (the variant among them) and, where training made it, the configuration of the run.
+options (the variant among them) and, where training made it, the configuration of the run. `checksums.json` beside them
+holds the SHA-256 of every file. Damage is found by it before orbax reads, which meets damage with pages of tracebacks,
+or not at all.
 """
 
 import dataclasses
@@ -18,11 +20,13 @@ from etils import epath
 from ruas_jax.config import from_dict
 from ruas_jax.errors import UserError
 from ruas_jax.retinex.network import Network, NetworkOptions, Variant, build_network, count_macs, count_parameters, run
+from ruas_jax.runtime.metric_log import write_atomically
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
 
 _FORMAT = 1
 FOLDER = "checkpoint"  # of a work directory
+_CHECKSUMS = "checksums.json"
 
 
 @jax.tree_util.register_dataclass
@@ -76,9 +80,14 @@ def enhance(model: Model, images: jax.Array) -> jax.Array:
 
 
 def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | None = None) -> None:
-  """Writes the checkpoint `path/checkpoint`, in place of one that is there; appears whole or not at all."""
-  if model.operations != CANDIDATES:
-    raise UserError("a model with own candidate operations cannot be saved: a checkpoint holds numbers, not functions")
+  """Writes the checkpoint `path/checkpoint`, in place of one that is there; appears whole or not at all.
+
+  Raises:
+    UserError: the weights do not fit the genotype, the operations are own ones, or the folder cannot be written.
+  """
+  check_savable(model.operations)
+  if _shapes(model.weights) != _shapes(jax.eval_shape(model.network.init_weights, jax.random.key(0))):
+    raise UserError("the model's weights do not fit its genotype and options")
   about = {
     "format": _FORMAT,
     "genotype": json.loads(model.genotype.to_json()),
@@ -87,8 +96,19 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
     "config": config,
   }
   items = ocp.args.Composite(weights=ocp.args.StandardSave(model.weights), model=ocp.args.JsonSave(about))
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    checkpointer.save(_absolute(path) / FOLDER, items, force=True)
+  folder = _absolute(path) / FOLDER
+  try:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+      checkpointer.save(folder, items, force=True)
+    write_atomically(folder / _CHECKSUMS, (json.dumps(_checksums(folder), indent=2) + "\n").encode())
+  except OSError as error:
+    raise UserError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
+
+
+def check_savable(operations: tuple[Operation, ...]) -> None:
+  """Raises UserError for own candidate operations."""
+  if operations != CANDIDATES:
+    raise UserError("a model with own candidate operations cannot be saved: a checkpoint holds numbers, not functions")
 
 
 def has_checkpoint(path: str | os.PathLike) -> bool:
@@ -107,12 +127,18 @@ def load(path: str | os.PathLike) -> Model:
     folder = folder / FOLDER
   if not folder.is_dir() or not (folder / "model").is_dir():
     raise UserError(f"no checkpoint at {path}")
+  _verify(folder, path)
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
     try:
       about = checkpointer.restore(folder, ocp.args.Composite(model=ocp.args.JsonRestore())).model
+      if about["format"] != _FORMAT:
+        raise UserError(f"its format is {about['format']}, and this version reads {_FORMAT}")
       genotype = Genotype.from_json(json.dumps(about["genotype"]))
-      options = from_dict(NetworkOptions, about["network"], f"{path}: network")
+      options = from_dict(NetworkOptions, about["network"], "network")
       shapes = jax.eval_shape(build_network(options, genotype).init_weights, jax.random.key(0))
+      # It may have been saved on another kind or number of devices.
+      here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+      shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
     except UserError as error:
       raise UserError(f"checkpoint {path}: {error}") from None
     except Exception as error:  # orbax raises many kinds for a damaged checkpoint
@@ -122,6 +148,25 @@ def load(path: str | os.PathLike) -> Model:
     except Exception as error:
       raise UserError(f"checkpoint {path} is damaged or does not fit its genotype: {_first_line(error)}") from None
   return Model(weights, genotype, options)
+
+
+def _shapes(weights) -> Any:
+  return jax.tree.map(lambda leaf: leaf.shape, weights)
+
+
+def _checksums(folder: epath.Path) -> dict[str, str]:
+  files = [parent / name for parent, _, names in folder.walk() for name in names if name != _CHECKSUMS]
+  return {os.fspath(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+
+
+def _verify(folder: epath.Path, path) -> None:
+  try:
+    expected, found = json.loads((folder / _CHECKSUMS).read_text()), _checksums(folder)
+  except (OSError, ValueError) as error:
+    raise UserError(f"checkpoint {path} is damaged or incomplete: {_CHECKSUMS}: {_first_line(error)}") from None
+  damaged = sorted(name for name in expected if found.get(name) != expected[name])
+  if damaged:
+    raise UserError(f"checkpoint {path} is damaged: {damaged[0]} is {'changed' if damaged[0] in found else 'missing'}")
 
 
 def _absolute(path) -> epath.Path:

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -27,15 +28,18 @@ def demo(out: str | os.PathLike) -> list[Path]:
   """Runs the demo into the folder `out`, which is replaced; returns the files to look at.
 
   Raises:
-    UserError: `out` exists and is not an earlier demo.
+    UserError: `out` exists and is not an earlier demo, or cannot be written.
   """
   folder = Path(out)
   if folder.exists():
     if not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
       raise UserError(f"--out {folder} exists and is no earlier demo; move it away or choose another")
     shutil.rmtree(folder)
-  folder.mkdir(parents=True)
-  (folder / _MARK).touch()
+  try:
+    folder.mkdir(parents=True)
+    (folder / _MARK).touch()
+  except OSError as error:
+    raise UserError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
 
   config = load_config("tiny")
   found = search(config, workdir=folder / "search")
@@ -71,13 +75,13 @@ def _evaluate(model: Model, pairs: Pairs, folder: Path) -> None:
     f"PSNR {untouched['mean']['psnr']:.2f} -> {report['mean']['psnr']:.2f} dB, "
     f"SSIM {untouched['mean']['ssim']:.3f} -> {report['mean']['ssim']:.3f} on {len(pairs)} images not seen in training"
   )
-  rows = []
+  rows, forward = [], jax.jit(enhance)
   for name, (low, high) in zip(pairs.names, pairs, strict=True):
     low, high = low.astype(np.float32) / 255, high.astype(np.float32) / 255
     captions = {
       column: "{psnr:.2f} dB, {ssim:.3f}".format(**values["images"][name])
       for column, values in (("input", untouched), ("output", report))
     }
-    output = np.asarray(enhance(model, jnp.asarray(low)))
+    output = np.asarray(forward(model, jnp.asarray(low)))
     rows.append({"name": name, "input": low, "output": output, "reference": high, "captions": captions})
   plot_before_after(folder / "before_after.png", rows, amplify=True)

@@ -18,8 +18,13 @@ METRICS = "metrics.jsonl"
 CONFIG = "config.json"
 
 
-def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwrite: bool) -> epath.Path | None:
+def prepare_workdir(
+  workdir: str | os.PathLike | None, config: Config, *, result: str, overwrite: bool
+) -> epath.Path | None:
   """Makes the work directory and writes `config.json`; an earlier run in it is refused, or cleared with `overwrite`.
+
+  `result` names what a complete run leaves. It counts as an earlier run too, and goes before the new one starts, so that
+  a run that fails leaves no result.
 
   Raises:
     UserError: there is a run already, or the folder cannot be written.
@@ -28,10 +33,14 @@ def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwr
     return None
   folder = epath.Path(workdir).expanduser()
   try:
-    if (folder / METRICS).exists():
-      if not overwrite:
-        raise UserError(f"{folder} holds a run already; choose another --workdir, or replace it with --overwrite")
-      (folder / METRICS).unlink()
+    earlier = [folder / name for name in (METRICS, result) if (folder / name).exists()]
+    if earlier and not overwrite:
+      raise UserError(f"{folder} holds a run already; choose another --workdir, or replace it with --overwrite")
+    for path in earlier:
+      if path.is_dir():
+        path.rmtree()
+      else:
+        path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / CONFIG, to_json(config).encode())
   except OSError as error:

@@ -24,6 +24,8 @@ from ruas_jax.runtime.metric_log import write_atomically
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
+GENOTYPE = "genotype.json"
+
 
 class SearchResult(NamedTuple):
   """Attributes:
@@ -76,7 +78,7 @@ def search(
   state = init_state(network, players, weight_optimizer, alpha_optimizer, init_key)
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
 
-  folder = prepare_workdir(workdir, config, overwrite=overwrite)
+  folder = prepare_workdir(workdir, config, result=GENOTYPE, overwrite=overwrite)
   batches = _rounds(config, train, validation)
   state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="search", folder=folder)
   alpha = jax.device_get(state.alpha)
@@ -88,7 +90,7 @@ def search(
     plot_alpha(folder / "alpha.png", alpha, operation_names(operations))
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", metrics)
-    genotype.save(folder / "genotype.json")  # last: it says that the run is complete
+    genotype.save(folder / GENOTYPE)  # last: it says that the run is complete
   return SearchResult(genotype, state, metrics)
 
 

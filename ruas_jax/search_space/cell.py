@@ -106,12 +106,11 @@ class Cell:
     if self.genotype is None:
       kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
     else:
-      kernels, biases = zip(*map(self._derived_edge, range(len(EDGES)), [weights["edges"]] * len(EDGES)), strict=True)
+      kernels, biases = zip(*(self._derived_edge(weights, edge) for edge in range(len(EDGES))), strict=True)
     pairs = []
     for node in range(PAIRS):
-      remain = kernels[2 * node + 1] + kernel_on_taps(
-        identity_kernel(self.channels).astype(kernels[0].dtype), taps[node]
-      )
+      identity = kernel_on_taps(identity_kernel(self.channels), taps[node], kernels[0].dtype)
+      remain = kernels[2 * node + 1] + identity
       kernel = jnp.concatenate([kernels[2 * node], remain], axis=1)
       pairs.append(Affine(kernel, jnp.concatenate([biases[2 * node], biases[2 * node + 1]])))
     if len(set(taps[:PAIRS])) == 1:
@@ -122,10 +121,11 @@ class Cell:
       fold_fusion(weights["fusion"]),
     )
 
-  def _derived_edge(self, edge: int, edge_weights) -> tuple[jax.Array, jax.Array]:
+  def _derived_edge(self, weights: Weights, edge: int) -> tuple[jax.Array, jax.Array]:
     operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]
-    own = edge_weights.get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,))})
-    return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps), own["bias"]
+    dtype = weights["fusion"]["kernel"].dtype
+    own = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
+    return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps, dtype), own["bias"]
 
   def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation) -> jax.Array:
     """`[B, C, H, W]` to the same shape."""

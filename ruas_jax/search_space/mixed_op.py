@@ -67,10 +67,11 @@ def fold_edges(
     share = probabilities[:, position]
     own = weights.get(operation.name)
     if own is None:
-      one = kernel_on_taps(operation.to_kernel(None, channels), taps).astype(alpha.dtype)
+      one = kernel_on_taps(operation.to_kernel(None, channels), taps, alpha.dtype)
       kernel = kernel + share[:, None, None, None] * one[None]
     else:
-      each = jax.vmap(lambda weight, op=operation: kernel_on_taps(op.to_kernel(weight, channels), taps))(own["kernel"])
+      to_taps = lambda weight, op=operation: kernel_on_taps(op.to_kernel(weight, channels), taps, weight.dtype)
+      each = jax.vmap(to_taps)(own["kernel"])
       kernel = kernel + share[:, None, None, None] * each
       bias = bias + share[:, None] * own["bias"]
   return kernel, bias

@@ -107,9 +107,9 @@ def live_taps(operations: tuple[Operation, ...], channels: int) -> Taps:
   return tuple(sorted(taps))
 
 
-def kernel_on_taps(kernel: jax.Array, taps: Taps) -> jax.Array:
-  """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]`; taps outside the kernel are zero."""
+def kernel_on_taps(kernel: jax.Array, taps: Taps, dtype) -> jax.Array:
+  """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]` of `dtype`; taps outside the kernel are zero."""
   rows, columns = (np.arange(size) - size // 2 for size in kernel.shape[:2])
   offsets = np.array(taps)
   chosen = (offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)  # a gather as a product
-  return jnp.einsum("tyx,yxio->toi", chosen.astype(kernel.dtype), kernel, precision=lax.Precision.HIGHEST)
+  return jnp.einsum("tyx,yxio->toi", chosen.astype(dtype), kernel.astype(dtype), precision=lax.Precision.HIGHEST)

@@ -1,0 +1,362 @@
+"""A round of the search against its formulas, with two-number stand-ins for the modules; and the real one's hypergradient."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ruas_jax.architecture_search.options import SearchOptions
+from ruas_jax.architecture_search.state import init_state
+from ruas_jax.architecture_search.step import batches_per_round, make_search_step
+from ruas_jax.architecture_search.strategies import make_players
+from ruas_jax.bilevel import make_estimator
+from ruas_jax.errors import UserError
+from ruas_jax.objectives import LossOptions, Objectives, make_objectives
+from ruas_jax.optimizers import make_optimizer
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.search_space.operations import CANDIDATES
+
+pytestmark = pytest.mark.usefixtures("x64_module")
+
+RATE, MOMENTUM, ALPHA_RATE, BETA = 0.1, 0.9, 0.05, 0.7
+CROP = 4
+
+
+# Stand-ins: w, a of the illumination and v, b of the denoising, each two numbers.
+
+
+def loss_t(w, a, y):
+  return jnp.sum((w - jnp.tanh(a) * jnp.mean(y)) ** 2) + 0.1 * jnp.sum(a**2 * w**2)
+
+
+def brighten(w, a, y):
+  return y * (1 + jnp.sum(w * a))
+
+
+def loss_n(v, b, u):
+  return jnp.sum((v - jnp.sin(b) * jnp.mean(u)) ** 2) + 0.3 * jnp.mean(u) ** 2 + 0.1 * jnp.sum(b**2)
+
+
+OBJECTIVES = Objectives(lambda w, a, y: (loss_t(w, a, y), brighten(w, a, y)), loss_n)
+START = {"w": [0.4, -0.3], "a": [0.2, 0.5], "v": [-0.2, 0.7], "b": [0.9, -0.4]}
+
+
+def stand_in_network():
+  value = lambda name: jnp.array(START[name], jnp.float64)
+  return SimpleNamespace(
+    init_weights=lambda key: {"illumination": value("w"), "denoising": value("v")},
+    init_alpha=lambda: {"illumination": value("a"), "denoising": value("b")},
+  )
+
+
+def search(options, alpha_optimizer=None):
+  """The jitted step of the stand-ins and its first state."""
+  weight_optimizer = optax.sgd(RATE, momentum=MOMENTUM)
+  alpha_optimizer = alpha_optimizer or optax.sgd(ALPHA_RATE)
+  players = make_players(options, OBJECTIVES, BETA)
+  step = jax.jit(make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=CROP))
+  return step, init_state(stand_in_network(), players, weight_optimizer, alpha_optimizer, jax.random.key(0))
+
+
+def images(count, seed, side=CROP):
+  """`count` batches of one image that is exactly one crop, so that no randomness is left."""
+  image = np.random.default_rng(seed).integers(0, 256, (count, 1, side, side, 3), np.uint8)
+  return {"image": image, "size": np.full((count, 1, 2), side, np.int32)}
+
+
+def crops(batches):
+  return [jnp.asarray(image, jnp.float32) / 255 for image in batches["image"]]
+
+
+class ByHand:
+  """The round written as formulas, eq. 4-6 and Algorithm 1, on plain vectors."""
+
+  def __init__(self):
+    for name, value in START.items():
+      setattr(self, name, jnp.array(value, jnp.float64))
+    self.trace_w = self.trace_v = jnp.zeros(2)
+
+  def illumination(self, trains, validation, *, beta=BETA, look_ahead=True, unrolled=True):
+    w, v, b = self.w, self.v, self.b
+
+    def ahead(a):
+      now, trace = w, self.trace_w
+      for train in trains:
+        trace = jax.grad(loss_t)(now, a, train) + MOMENTUM * trace
+        now = now - RATE * trace
+      return now
+
+    def outer(a):
+      moved = ahead(a) if unrolled else w
+      return loss_t(moved, a, validation) + beta * loss_n(v, b, brighten(moved if look_ahead else w, a, validation))
+
+    losses = {"validation_loss": outer(self.a)}
+    self.a = self.a - ALPHA_RATE * jax.grad(outer)(self.a)
+    losses["train_loss"] = loss_t(w, self.a, trains[0])
+    self.trace_w = jax.grad(loss_t)(w, self.a, trains[0]) + MOMENTUM * self.trace_w
+    self.w = w - RATE * self.trace_w
+    return {f"illumination_{name}": value for name, value in losses.items()}
+
+  def denoising(self, trains, validation, *, unrolled=True):
+    v, lit = self.v, functools.partial(brighten, self.w, self.a)  # the illumination after its own update
+
+    def ahead(b):
+      now, trace = v, self.trace_v
+      for train in trains:
+        trace = jax.grad(loss_n)(now, b, lit(train)) + MOMENTUM * trace
+        now = now - RATE * trace
+      return now
+
+    outer = lambda b: loss_n(ahead(b) if unrolled else v, b, lit(validation))
+    losses = {"validation_loss": outer(self.b)}
+    self.b = self.b - ALPHA_RATE * jax.grad(outer)(self.b)
+    losses["train_loss"] = loss_n(v, self.b, lit(trains[0]))
+    self.trace_v = jax.grad(loss_n)(v, self.b, lit(trains[0])) + MOMENTUM * self.trace_v
+    self.v = v - RATE * self.trace_v
+    return {f"denoising_{name}": value for name, value in losses.items()}
+
+  def assert_is(self, state):
+    expected = {
+      "weights": {"illumination": self.w, "denoising": self.v},
+      "alpha": {"illumination": self.a, "denoising": self.b},
+    }
+    actual = {"weights": state.weights, "alpha": state.alpha}
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-13), actual, expected)
+
+
+KEY = jax.random.key(7)
+COOPERATIVE = {
+  "equation_5": ({}, {}, {}),
+  "algorithm_1": ({"cooperation": "algorithm_1"}, {"look_ahead": False}, {}),
+  "first_order": ({"hypergradient": "first_order"}, {"unrolled": False}, {"unrolled": False}),
+  "two_steps_ahead": ({"unroll_steps": 2}, {}, {}),
+  "two_steps_algorithm_1": ({"unroll_steps": 2, "cooperation": "algorithm_1"}, {"look_ahead": False}, {}),
+}
+
+
+@pytest.mark.parametrize("name", COOPERATIVE)
+def test_cooperative_round_is_its_formulas(name):
+  """Three rounds: alpha by the hypergradient, then the old weights stepped at the new alpha; then the same for the NRM."""
+  arguments, illumination, denoising = COOPERATIVE[name]
+  options = SearchOptions(**arguments)
+  step, state = search(options)
+  hand = ByHand()
+  for round_ in range(3):
+    train, validation = (images(count, 10 * round_ + i) for i, count in enumerate(batches_per_round(options)))
+    assert len(train["image"]) == options.unroll_steps and len(validation["image"]) == 1
+    state, metrics = step(state, train, validation, KEY)
+    expected = hand.illumination(crops(train), crops(validation)[0], **illumination)
+    expected |= hand.denoising(crops(train), crops(validation)[0], **denoising)
+    hand.assert_is(state)
+    for entry, value in expected.items():
+      assert metrics[entry] == pytest.approx(float(value), rel=1e-12), entry
+    assert set(metrics) == {*expected, "illumination_iterations", "denoising_iterations"}
+    assert metrics["illumination_iterations"] == metrics["denoising_iterations"] == 1
+    assert state.step == round_ + 1
+
+
+def test_inner_loops_are_iterations_one_after_another():
+  """Lines 4-7 and 9-12: each iteration on batches of its own, the NRM after all of the IEM's."""
+  options = SearchOptions(illumination_length=3, denoising_length=2, unroll_steps=2)
+  assert batches_per_round(options) == (6, 3)
+  step, state = search(options)
+  train, validation = images(6, 0), images(3, 1)
+  state, metrics = step(state, train, validation, KEY)
+  hand, trains, validations = ByHand(), crops(train), crops(validation)
+  for i in range(3):
+    losses = hand.illumination(trains[2 * i : 2 * i + 2], validations[i])
+  for i in range(2):
+    losses |= hand.denoising(trains[2 * i : 2 * i + 2], validations[i])
+  hand.assert_is(state)
+  assert (metrics["illumination_iterations"], metrics["denoising_iterations"]) == (3, 2)
+  assert all(metrics[entry] == pytest.approx(float(value), rel=1e-12) for entry, value in losses.items())
+
+
+def test_inner_loop_ends_when_its_loss_settles():
+  """On one batch throughout, with a tolerance that is met after some iterations but before the last."""
+  length, tolerance = 40, 0.05
+  repeated = lambda seed: jax.tree.map(lambda leaf: np.repeat(leaf, length, axis=0), images(1, seed))
+  train, validation = repeated(0), repeated(1)
+  hand, losses = ByHand(), []
+  while len(losses) < 2 or abs(losses[-1] - losses[-2]) >= tolerance * abs(losses[-2]):
+    losses.append(float(hand.illumination(crops(train)[:1], crops(validation)[0])["illumination_train_loss"]))
+  assert 2 < len(losses) < length
+  step, state = search(SearchOptions(illumination_length=length, tolerance=tolerance))
+  state, metrics = step(state, train, validation, KEY)
+  assert metrics["illumination_iterations"] == len(losses) and metrics["denoising_iterations"] == 1
+  hand.denoising(crops(train)[:1], crops(validation)[0])
+  hand.assert_is(state)
+
+
+def test_separate_strategy_takes_turns():
+  """The IEM alone, without beta, in the first half; the NRM alone behind it in the second."""
+  step, state = search(SearchOptions(steps=4, strategy="separate"))
+  hand = ByHand()
+  for round_ in range(4):
+    train, validation = images(1, 2 * round_), images(1, 2 * round_ + 1)
+    state, metrics = step(state, train, validation, KEY)
+    if round_ < 2:
+      hand.illumination(crops(train), crops(validation)[0], beta=0.0)
+    else:
+      hand.denoising(crops(train), crops(validation)[0])
+    hand.assert_is(state)
+    assert (metrics["illumination_iterations"], metrics["denoising_iterations"]) == ((1, 0) if round_ < 2 else (0, 1))
+
+
+def test_joint_strategy_is_one_problem_over_everything():
+  def whole(weights, alpha, y):
+    u = brighten(weights["illumination"], alpha["illumination"], y)
+    return loss_t(weights["illumination"], alpha["illumination"], y) + BETA * loss_n(
+      weights["denoising"], alpha["denoising"], u
+    )
+
+  descend = lambda values, gradient, rate: jax.tree.map(lambda value, slope: value - rate * slope, values, gradient)
+  step, state = search(SearchOptions(strategy="joint"))
+  weights, alpha = state.weights, state.alpha
+  train, validation = images(1, 0), images(1, 1)
+  state, metrics = step(state, train, validation, KEY)
+  (y,), (held_out,) = crops(train), crops(validation)
+  outer = lambda alpha: whole(descend(weights, jax.grad(whole)(weights, alpha, y), RATE), alpha, held_out)
+  assert metrics["joint_validation_loss"] == pytest.approx(float(outer(alpha)), rel=1e-12)
+  alpha = descend(alpha, jax.grad(outer)(alpha), ALPHA_RATE)
+  weights = descend(weights, jax.grad(whole)(weights, alpha, y), RATE)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), (state.weights, state.alpha), (weights, alpha))
+  assert set(metrics) == {"joint_train_loss", "joint_validation_loss", "joint_iterations"}
+
+
+def test_step_is_pure_and_its_randomness_is_of_key_and_step():
+  step, state = search(SearchOptions())
+  train, validation = images(1, 0, side=32), images(1, 1, side=32)
+  first, metrics = step(state, train, validation, KEY)
+  again, same = step(state, train, validation, KEY)
+  jax.tree.map(np.testing.assert_array_equal, (first, metrics), (again, same))
+  _, later = step(state._replace(step=state.step + 1), train, validation, KEY)
+  _, other = step(state, train, validation, jax.random.key(8))
+  for name in ("illumination_train_loss", "illumination_validation_loss"):
+    assert len({float(result[name]) for result in (metrics, later, other)}) == 3, "the crops are to differ"
+
+
+def test_crops_differ_between_batches_players_and_purposes():
+  """On a batch that holds the same image everywhere, no two crops of a round are the same."""
+  seen = []
+
+  def record(y):
+    jax.debug.callback(lambda value: seen.append(float(value)), jnp.mean(y), ordered=True)
+
+  def illumination(w, a, y):
+    record(y)
+    return loss_t(w, a, y), brighten(w, a, y)
+
+  options = SearchOptions(unroll_steps=2, illumination_length=2, denoising_length=2, hypergradient="first_order")
+  players = make_players(options, Objectives(illumination, loss_n), 0.0)
+  optimizer = optax.sgd(RATE)
+  step = make_search_step(players, options, optimizer, optimizer, crop=CROP)
+  state = init_state(stand_in_network(), players, optimizer, optimizer, jax.random.key(0))
+  train, validation = (
+    jax.tree.map(lambda leaf, count=count: np.repeat(leaf, count, axis=0), images(1, 0, side=64)) for count in (4, 2)
+  )
+  jax.block_until_ready(step(state, train, validation, KEY))
+  jax.effects_barrier()
+  assert len(set(seen)) == 12  # two players, two iterations, two training crops and one for validation
+
+
+def test_alpha_optimizer_sees_the_hypergradient():
+  """The paper's Adam in place of plain descent: its first step is the rate, against the gradient's sign."""
+  options = SearchOptions()
+  step, state = search(options, make_optimizer(options.alpha_optimizer))
+  plain, start = search(options)
+  train, validation = images(1, 0), images(1, 1)
+  state, _ = step(state, train, validation, KEY)
+  moved, _ = plain(start, train, validation, KEY)
+  change = state.alpha["illumination"] - np.array(START["a"])
+  np.testing.assert_allclose(change, 3e-4 * np.sign(moved.alpha["illumination"] - np.array(START["a"])), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["steps", "unroll_steps", "illumination_length", "denoising_length"])
+def test_lengths_below_one_are_refused(name):
+  with pytest.raises(UserError, match=f"search.{name} must be at least 1"):
+    SearchOptions(**{name: 0})
+
+
+# The real modules, tiny, every kink rounded.
+
+SMOOTH = NetworkOptions(
+  illumination=IlluminationOptions(stages=2), denoising=DenoisingOptions(stages=2), smoothing=0.05
+)
+
+
+@pytest.fixture(scope="module")
+def smooth_problem(x64_module):
+  """The cooperative illumination player of a smooth supernet, and where it stands."""
+  network = build_network(SMOOTH)
+  objectives = make_objectives(network, LossOptions(eta_t=0.1, rtv_sigma=1.0))
+  rng = np.random.default_rng(0)
+  random_like = lambda tree, scale: jax.tree.map(lambda leaf: scale * rng.normal(size=leaf.shape), tree)
+  weights = network.init_weights(jax.random.key(0), jnp.float64)
+  trace = random_like(weights["illumination"], 0.1)
+  alpha = random_like(network.init_alpha(), 0.5)
+  train, validation = rng.uniform(0.02, 0.5, size=(2, 1, 8, 8, 3))
+  return objectives, weights, trace, alpha, train, validation
+
+
+def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_problem):
+  """Equation 5 through one momentum step, on the illumination module and, behind it, the noise removal module."""
+  objectives, weights, trace, alpha, train, validation = smooth_problem
+  rate = 0.1
+
+  def after_one_step(alpha_t):  # eq. 5 written out
+    gradient = jax.grad(lambda w: objectives.illumination(w, alpha_t, train)[0])(weights["illumination"])
+    moved = jax.tree.map(lambda w, g, m: w - rate * (g + MOMENTUM * m), weights["illumination"], gradient, trace)
+    loss, u = objectives.illumination(moved, alpha_t, validation)
+    return loss + BETA * objectives.denoising(weights["denoising"], alpha["denoising"], u)
+
+  def estimate(alpha_t):
+    player = make_players(SearchOptions(), objectives, BETA)[0]
+    optimizer = optax.sgd(rate, momentum=MOMENTUM)
+    own = player.pick(weights)
+    state = optax.tree_utils.tree_set(optimizer.init(own), trace={"illumination": trace})
+    estimator = make_estimator("unrolled", inner=optimizer)
+    problem = player.problem(weights, alpha)
+    return estimator(problem, {"illumination": alpha_t}, own, state, train[None], validation)
+
+  out = jax.jit(estimate)(alpha["illumination"])
+  gradient = np.asarray(out.gradient["illumination"])
+  value = jax.jit(after_one_step)
+  assert out.outer_loss == pytest.approx(float(value(alpha["illumination"])), rel=1e-12)
+  rng = np.random.default_rng(1)
+  for _ in range(3):
+    direction = rng.normal(size=gradient.shape)
+    direction /= np.linalg.norm(direction)
+
+    def relative_error(step, direction=direction):
+      ends = [float(value(alpha["illumination"] + sign * step * direction)) for sign in (1, -1)]
+      return (ends[0] - ends[1]) / (2 * step) / np.sum(gradient * direction) - 1
+
+    large, small = relative_error(4e-2), relative_error(1e-2)
+    assert large / small == pytest.approx(16, rel=0.05), "the error of a central difference is quadratic in its step"
+    # the quadratic part of the error taken off (Richardson)
+    assert abs((16 * small - large) / 15) < 1e-6
+    assert abs(relative_error(1e-4)) < 1e-7
+
+
+def test_a_real_round_keeps_the_shape_of_its_state():
+  """Every field, so that rounds can be scanned, donated and resumed; traced only."""
+  options = SearchOptions(unroll_steps=2)
+  network = build_network(SMOOTH, operations=CANDIDATES[:2])
+  objectives = make_objectives(network)
+  optimizers = make_optimizer(options.weight_optimizer), make_optimizer(options.alpha_optimizer)
+  players = make_players(options, objectives, BETA)
+  with jax.enable_x64(False):
+    step = make_search_step(players, options, *optimizers, crop=8)
+    state = jax.eval_shape(lambda: init_state(network, players, *optimizers, jax.random.key(0)))
+    train, validation = (images(count, 0, side=8) for count in batches_per_round(options))
+    after, metrics = jax.eval_shape(step, state, train, validation, jax.random.key(0))
+  shape = lambda leaf: (leaf.shape, leaf.dtype)
+  assert jax.tree.map(shape, after) == jax.tree.map(shape, state)
+  assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves((after, metrics)))

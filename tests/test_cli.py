@@ -1,0 +1,270 @@
+"""The command line: help, and one clear line and a non-zero exit for everything that can be wrong with its input."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_problem
+from conftest import shared
+from PIL import Image
+from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
+
+from ruas_jax.inference.model import enhance, load, save_model
+from ruas_jax.search_space.genotype import Genotype
+
+PUBLISHED = Genotype.named("published")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """A folder with good and bad inputs of every kind."""
+  place = tmp_path_factory.mktemp("place")
+  write_images(place / "images", dark_images(2))
+  write_images(place / "one", dark_images(1))
+  write_images(place / "bright", dark_images(2))
+  write_images(place / "others", dark_images(3))
+  write_images(place / "wide", dark_images(2, width=24))
+  write_images(place / "cut", dark_images(2))
+  truncate(place / "cut" / "1.png")
+  write_images(place / "headless", dark_images(2))
+  (place / "headless" / "1.png").write_bytes(b"no image")
+  (place / "empty").mkdir()
+  (place / "file").write_text("neither JSON nor an image")
+  save_model(place / "model", fresh_model())
+  shutil.copytree(place / "model", place / "damaged")
+  truncate(next(path for path in (place / "damaged/checkpoint/weights/d").iterdir()))
+  (place / "run").mkdir()
+  (place / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
+  PUBLISHED.save(place / "genotype.json")
+  text = PUBLISHED.to_json()
+  (place / "unknown_operation.json").write_text(text.replace('"residual_conv_1x1"', '"conv_9x9"', 1))
+  (place / "unknown_edge.json").write_text(text.replace("distill_1", "distil_1", 1))
+  (place / "broken.py").write_text("def get_config(): return 1 / 0")
+  np.savez(place / "weights.npz", **{"enhance_net.iems.0.cell.c5.weight": np.zeros((3, 12, 1, 1), np.float32)})
+  return place
+
+
+@pytest.fixture
+def place(made, monkeypatch):
+  """The same as the current folder; it must come out of the test as it went in."""
+  monkeypatch.chdir(made)
+  before = contents(made)
+  yield made
+  assert contents(made) == before
+
+
+def contents(folder):
+  return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+SEARCH = f"search --config {tiny_problem.CONFIG} --data.train"
+TRAIN = f"train --config {tiny_problem.CONFIG} --workdir new --data.train"
+ENHANCE = "enhance --checkpoint model --out new"
+EVALUATE = "evaluate --checkpoint model --json new.json"
+
+
+@pytest.mark.parametrize(
+  "command, said",
+  [
+    # data
+    (f"{SEARCH} missing --workdir new", "missing does not exist"),
+    (f"{SEARCH} empty --workdir new", "empty holds no image"),
+    (f"{SEARCH} file --workdir new", "file is not a folder"),
+    (f"{SEARCH} images --data.val missing --workdir new", "missing does not exist"),
+    (f"{SEARCH} images --data.val empty --workdir new", "empty holds no image"),
+    (f"{SEARCH} headless --workdir new", "headless/1.png"),
+    (f"{SEARCH} one --workdir new", "0.png alone cannot be split"),
+    (f"{SEARCH} images --data.crop 17 --workdir new", ".png is 20x16, smaller than the crop of 17x17"),
+    (f"{SEARCH} images --data.crop 0 --workdir new", "data.crop must be at least 1"),
+    (f"{SEARCH} images --seed -1 --workdir new", "seed must not be negative"),
+    (f"{SEARCH} images --search.steps 0 --workdir new", "search.steps must be at least 1"),
+    (f"{SEARCH} builtin:nothing --workdir new", "builtin:nothing"),
+    (f"{TRAIN} missing --genotype published", "missing does not exist"),
+    (f"{TRAIN} headless --genotype published", "headless/1.png"),
+    (f"{TRAIN} images --genotype published --data.crop 18", ".png is 20x16, smaller than the crop of 18x18"),
+    # work directories
+    (
+      f"{SEARCH} images --workdir run",
+      "run holds a run already; choose another --workdir, or replace it with --overwr",
+    ),
+    (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
+    (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
+    # configurations
+    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are lol"),
+    ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),
+    ("search --config nothing.py --workdir new", "--config: no file nothing.py"),
+    ("train --config broken.py --genotype published --workdir new", "broken.py fails: ZeroDivisionError"),
+    # genotypes
+    (f"{TRAIN} images --genotype missing.json", "missing.json: no such file"),
+    (f"{TRAIN} images --genotype file", "file: genotype: invalid JSON"),
+    (f"{TRAIN} images --genotype images", "images: cannot be read"),
+    (f"{TRAIN} images --genotype images/0.png", "images/0.png: cannot be read"),
+    (f"{TRAIN} images --genotype unknown_edge.json", "unknown_edge.json: genotype, illumination: unknown distil_1"),
+    (f"{TRAIN} images --genotype unknown_operation.json", "illumination, remain_1: unknown operation 'conv_9x9'"),
+    # enhancement
+    ("enhance images --checkpoint missing --out new", "no checkpoint at missing"),
+    ("enhance images --checkpoint empty --out new", "no checkpoint at empty"),
+    ("enhance images --checkpoint file --out new", "no checkpoint at file"),
+    ("enhance images --checkpoint damaged --out new", "checkpoint damaged is damaged: weights/d/"),
+    (f"{ENHANCE} missing.png", "missing.png: no such file or folder"),
+    (f"{ENHANCE} empty", "empty: the folder holds no image"),
+    (f"{ENHANCE} file", "file: not a supported image"),
+    (f"{ENHANCE} images one", "would both be written as 0.png"),
+    (f"{ENHANCE}", "no image to enhance"),
+    (f"{ENHANCE} images --strength 1.5", "--strength must lie between 0 and 1, not 1.5"),
+    (f"{ENHANCE} images --strength nan", "--strength must lie between 0 and 1, not nan"),
+    ("enhance images/0.png --checkpoint model --out images", "images/0.png exists; --overwrite replaces it"),
+    ("enhance images --checkpoint model --out file", "--out file: cannot be written"),
+    ("enhance images --checkpoint model --out file/below", "--out file/below: cannot be written"),
+    # evaluation
+    (f"{EVALUATE} --low images --high missing", "missing does not exist"),
+    (f"{EVALUATE} --low empty --high images", "empty holds no image"),
+    (f"{EVALUATE} --low others --high images", "others/2.png has no partner named 2.* in images"),
+    (f"{EVALUATE} --low images --high others", "others/2.png has no partner named 2.* in images"),
+    (f"{EVALUATE} --low images --high wide", "pair 0: low is 20x16 but high is 24x16"),
+    (f"{EVALUATE} --low headless --high images", "headless/1.png"),
+    ("evaluate --checkpoint damaged --json new.json --low images --high images", "checkpoint damaged is damaged"),
+    ("evaluate --checkpoint model --json file/new.json --low images --high images", "--json file/new.json: cannot be"),
+    # released weights
+    ("import missing.npz --out new", "missing.npz: cannot read the weights"),
+    ("import file --out new", "file: cannot read the weights"),
+    ("import weights.npz --out new", "released weights: no array 'enhance_net.iems."),
+    ("import weights.npz --out new --genotype missing.json", "missing.json: no such file"),
+    ("import weights.npz --out model", "model holds a checkpoint already; --overwrite replaces it"),
+    # the demo
+    ("demo --out images", "images exists and is no earlier demo"),
+    ("demo --out file/below", "--out file/below: cannot be written"),
+  ],
+)
+def test_bad_input_gets_one_line(command, said, place, capfd):
+  assert ruas(*command.split()) == 1
+  lines = capfd.readouterr().err.splitlines()
+  assert len(lines) == 1 and lines[0].startswith("ruas: "), lines
+  assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+  "command, said",
+  [
+    ("serch --workdir new", "search, train, enhance, evaluate, import, demo"),
+    ("search --workdir new --search.step 3", "--search.steps"),
+    ("search --workdir new --search.hypergradiant unrolled", "--search.hypergradient"),
+    ("train --workdir new --genotype published --training.step 3", "--training.steps"),
+    ("enhance images --checkpoint model --out new --strenght 0.5", "--strength"),
+    ("evaluate --low a --high b --checkpoint c --jason d", "--json"),
+    ("search", "--workdir"),
+    ("train --workdir new", "--genotype"),
+    ("enhance images --out new", "--checkpoint"),
+    ("import", "RELEASED"),
+    ("search --workdir new --seed one", "--seed"),
+    ("search --workdir new --search.strategy greedy", "cooperative"),
+    ("enhance images --checkpoint model --out new --variant n", "i+n"),
+    ("search --config", "--config"),
+  ],
+)
+def test_wrong_options_are_refused_with_what_was_meant(command, said, place, capfd):
+  assert ruas(*command.split()) == 2
+  error = capfd.readouterr().err
+  assert said in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+  "command, options",
+  [
+    ("", ["search", "train", "enhance", "evaluate", "import", "demo"]),
+    ("search", ["--config", "--workdir", "--seed", "--overwrite", "--data.train", "--data.val", "--search.steps"]),
+    ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),
+    ("enhance", ["INPUT...", "--checkpoint", "--out", "--strength", "--variant", "--overwrite"]),
+    ("evaluate", ["--low", "--high", "--checkpoint", "--json", "--variant"]),
+    ("import", ["--out", "--variant", "--genotype", "--overwrite"]),
+    ("demo", ["--out"]),
+  ],
+)
+def test_help(command, options, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "200")
+  assert ruas(*command.split(), "--help") == 0
+  output = capsys.readouterr()
+  assert output.err == ""
+  for option in options:
+    assert option in output.out
+
+
+def test_no_arguments_show_the_help(capsys):
+  assert ruas() == 0
+  assert "enhance" in capsys.readouterr().out
+
+
+def test_help_shows_the_values_of_the_configuration(capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "200")
+  assert ruas("search", "--config", tiny_problem.CONFIG, "--help") == 0
+  assert "(default: 8)" in capsys.readouterr().out  # its crop
+
+
+def test_a_truncated_image_does_not_stop_the_others(made, tmp_path, capfd):
+  model, cut = made / "model", made / "cut"
+  assert ruas("enhance", cut, "--checkpoint", model, "--out", tmp_path / "out") == 1
+  output = capfd.readouterr()
+  assert "1 enhanced" in output.out
+  assert len(output.err.splitlines()) == 1 and f"{cut / '1.png'}: " in output.err
+  assert os.listdir(tmp_path / "out") == ["0.png"]
+  with Image.open(tmp_path / "out" / "0.png") as image:
+    assert image.size == (tiny_problem.WIDTH, tiny_problem.HEIGHT)
+
+
+def test_enhance_options_reach_the_files(made, tmp_path, capsys):
+  source, out = made / "images" / "0.png", tmp_path / "out"
+
+  def enhanced(*arguments):
+    assert ruas("enhance", source, "--checkpoint", made / "model", "--out", out, "--overwrite", *arguments) == 0
+    return np.asarray(Image.open(out / "0.png")).astype(int)
+
+  original = np.asarray(Image.open(source))
+  whole, lit = enhanced(), enhanced("--variant", "i")
+  np.testing.assert_array_equal(enhanced("--strength", "0"), original)
+  assert np.abs(enhanced("--strength", "0.5") - (original + whole) / 2).max() <= 0.76
+  assert (lit != whole).any()
+  assert ruas("enhance", source, "--checkpoint", made / "model", "--out", out) == 1
+  assert "--overwrite" in capsys.readouterr().err
+
+
+def test_the_program_itself_prints_one_line_for_a_damaged_checkpoint(made):
+  code = "from ruas_jax.cli import main; main()"
+  command = [sys.executable, "-c", code, "enhance", "images", "--checkpoint", "damaged", "--out", "new"]
+  environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).resolve().parents[1])}
+  result = subprocess.run(command, cwd=made, env=environment, capture_output=True, text=True)
+  assert (result.returncode, result.stdout) == (1, "")
+  assert result.stderr.startswith("ruas: checkpoint damaged is damaged: ") and result.stderr.count("\n") == 1
+
+
+def test_released_weights_are_imported_exactly(tmp_path, capsys):
+  released, golden = shared("reference/checkpoint_lol.npz"), np.load(shared("reference/golden_forward_lol.npz"))
+  common = ("import", released, "--out", tmp_path / "model")
+  assert ruas(*common) == 0
+  assert "3438 parameters, variant i+n" in capsys.readouterr().out
+  model = load(tmp_path / "model")
+  assert (model.options.variant, model.genotype) == ("i+n", PUBLISHED)
+  y = jnp.asarray(golden["y"])
+  np.testing.assert_allclose(jax.jit(enhance)(model, y), np.clip(golden["x"], 0, 1), rtol=0, atol=1e-5)
+  lit = jax.jit(enhance)(model.with_variant("i"), y)
+  np.testing.assert_allclose(lit, np.clip(golden["u"][-1], 0, 1), rtol=0, atol=1e-5)
+  assert ruas(*common, "--overwrite", "--variant", "i") == 0
+  assert "1161 parameters, variant i" in capsys.readouterr().out
+  assert load(tmp_path / "model").options.variant == "i"
+  assert load(tmp_path / "model").weights_sha256() == model.weights_sha256()
+
+
+@pytest.mark.parametrize("cell", ["illumination", "denoising"])
+def test_released_weights_of_another_genotype_are_refused(cell, tmp_path, capsys):
+  released = shared("reference/checkpoint_lol.npz")
+  dataclasses.replace(PUBLISHED, **{cell: ("conv_3x3",) * 7}).save(tmp_path / "other.json")
+  assert ruas("import", released, "--out", tmp_path / "model", "--genotype", tmp_path / "other.json") == 1
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and lines[0].startswith("ruas: released weights: ") and "genotype" in lines[0]
+  assert not (tmp_path / "model").exists()

@@ -1,0 +1,162 @@
+"""Configurations survive JSON, mistakes in them are named, and the recorded ones are found from anywhere."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import tiny_problem
+
+from ruas_jax.config import Config, DataOptions, from_dict, load_config, read_config, to_json
+from ruas_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RECORDED = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [*RECORDED, tiny_problem.CONFIG])
+def test_every_configuration_survives_json(name, tmp_path):
+  config = load_config(name)
+  assert from_dict(Config, json.loads(to_json(config)), "here") == config
+  (tmp_path / "config.json").write_text(to_json(config))
+  assert read_config(tmp_path / "config.json") == config
+
+
+def test_every_field_is_written():
+  values = json.loads(to_json(Config()))
+
+  def compare(options, record):
+    assert list(record) == [field.name for field in dataclasses.fields(options)]
+    for name, value in record.items():
+      if isinstance(value, dict):
+        compare(getattr(options, name), value)
+
+  compare(Config(), values)
+
+
+def changed(path, value):
+  values = json.loads(to_json(Config()))
+  *parents, name = path.split(".")
+  target = values
+  for parent in parents:
+    target = target[parent]
+  target[name] = value
+  return values
+
+
+@pytest.mark.parametrize(
+  "path, value, named",
+  [
+    ("sede", 1, "here: unknown option 'sede'"),
+    ("search.stesp", 1, "here: search: unknown option 'stesp'"),
+    ("network.illumination.gama", 1, "here: network: illumination: unknown option 'gama'"),
+    ("seed", "1", "here: seed has the value '1'"),
+    ("seed", None, "here: seed has the value None"),
+    ("seed", -1, "seed must not be negative"),
+    ("data.crop", 8.5, "here: data: crop has the value 8.5"),
+    ("data.crop", True, "here: data: crop has the value True"),
+    ("data.crop", 0, "data.crop must be at least 1"),
+    ("data.batch_size", 0, "data.batch_size must be at least 1"),
+    ("data.val", 3, "here: data: val has the value 3"),
+    ("search.steps", 0, "search.steps must be at least 1"),
+    ("search.strategy", "greedy", "here: search: strategy has the value 'greedy'"),
+    ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip has the value '5'"),
+    ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate has the value []"),
+    ("network.illumination.share_weights", 1, "illumination: share_weights has the value 1"),
+    ("network", [], "here: network must be an object"),
+  ],
+)
+def test_mistakes_are_named(path, value, named):
+  with pytest.raises(UserError) as caught:
+    from_dict(Config, changed(path, value), "here")
+  assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "path, value", [("data.val", "there"), ("search.weight_optimizer.clip", 5.0), ("loss.beta", 2)]
+)
+def test_values_of_every_allowed_type_are_taken(path, value):
+  options = from_dict(Config, changed(path, value), "here")
+  for name in path.split("."):
+    options = getattr(options, name)
+  assert options == value
+
+
+@pytest.mark.parametrize(
+  "text, named", [("{", "not a readable"), ("null", "must be an object"), (b"\xff", "not a readable")]
+)
+def test_a_damaged_config_json_is_named(text, named, tmp_path):
+  path = tmp_path / "config.json"
+  path.write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(UserError, match=named) as caught:
+    read_config(path)
+  assert str(path) in str(caught.value)
+
+
+def test_a_missing_config_json_is_named(tmp_path):
+  with pytest.raises(UserError, match=r"none\.json"):
+    read_config(tmp_path / "none.json")
+
+
+def test_load_by_name_works_from_anywhere(tmp_path, monkeypatch):
+  here = load_config("tiny")
+  monkeypatch.chdir(tmp_path)
+  assert load_config("tiny") == here
+
+
+def test_load_by_path(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "import dataclasses\nfrom ruas_jax.config import load_config\n"
+    "def get_config():\n  return dataclasses.replace(load_config('tiny'), seed=7)\n"
+  )
+  assert load_config(str(path)) == dataclasses.replace(load_config("tiny"), seed=7)
+
+
+@pytest.mark.parametrize(
+  "text, named",
+  [
+    ("def get_config(:", "SyntaxError"),
+    ("import no_such_module", "no_such_module"),
+    ("x = 1", "get_config"),
+    ("def get_config():\n  return 3", "not int"),
+    ("def get_config():\n  return 1 / 0", "ZeroDivisionError"),
+    ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "seed must not be negative"),
+  ],
+)
+def test_a_broken_file_is_named(text, named, tmp_path):
+  path = tmp_path / "broken.py"
+  path.write_text(text)
+  with pytest.raises(UserError, match=named) as caught:
+    load_config(str(path))
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+  with pytest.raises(UserError) as caught:
+    load_config("tinny")
+  assert "'tinny'" in str(caught.value) and all(name in str(caught.value) for name in RECORDED)
+  with pytest.raises(UserError, match=r"none\.py"):
+    load_config(str(tmp_path / "none.py"))
+
+
+def test_an_installed_package_finds_them(tmp_path):
+  """Laid out as the wheel is, by what pyproject.toml says goes into it, away from the repository."""
+  wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+  for package in wheel["packages"]:
+    shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+  for source, target in wheel["force-include"].items():
+    shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+  code = "import ruas_jax; print(ruas_jax.__file__, ruas_jax.load_config('tiny'))"
+  environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+  result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+  assert result.stdout.strip() == f"{tmp_path / 'ruas_jax' / '__init__.py'} {load_config('tiny')}", result.stderr
+
+
+def test_defaults_are_the_built_in_data():
+  assert (DataOptions().train, DataOptions().val) == ("builtin", None)

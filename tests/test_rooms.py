@@ -1,0 +1,111 @@
+"""The house rules: imports go downward only, importing starts nothing, files stay short and say what they are for."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "ruas_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
+
+# Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
+GROUND = {"errors"}
+NETWORK = {*GROUND, "kinks", "search_space", "retinex"}
+OBJECTIVES = {*NETWORK, "losses", "objectives"}
+LEARNING = {*OBJECTIVES, "data", "optimizers"}
+RUNNER = {*LEARNING, "architecture_search", "training", "config", "inference", "evaluation", "runtime", "plots"}
+MAY_IMPORT = {
+  "errors": set(),
+  "kinks": set(),
+  "bilevel": set(),  # pytrees only: somebody who studies hypergradients can lift it out whole
+  "optimizers": GROUND,
+  "search_space": GROUND,
+  "retinex": NETWORK,
+  "losses": {"kinks", "search_space.convolution"},
+  "objectives": OBJECTIVES,
+  "data": GROUND,
+  "architecture_search": {*LEARNING, "bilevel"},
+  "training": LEARNING,
+  "config": {*LEARNING, "architecture_search", "training"},
+  "runtime": GROUND,
+  "plots": {*GROUND, "search_space", "runtime"},
+  "inference": {*NETWORK, "data", "runtime", "config"},
+  "evaluation": {*NETWORK, "data", "inference"},
+  "runner": RUNNER,
+  "cli": {*RUNNER, "runner"},
+  "__main__": {"cli"},
+  "__init__": {*RUNNER, "runner"},
+}
+
+
+def room_of(path):
+  """`search_space/cell.py` and `ruas_jax.search_space.cell` are in the room search_space."""
+  return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file):
+  """Every module that a file imports, wherever in it, as dotted names."""
+  found = set()
+  for node in ast.walk(ast.parse(file.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{file}: relative import"
+      found |= {f"{node.module}.{alias.name}" for alias in node.names}
+  return found
+
+
+def own_imports(file):
+  return {name.removeprefix("ruas_jax.") for name in imports(file) if name.split(".")[0] == "ruas_jax"}
+
+
+def allowed(room, imported):
+  return any(imported == own or imported.startswith(f"{own}.") for own in MAY_IMPORT[room] | {room})
+
+
+def test_every_room_is_in_the_table():
+  assert {room_of(file) for file in FILES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_imports_go_downward_only(file):
+  upward = sorted(name for name in own_imports(file) if not allowed(room_of(file), name))
+  assert not upward, f"{room_of(file)} may not import {', '.join(upward)}"
+
+
+def test_the_table_has_no_circle():
+  above = {room: {name.split(".")[0] for name in below} - {room} for room, below in MAY_IMPORT.items()}
+  while above:
+    ground = {room for room, below in above.items() if not below & above.keys()}
+    assert ground, f"a circle among {', '.join(sorted(above))}"
+    above = {room: below for room, below in above.items() if room not in ground}
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_flax_stays_in_the_retinex(file):
+  if room_of(file) != "retinex":
+    assert not {name for name in imports(file) if name.split(".")[0] == "flax"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_files_are_short_and_say_what_they_are_for(file):
+  text = file.read_text()
+  assert len(text.splitlines()) <= 450
+  if text:  # an empty __init__.py says nothing
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_importing_starts_no_backend():
+  """Nor any other work: not the slow readers of data either."""
+  program = """
+import sys, ruas_jax
+from jax._src import xla_bridge
+assert not xla_bridge._backends, "a backend was started"
+heavy = [name for name in ("tensorflow", "tensorflow_datasets", "torch", "matplotlib.pyplot") if name in sys.modules]
+assert not heavy, heavy
+"""
+  done = subprocess.run([sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr

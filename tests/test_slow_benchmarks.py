@@ -1,0 +1,42 @@
+"""The benchmarks run in their quick form and report what they must (`make test-slow`)."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import shared
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+def report(tmp_path, name: str, *arguments: str) -> dict:
+  path = tmp_path / "report.json"
+  command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(path), *arguments]
+  subprocess.run(command, cwd=ROOT, check=True)
+  values = json.loads(path.read_text())
+  assert {"device", "versions", "commit", "settings", "results", "bars"} <= set(values)
+  assert values["bars"] and all(set(bar) == {"value", "bar", "met"} for bar in values["bars"].values())
+  return values
+
+
+def test_lol(tmp_path):
+  """Even a shrunk search and training leave the input far behind."""
+  values = report(tmp_path, "lol", "--data", str(shared("data/lol")))
+  assert all(bar["met"] for bar in values["bars"].values())
+  figures = values["results"]["figures"]
+  assert figures["ours"]["dev"]["psnr"] > figures["input"]["dev"]["psnr"] + 3
+  losses = values["results"]["training_losses"]["illumination_train_loss"]
+  assert losses["last_tenth"] < losses["first_tenth"]
+
+
+def test_compile_time(tmp_path):
+  assert report(tmp_path, "compile_time")["results"][0]["compile"] > 0
+
+
+def test_demo(tmp_path):
+  values = report(tmp_path, "demo_time")
+  assert values["results"]["mean"]["psnr"] > values["results"]["input"]["psnr"]

@@ -1,0 +1,62 @@
+"""A problem that is small enough for tests; this file is a configuration too (`--config tests/tiny_problem.py`)."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ruas_jax.architecture_search.options import SearchOptions
+from ruas_jax.cli import main
+from ruas_jax.config import Config, DataOptions
+from ruas_jax.inference.model import Model
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.training import TrainingOptions
+
+CONFIG = __file__
+HEIGHT, WIDTH = 16, 20
+NETWORK = NetworkOptions(illumination=IlluminationOptions(stages=2), denoising=DenoisingOptions(stages=2))
+
+
+def get_config() -> Config:
+  return Config(
+    network=NETWORK, data=DataOptions(crop=8), search=SearchOptions(steps=3), training=TrainingOptions(steps=3)
+  )
+
+
+def dark_images(count: int, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> list[np.ndarray]:
+  """uint8 [H, W, 3] each: no pixel brighter than a quarter."""
+  rng = np.random.default_rng(seed)
+  return [rng.integers(0, 64, (height, width, 3)).astype(np.uint8) for _ in range(count)]
+
+
+def write_images(folder: pathlib.Path, images) -> pathlib.Path:
+  """PNG files 0.png, 1.png, ..."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for position, image in enumerate(images):
+    Image.fromarray(image).save(folder / f"{position}.png")
+  return folder
+
+
+def truncate(path: pathlib.Path) -> None:
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@functools.cache
+def fresh_model(seed: int = 0) -> Model:
+  """An untrained model of the published genotype."""
+  genotype = Genotype.named("published")
+  return Model(jax.jit(build_network(NETWORK, genotype).init_weights)(jax.random.key(seed)), genotype, NETWORK)
+
+
+def ruas(*arguments) -> int:
+  """The command line, in this process; its exit code."""
+  try:
+    main([str(argument) for argument in arguments])
+  except SystemExit as stop:
+    return stop.code
+  return 0
