@@ -92,7 +92,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     # work directories
     (
       f"{SEARCH} images --workdir run",
-      "run holds a run already; choose another --workdir, or replace it with --overwr",
+      "run holds a run already; choose another --workdir",
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),

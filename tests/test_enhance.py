@@ -97,5 +97,5 @@ def test_what_cannot_be_read_or_written_as_a_whole(model, folder, tmp_path):
   assert not (tmp_path / "out").exists()
   (tmp_path / "file").write_text("")
   for out in (tmp_path / "file", tmp_path / "file" / "below"):
-    with pytest.raises(UserError, match="--out .*file.*cannot be written"):
+    with pytest.raises(UserError, match=r"--out .*file.*cannot be written"):
       enhance_files(model, [folder], out)

@@ -76,7 +76,7 @@ def test_equal_images_are_null_in_json_and_infinite_in_words(place, capsys):
 
 def test_images_that_cannot_be_compared_are_named(place, tmp_path):
   small = write_images(tmp_path / "small", dark_images(1, height=10))
-  with pytest.raises(UserError, match="pair 0: .*20x10 pixels is smaller"):
+  with pytest.raises(UserError, match=r"pair 0: .*20x10 pixels is smaller"):
     evaluate_images(lambda image: image, PairFolders(small, small))
 
 

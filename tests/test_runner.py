@@ -186,12 +186,12 @@ def test_own_losses_operations_and_optimizers_are_used():
 def test_a_loss_that_is_not_finite_stops_the_search_and_leaves_no_genotype(tmp_path):
   workdir, images = tmp_path / "run", dark_images(3)
   images[image_order(3, seed=0)[1]][:] = 255  # the second to be visited
-  with pytest.raises(UserError, match="^search: the illumination train loss is not finite at step 2$"):
+  with pytest.raises(UserError, match=r"^search: the illumination train loss is not finite at step 2$"):
     search_with_own_parts(images, workdir=workdir)
   assert [record["illumination_train_loss"] for record in read_metrics(workdir / "metrics.jsonl")] == [7, None]
   assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
   Genotype.named("published").save(workdir / "genotype.json")  # as an earlier run would have
-  with pytest.raises(UserError, match="at step 2$"):
+  with pytest.raises(UserError, match=r"at step 2$"):
     search_with_own_parts(images, workdir=workdir, overwrite=True)
   assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
 

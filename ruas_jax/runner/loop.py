@@ -23,8 +23,8 @@ def prepare_workdir(
 ) -> epath.Path | None:
   """Makes the work directory and writes `config.json`; an earlier run in it is refused, or cleared with `overwrite`.
 
-  `result` names what a complete run leaves. It counts as an earlier run too, and goes before the new one starts, so that
-  a run that fails leaves no result.
+  `result` names what a complete run leaves. It counts as an earlier run too, and goes before the new one starts, so
+  that a run that fails leaves no result.
 
   Raises:
     UserError: there is a run already, or the folder cannot be written.
