@@ -7,8 +7,8 @@
 Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.lol`. Differs from the paper, whose numbers are
 in `lol_paper.py`, in
 - illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); with t alone images come out white,
-- the warm start is t_hat_0 at every stage: with eq. 1's update, what an architecture reached in training depended on its
-  skips, and some stayed at ten times the loss,
+- the warm start is t_hat_0 at every stage: with eq. 1's update some architectures stayed at ten times the training loss
+  of others,
 - crops of 128x128 and fewer steps with a larger rate for alpha, to fit a small machine,
 - no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
   removal module's alpha at zero (its largest share was 0.147 after 900 steps, uniform being 0.143),

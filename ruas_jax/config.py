@@ -12,7 +12,7 @@ import typing
 from etils import epath
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.errors import UserError
+from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import NetworkOptions
 from ruas_jax.training import TrainingOptions
@@ -34,9 +34,7 @@ class DataOptions:
   """Crops in a step."""
 
   def __post_init__(self):
-    for name in ("crop", "batch_size"):
-      if getattr(self, name) < 1:
-        raise UserError(f"data.{name} must be at least 1, not {getattr(self, name)}")
+    require_at_least(1, self, "data", "crop", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)

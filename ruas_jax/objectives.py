@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 
 from ruas_jax import losses
+from ruas_jax.errors import require_at_least
 from ruas_jax.losses import TVKind
 from ruas_jax.retinex.illumination import IlluminationOutput
 from ruas_jax.retinex.network import Network
@@ -38,6 +39,10 @@ class LossOptions:
   everything."""
   beta: float = 1.0
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""
+
+  def __post_init__(self):
+    require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta")
+    require_at_least(1e-12, self, "loss", "rtv_sigma", "rtv_epsilon")
 
 
 class Objectives(NamedTuple):

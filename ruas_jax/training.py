@@ -14,6 +14,7 @@ import optax
 from jax import lax
 
 from ruas_jax.data.crops import random_crops
+from ruas_jax.errors import require_at_least
 from ruas_jax.objectives import Objectives
 from ruas_jax.optimizers import OptimizerOptions
 from ruas_jax.retinex.network import Network
@@ -27,6 +28,9 @@ class TrainingOptions:
   """Updates of the weights."""
   illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
   denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
+
+  def __post_init__(self):
+    require_at_least(1, self, "training", "steps")
 
 
 class TrainState(NamedTuple):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from ruas_jax.errors import UserError
+from ruas_jax.errors import require_at_least
 from ruas_jax.optimizers import OptimizerOptions
 
 
@@ -35,6 +35,5 @@ class SearchOptions:
   """Updates alpha (section 4.1)."""
 
   def __post_init__(self):
-    for name in ("steps", "unroll_steps", "illumination_length", "denoising_length"):
-      if getattr(self, name) < 1:
-        raise UserError(f"search.{name} must be at least 1, not {getattr(self, name)}")
+    require_at_least(1, self, "search", "steps", "unroll_steps", "illumination_length", "denoising_length")
+    require_at_least(0, self, "search", "tolerance")

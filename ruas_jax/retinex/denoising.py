@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ruas_jax import kinks
+from ruas_jax.errors import require_at_least
 from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Cell, Weights, apply_affine, fold_fusion
 from ruas_jax.search_space.convolution import square_taps
@@ -35,6 +36,9 @@ class DenoisingOptions:
   """residual: eq. 3; stacked: the cells in a row on features, one correction at the end, as in the released code."""
   share_weights: bool = False
   """One set of cell weights for all stages instead of one per stage."""
+
+  def __post_init__(self):
+    require_at_least(1, self, "network.denoising", "stages", "channels")
 
 
 @dataclasses.dataclass(frozen=True)

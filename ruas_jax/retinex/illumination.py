@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax import kinks
+from ruas_jax.errors import require_at_least
 from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Cell, Weights
 
@@ -44,6 +45,11 @@ class IlluminationOptions:
   """p in u = y / t^p, after LIME (Guo et al. 2017): less than one keeps dark places darker than bright ones."""
   floor: float = 0.001
   """Least illumination."""
+
+  def __post_init__(self):
+    require_at_least(1, self, "network.illumination", "stages", "region")
+    require_at_least(0, self, "network.illumination", "gamma", "exponent")
+    require_at_least(1e-6, self, "network.illumination", "floor")
 
 
 class IlluminationOutput(NamedTuple):

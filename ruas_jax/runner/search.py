@@ -1,5 +1,6 @@
 """Searching an architecture: data in, genotype out."""
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -79,8 +80,8 @@ def search(
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
 
   folder = prepare_workdir(workdir, config, result=GENOTYPE, overwrite=overwrite)
-  batches = _rounds(config, train, validation)
-  state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="search", folder=folder)
+  with contextlib.closing(_rounds(config, train, validation)) as batches:
+    state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="search", folder=folder)
   alpha = jax.device_get(state.alpha)
   genotype = Genotype.derive(alpha["illumination"], alpha["denoising"], operation_names(operations))
   if folder:
@@ -115,8 +116,12 @@ def _rounds(config: Config, train: ImageSource, validation: ImageSource) -> Iter
     make_batches(source, batch_size=number * size, seed=2 * config.seed + position)
     for position, (source, number) in enumerate(zip((train, validation), count, strict=True))
   ]
-  while True:
-    yield tuple(
-      {name: values.reshape(number, size, *values.shape[1:]) for name, values in next(stream).items()}
-      for stream, number in zip(streams, count, strict=True)
-    )
+  try:
+    while True:
+      yield tuple(
+        {name: values.reshape(number, size, *values.shape[1:]) for name, values in next(stream).items()}
+        for stream, number in zip(streams, count, strict=True)
+      )
+  finally:
+    for stream in streams:
+      stream.close()

@@ -1,5 +1,6 @@
 """Training a derived architecture: data and genotype in, model out."""
 
+import contextlib
 import dataclasses
 import os
 from typing import NamedTuple
@@ -74,8 +75,9 @@ def train(
   step = make_train_step(objectives, optimizers, crop=data.crop)
 
   folder = prepare_workdir(workdir, config, result=FOLDER, overwrite=overwrite)
-  batches = ((batch,) for batch in make_batches(source, batch_size=data.batch_size, seed=config.seed))
-  state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="train", folder=folder)
+  with contextlib.closing(make_batches(source, batch_size=data.batch_size, seed=config.seed)) as stream:
+    batches = ((batch,) for batch in stream)
+    state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="train", folder=folder)
   model = Model(state.weights, genotype, config.network, operations)
   if folder:
     plot_losses(folder / "losses.png", metrics)
