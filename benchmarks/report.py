@@ -7,7 +7,6 @@ A report is one JSON object: `device`, `versions`, `commit`, `date`, `settings`,
 import argparse
 import datetime
 import importlib.metadata
-import json
 import math
 import os
 import pathlib
@@ -22,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bars import BARS
-from ruas_jax.runtime.metric_log import to_json_value, write_atomically
+from ruas_jax.files import write_json
+from ruas_jax.runtime.metric_log import to_json_value
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -61,7 +61,7 @@ def write_report(
   }
   report = to_json_value(report)
   if path is not None:
-    write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(path, report)
   return report
 
 

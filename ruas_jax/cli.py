@@ -1,7 +1,6 @@
 """The command line `ruas`: each command is a dataclass of its options and one `run`."""
 
 import dataclasses
-import json
 import os
 import sys
 from typing import Annotated
@@ -10,6 +9,7 @@ import tyro
 
 from ruas_jax.config import Config, load_config
 from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
 from ruas_jax.retinex.network import Variant
 
 
@@ -111,7 +111,7 @@ class Evaluate:
     pairs = PairFolders(self.low, self.high)
     with progress(len(pairs), "evaluate") as bar:
       report = evaluate(model, pairs, bar.update)
-    _write_json(self.json, report)
+    write_json(self.json, report)
     mean = report["mean"]
     print(
       f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
@@ -166,15 +166,6 @@ class Demo:
 
 def _decibels(psnr: float | None) -> str:
   return "infinite" if psnr is None else f"{psnr:.3f}"  # None where an image equals its reference
-
-
-def _write_json(path: str, values: dict) -> None:
-  from ruas_jax.runtime.metric_log import write_atomically
-
-  try:
-    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
-  except OSError as error:
-    raise UserError(f"--json {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _named_config(arguments: list[str]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from ruas_jax.errors import UserError
-from ruas_jax.runtime.metric_log import write_atomically
+from ruas_jax.files import write_atomically
 from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, checked_alpha
 
 _DOTS_PER_INCH = 120

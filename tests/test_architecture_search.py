@@ -1,4 +1,4 @@
-"""A round of the search against its formulas, with two-number stand-ins for the modules; and the real one's hypergradient."""
+"""A round of the search against its formulas, on stand-ins of two numbers; and the real modules' hypergradient."""
 
 import functools
 from types import SimpleNamespace
@@ -142,7 +142,7 @@ COOPERATIVE = {
 
 @pytest.mark.parametrize("name", COOPERATIVE)
 def test_cooperative_round_is_its_formulas(name):
-  """Three rounds: alpha by the hypergradient, then the old weights stepped at the new alpha; then the same for the NRM."""
+  """Three rounds: alpha by the hypergradient, then the old weights stepped at the new alpha; then the NRM alike."""
   arguments, illumination, denoising = COOPERATIVE[name]
   options = SearchOptions(**arguments)
   step, state = search(options)
@@ -226,7 +226,9 @@ def test_joint_strategy_is_one_problem_over_everything():
   assert metrics["joint_validation_loss"] == pytest.approx(float(outer(alpha)), rel=1e-12)
   alpha = descend(alpha, jax.grad(outer)(alpha), ALPHA_RATE)
   weights = descend(weights, jax.grad(whole)(weights, alpha, y), RATE)
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), (state.weights, state.alpha), (weights, alpha))
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-12), (state.weights, state.alpha), (weights, alpha)
+  )
   assert set(metrics) == {"joint_train_loss", "joint_validation_loss", "joint_iterations"}
 
 

@@ -71,7 +71,9 @@ def assert_relative(actual, expected, tolerance=1e-12):
   assert np.linalg.norm(actual - expected) <= tolerance * np.linalg.norm(expected)
 
 
-CASES = [(name, steps, momentum) for name in ("unrolled", "first_order") for steps in (1, 3) for momentum in (0.0, DECAY)]
+CASES = [
+  (name, steps, momentum) for name in ("unrolled", "first_order") for steps in (1, 3) for momentum in (0.0, DECAY)
+]
 
 
 @pytest.mark.parametrize(("name", "steps", "momentum"), CASES)
@@ -100,7 +102,9 @@ def test_incoming_momentum_is_a_constant():
   estimator = make_estimator("unrolled", inner=optimizer)
 
   def loss_through(alpha):
-    state = optax.tree_utils.tree_set(optimizer.init(as_weights(WEIGHTS)), trace=as_weights(jnp.tile(jnp.sum(alpha), 4)))
+    state = optax.tree_utils.tree_set(
+      optimizer.init(as_weights(WEIGHTS)), trace=as_weights(jnp.tile(jnp.sum(alpha), 4))
+    )
     out = estimator(PROBLEM, {"all": alpha}, as_weights(WEIGHTS), state, BATCHES[:1], VALIDATION)
     return out.outer_loss, out.gradient["all"]
 
@@ -148,7 +152,9 @@ def smooth_inner(weights, alpha, batch):
   return jnp.sum(jnp.tanh(weights * alpha[0] + batch[:2]) ** 2) + 0.1 * jnp.sum(jnp.sin(weights + alpha[1:]))
 
 
-SMOOTH = BilevelProblem(smooth_inner, lambda weights, alpha, batch: jnp.sum(jnp.cos(weights * alpha[0]) + weights * batch[:2]))
+SMOOTH = BilevelProblem(
+  smooth_inner, lambda weights, alpha, batch: jnp.sum(jnp.cos(weights * alpha[0]) + weights * batch[:2])
+)
 
 
 @pytest.mark.parametrize("name", INNER_OPTIMIZERS)
@@ -177,7 +183,9 @@ def test_hypergradient_is_finite_where_the_inner_gradient_is_zero(name):
   problem = BilevelProblem(lambda w, a, _: jnp.sum(w**2 * a), lambda w, a, _: jnp.sum(w * a))
   weights = jnp.zeros(2)
   estimator = make_estimator("unrolled", inner=optimizer)
-  out = jax.jit(lambda a: estimator(problem, a, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(jnp.ones(2))
+  out = jax.jit(lambda a: estimator(problem, a, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(
+    jnp.ones(2)
+  )
   assert np.all(np.isfinite(out.gradient)) and np.all(np.isfinite(out.weights))
 
 
@@ -197,7 +205,7 @@ def test_adam_and_decay_are_the_textbooks():
 
 
 def test_wrong_uses_are_refused():
-  with pytest.raises(ValueError, match="'exact' is not one of .*first_order.*unrolled"):
+  with pytest.raises(ValueError, match=r"'exact' is not one of .*first_order.*unrolled"):
     make_estimator("exact", inner=optax.sgd(0.1))
   with pytest.raises(ValueError, match="at least 1"):
     make_estimator("unrolled", inner=optax.sgd(0.1), steps=0)
@@ -205,4 +213,6 @@ def test_wrong_uses_are_refused():
     make_estimator("unrolled", inner=optax.sgd(0.1), epsilon=1e-2)
   estimator = make_estimator("unrolled", inner=optax.sgd(RATE), steps=2)
   with pytest.raises(ValueError, match="length 2"):
-    estimator(PROBLEM, {"all": ALPHA}, as_weights(WEIGHTS), optax.sgd(RATE).init(as_weights(WEIGHTS)), BATCHES, VALIDATION)
+    estimator(
+      PROBLEM, {"all": ALPHA}, as_weights(WEIGHTS), optax.sgd(RATE).init(as_weights(WEIGHTS)), BATCHES, VALIDATION
+    )

@@ -54,7 +54,7 @@ def correlate_by_definition(image, cotangent, taps):
 @pytest.mark.parametrize("name", SHAPES)
 def test_both_are_their_definitions(name):
   """At every pixel, so at the borders too."""
-  shape, outputs, taps = SHAPES[name]
+  shape, _, taps = SHAPES[name]
   image, kernel, cotangent = operands(*SHAPES[name])
   few = len(taps) * shape[1] <= convolution._FEW_TERMS
   assert few == name.endswith(("few_terms", "one_tap", "uneven")), "both ways of convolving are to be covered"

@@ -105,8 +105,14 @@ ILLUMINATION_OPTIONS = {
   "exponent": {"exponent": 0.7},
   "high_floor": {"floor": 0.3},
   "one_stage": {"stages": 1},
-  "everything": {"update": "direct", "region": 2, "window": "forward", "one_illumination": True, "gamma": 0.9,
-  "exponent": 0.5},
+  "everything": {
+    "update": "direct",
+    "region": 2,
+    "window": "forward",
+    "one_illumination": True,
+    "gamma": 0.9,
+    "exponent": 0.5,
+  },
 }
 
 
@@ -225,7 +231,7 @@ def test_a_batch_is_its_images_one_by_one(derived):
 
 
 def test_variants(derived):
-  """"i" gives u_K and asks for no weights of the noise removal; "i+n" gives x_N, clipped."""
+  """Variant "i" gives u_K and asks for no weights of the noise removal; "i+n" gives x_N, clipped."""
   network, weights = derived
   full = compiled(network, "i+n")(weights, {}, IMAGES)
   np.testing.assert_array_equal(full.image, np.clip(full.x, 0, 1))
@@ -268,8 +274,12 @@ def test_flax_module_of_the_supernet():
   output = jax.jit(model.apply)({"params": variables["params"], "arch": alpha}, IMAGES)
   expected = compiled(network, "i+n")(variables["params"], alpha, IMAGES)
   jax.tree.map(np.testing.assert_array_equal, output, expected)
+  # each module has its own alpha: that of the denoising changes x alone
+  half = compiled(network, "i+n")(variables["params"], alpha | {"denoising": variables["arch"]["denoising"]}, IMAGES)
+  np.testing.assert_array_equal(half.u, output.u)
+  assert np.max(np.abs(half.x - output.x)) > 1e-5
   at_zero = compiled(network, "i+n")(variables["params"], variables["arch"], IMAGES)
-  assert np.max(np.abs(at_zero.u - output.u)) > 1e-5 and np.max(np.abs(at_zero.x - output.x)) > 1e-5
+  assert np.max(np.abs(at_zero.u - output.u)) > 1e-5
 
 
 def test_flax_module_keeps_its_variant():
@@ -280,8 +290,8 @@ def test_flax_module_keeps_its_variant():
 
 def test_share_weights_of_a_network_equals_copies():
   options = NetworkOptions(
-    illumination=IlluminationOptions(stages=2, share_weights=True), denoising=DenoisingOptions(stages=2,
-    share_weights=True)
+    illumination=IlluminationOptions(stages=2, share_weights=True),
+    denoising=DenoisingOptions(stages=2, share_weights=True),
   )
   shared = build_network(options, SIMPLE)
   weights = random_weights(shared)
@@ -311,8 +321,8 @@ def test_count_macs_counts_every_stage():
   for share in (False, True):
     for update, ends in (("residual", 2 * (9 * 3 * 6) * 2), ("stacked", 2 * (9 * 3 * 6))):
       options = NetworkOptions(
-        IlluminationOptions(stages=3, share_weights=share), DenoisingOptions(stages=2, update=update,
-        share_weights=share)
+        IlluminationOptions(stages=3, share_weights=share),
+        DenoisingOptions(stages=2, update=update, share_weights=share),
       )
       network = build_network(options, genotype)
       assert count_macs(network, "i", 5, 4) == 20 * 3 * cell(3)

@@ -12,7 +12,6 @@ the main picture is kept. Refused: several pages or frames, float and 32-bit sam
 write in part only (BMP with alpha, 16-bit TIFF compressed with LZW, BigTIFF).
 """
 
-import contextlib
 import functools
 import io
 import logging
@@ -30,6 +29,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 
 from ruas_jax.data.sources import IMAGE_SUFFIXES
 from ruas_jax.errors import UserError
+from ruas_jax.files import write_atomically
 
 _QUALITY = 95
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # TIFF is known by its first bytes
@@ -194,22 +194,8 @@ def write_photo(path: str | os.PathLike, rgb: np.ndarray, photo: Photo, *, overw
   try:
     data = photo.encode(samples)
   except (OSError, TypeError, ValueError, struct.error) as error:  # metadata that can be read but not written
-    raise UserError(f"{path}: cannot write: {error}") from error
-  _write_whole(path, data)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-  """Writes a file under a temporary name beside it and renames it."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-  except OSError as error:
-    raise UserError(f"{path}: cannot write: {error.strerror or error}") from error
-  finally:
-    with contextlib.suppress(OSError):  # gone already, or never there
-      temporary.unlink()
+    raise UserError(f"{path}: cannot be written ({error})") from error
+  write_atomically(path, data)
 
 
 def _is_image(path: Path) -> bool:

@@ -19,8 +19,8 @@ from etils import epath
 
 from ruas_jax.config import from_dict
 from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
 from ruas_jax.retinex.network import Network, NetworkOptions, Variant, build_network, count_macs, count_parameters, run
-from ruas_jax.runtime.metric_log import write_atomically
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
 
@@ -100,7 +100,7 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
   try:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
       checkpointer.save(folder, items, force=True)
-    write_atomically(folder / _CHECKSUMS, (json.dumps(_checksums(folder), indent=2) + "\n").encode())
+    write_json(folder / _CHECKSUMS, _checksums(folder))
   except OSError as error:
     raise UserError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
 

@@ -1,6 +1,5 @@
 """The whole system on a small built-in set: search, train, enhance and evaluate, with pictures."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,12 +13,13 @@ from ruas_jax.config import load_config
 from ruas_jax.data.sources import Pairs, open_pairs
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
+from ruas_jax.files import write_json
 from ruas_jax.inference.enhance import enhance_files
 from ruas_jax.inference.model import Model, enhance
 from ruas_jax.plots import plot_before_after
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import progress, write_atomically
+from ruas_jax.runtime.metric_log import progress
 
 _MARK = ".ruas_demo"  # only a folder that the demo made is ever removed
 
@@ -70,7 +70,7 @@ def _evaluate(model: Model, pairs: Pairs, folder: Path) -> None:
     report = evaluate(model, pairs, bar.update)
   untouched = evaluate_images(lambda image: image, pairs)
   report |= {"data": "builtin:evaluation", "input": untouched["mean"]}
-  write_atomically(folder / "evaluation.json", (json.dumps(report, indent=2) + "\n").encode())
+  write_json(folder / "evaluation.json", report)
   print(
     f"PSNR {untouched['mean']['psnr']:.2f} -> {report['mean']['psnr']:.2f} dB, "
     f"SSIM {untouched['mean']['ssim']:.3f} -> {report['mean']['ssim']:.3f} on {len(pairs)} images not seen in training"

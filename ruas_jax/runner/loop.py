@@ -1,5 +1,6 @@
 """The loop that search and training share: step, log, show progress, stop at the first loss that is not finite."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,9 +9,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from ruas_jax.config import Config, to_json
+from ruas_jax.config import Config
 from ruas_jax.errors import UserError
-from ruas_jax.runtime.metric_log import MetricLog, progress, write_atomically
+from ruas_jax.files import write_json
+from ruas_jax.runtime.metric_log import MetricLog, progress
 
 Record = dict[str, Any]
 
@@ -42,7 +44,7 @@ def prepare_workdir(
       else:
         path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CONFIG, to_json(config).encode())
+    write_json(folder / CONFIG, dataclasses.asdict(config))
   except OSError as error:
     raise UserError(f"--workdir {folder}: cannot be written ({error.strerror or error})") from None
   return folder

@@ -16,12 +16,12 @@ from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.config import Config
 from ruas_jax.data.pipeline import check_crop, make_batches
 from ruas_jax.data.sources import ImageSource, open_source, split_in_half
+from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.loop import Record, iterate, prepare_workdir
-from ruas_jax.runtime.metric_log import write_atomically
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 

@@ -18,18 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ruas_jax.errors import UserError
+from ruas_jax.files import write_atomically
 
 _REMOTE_SECONDS = 30.0  # between two uploads of a remote log
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
-
-
-def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a local or remote file whole or not at all, under a temporary name beside it first; makes its folder."""
-  path = epath.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  temporary.write_bytes(content)
-  temporary.replace(path)
 
 
 def to_json_value(value: Any) -> Any:

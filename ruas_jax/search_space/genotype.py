@@ -20,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from ruas_jax.errors import UserError
+from ruas_jax.files import write_atomically
 
 EDGES = ("distill_1", "remain_1", "distill_2", "remain_2", "distill_3", "remain_3", "distill_4")
 CELLS = {"illumination": "IEM", "denoising": "NRM"}
@@ -115,11 +116,7 @@ class Genotype:
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the JSON form to `path` (local or remote) whole or not at all; makes its folder."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(self.to_json())
-    temporary.replace(path)
+    write_atomically(path, self.to_json().encode())
 
   @classmethod
   def load(cls, path_or_name: str | os.PathLike) -> Genotype:
