@@ -84,13 +84,8 @@ def load_config(name: str) -> Config:
   return config
 
 
-def to_json(options) -> str:
-  """Any options dataclass as JSON."""
-  return json.dumps(dataclasses.asdict(options), indent=2) + "\n"
-
-
 def read_config(path: str | os.PathLike) -> Config:
-  """A `config.json` that a run wrote."""
+  """A `config.json` that a run wrote: the fields of `Config`, nested."""
   try:
     values = json.loads(epath.Path(path).read_text())
   except (OSError, ValueError) as error:

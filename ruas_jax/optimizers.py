@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -25,7 +27,7 @@ def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
   """The optimiser; `eps_root` keeps Adam differentiable where a gradient is zero."""
   parts = []
   if options.clip is not None:
-    parts.append(optax.clip_by_global_norm(options.clip))
+    parts.append(clip_by_global_norm(options.clip))
   if options.weight_decay:
     parts.append(optax.add_decayed_weights(options.weight_decay))
   if options.name == "sgd":
@@ -33,3 +35,15 @@ def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
   else:
     parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment, eps_root=1e-16))
   return optax.chain(*parts)
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+  """optax's of this name, with a derivative at zero too: the norm has none there, and a hypergradient would be NaN."""
+
+  def update(gradient, state, params=None):
+    del params
+    square = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
+    scale = limit / jnp.sqrt(jnp.maximum(square, limit**2))
+    return jax.tree.map(lambda leaf: leaf * scale, gradient), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -134,7 +134,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{EVALUATE} --low images --high wide", "pair 0: low is 20x16 but high is 24x16"),
     (f"{EVALUATE} --low headless --high images", "headless/1.png"),
     ("evaluate --checkpoint damaged --json new.json --low images --high images", "checkpoint damaged is damaged"),
-    ("evaluate --checkpoint model --json file/new.json --low images --high images", "--json file/new.json: cannot be"),
+    ("evaluate --checkpoint model --json file/new.json --low images --high images", "file/new.json: cannot be written"),
     # released weights
     ("import missing.npz --out new", "missing.npz: cannot read the weights"),
     ("import file --out new", "file: cannot read the weights"),

@@ -113,7 +113,7 @@ def collect_inputs(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path
   outputs = {}
   for source in sources:
     other = outputs.setdefault(source.name, source)
-    if other is not source:
+    if other.resolve() != source.resolve():
       raise UserError(f"{other} and {source} would both be written as {source.name}: give them separate folders")
   return [(source, Path(name)) for name, source in outputs.items()]
 

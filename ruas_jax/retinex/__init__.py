@@ -1,0 +1,1 @@
+"""The unrolled Retinex network: illumination module, noise removal module, and the Flax module over both."""

@@ -18,7 +18,7 @@ from ruas_jax.errors import require_at_least
 from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Cell, Weights, apply_affine, fold_fusion
 from ruas_jax.search_space.convolution import square_taps
-from ruas_jax.search_space.mixed_op import uniform_fan_in
+from ruas_jax.search_space.mixed_op import init_kernels
 
 COLOURS = 3
 _TAPS = square_taps(3)
@@ -52,19 +52,15 @@ class DenoisingModule:
 
   def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
     """`{"stem", "cells", "head"}`; a residual correction starts near zero."""
-    stem_key, cell_key, head_key = jax.random.split(key, 3)
+    ends_key, cell_key = jax.random.split(key)
     scale = 0.1 if self.options.update == "residual" else 1.0
     stages = 1 if self.options.share_weights else self.options.stages
     width = self.options.channels
-
-    def dense(dense_key, inputs, outputs, output_scale):
-      kernel = output_scale * uniform_fan_in(dense_key, (3, 3, inputs, outputs), dtype)
-      return {"kernel": kernel, "bias": jnp.zeros((outputs,), dtype)}
-
+    ends = init_kernels(ends_key, {"stem": (3, 3, COLOURS, width), "head": (3, 3, width, COLOURS)}, dtype=dtype)
     return {
-      "stem": dense(stem_key, COLOURS, width, 1.0),
+      "stem": {"kernel": ends["stem"], "bias": jnp.zeros((width,), dtype)},
       "cells": init_stages(lambda stage_key: self.cell.init(stage_key, dtype=dtype), cell_key, stages),
-      "head": dense(head_key, width, COLOURS, scale),
+      "head": {"kernel": scale * ends["head"], "bias": jnp.zeros((COLOURS,), dtype)},
     }
 
   def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> jax.Array:

@@ -76,7 +76,7 @@ def search(
   weight_optimizer = weight_optimizer or make_optimizer(options.weight_optimizer)
   alpha_optimizer = alpha_optimizer or make_optimizer(options.alpha_optimizer)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = init_state(network, players, weight_optimizer, alpha_optimizer, init_key)
+  state = jax.jit(lambda key: init_state(network, players, weight_optimizer, alpha_optimizer, key))(init_key)
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
 
   folder = prepare_workdir(workdir, config, result=GENOTYPE, overwrite=overwrite)

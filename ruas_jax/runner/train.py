@@ -71,7 +71,7 @@ def train(
     "denoising": optimizer or make_optimizer(options.denoising_optimizer),
   }
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = init_train_state(network, optimizers, init_key)
+  state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)
   step = make_train_step(objectives, optimizers, crop=data.crop)
 
   folder = prepare_workdir(workdir, config, result=FOLDER, overwrite=overwrite)

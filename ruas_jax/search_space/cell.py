@@ -19,7 +19,7 @@ from jax import lax
 
 from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
 from ruas_jax.search_space.genotype import EDGES
-from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_operation, sum_of_operations, uniform_fan_in
+from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_kernels, sum_of_operations
 from ruas_jax.search_space.operations import (
   CANDIDATES,
   Operation,
@@ -92,13 +92,16 @@ class Cell:
     if self.genotype is None:
       edges = init_edges(edge_key, self.operations, self.channels, len(EDGES), dtype)
     else:
-      edges = {
-        edge: init_operation(jax.random.fold_in(edge_key, position), operation, self.channels, dtype)
-        for position, (edge, operation) in enumerate(zip(EDGES, self.edge_operations, strict=True))
-        if operation.weight_shape is not None
+      shapes = {
+        edge: operation.weight_shape(self.channels)
+        for edge, operation in zip(EDGES, self.edge_operations, strict=True)
+        if operation.weight_shape
       }
-    fusion = output_scale * uniform_fan_in(fusion_key, (1, 1, NODES * self.channels, self.channels), dtype)
-    return {"edges": edges, "fusion": {"kernel": fusion, "bias": jnp.zeros((self.channels,), dtype)}}
+      kernels = init_kernels(edge_key, shapes, dtype=dtype)
+      bias = jnp.zeros((self.channels,), dtype)
+      edges = {edge: {"kernel": kernel, "bias": bias} for edge, kernel in kernels.items()}
+    fusion = init_kernels(fusion_key, {"kernel": (1, 1, NODES * self.channels, self.channels)}, dtype=dtype)["kernel"]
+    return {"edges": edges, "fusion": {"kernel": output_scale * fusion, "bias": jnp.zeros((self.channels,), dtype)}}
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
     """Folds edges, pairs and residuals of one stage; `alpha [E, O]` is used by the supernet only."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ruas_jax.search_space.convolution import Taps
@@ -22,31 +23,28 @@ from ruas_jax.search_space.operations import Operation, kernel_on_taps
 EdgeWeights = Mapping[str, Mapping[str, jax.Array]]
 
 
-def init_operation(
-  key: jax.Array, operation: Operation, channels: int, dtype=jnp.float32
-) -> dict[str, jax.Array] | None:
-  """One operation's weights: kernel uniform with variance `1 / (3 fan_in)` (PyTorch's default), bias zero."""
-  if operation.weight_shape is None:
-    return None
-  shape = operation.weight_shape(channels)
-  return {"kernel": uniform_fan_in(key, shape, dtype), "bias": jnp.zeros((channels,), dtype)}
+def init_kernels(
+  key: jax.Array, shapes: Mapping[str, tuple[int, ...]], *, copies: tuple[int, ...] = (), dtype=jnp.float32
+) -> dict[str, jax.Array]:
+  """Kernels `[*copies, *shape]` by name, `U(-b, b)` with `b = 1 / sqrt(fan_in)` (PyTorch's default).
 
-
-def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-  """`U(-b, b)` with `b = 1 / sqrt(fan_in)`; the last axis is the fan-out."""
-  return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * math.prod(shape[:-1]) ** -0.5
+  The last axis of a shape is its fan-out, the others its fan-in. All are cut from one draw, which compiles once.
+  """
+  sizes = [math.prod(copies + shape) for shape in shapes.values()]
+  draws = jnp.split(jax.random.uniform(key, (sum(sizes),), dtype, -1.0, 1.0), np.cumsum(sizes, dtype=int))
+  return {
+    name: draw.reshape(copies + shape) * math.prod(shape[:-1]) ** -0.5
+    for (name, shape), draw in zip(shapes.items(), draws[:-1], strict=True)
+  }
 
 
 def init_edges(
   key: jax.Array, operations: Sequence[Operation], channels: int, edges: int, dtype=jnp.float32
 ) -> EdgeWeights:
-  """Weights of every candidate on every edge; each depends only on (key, operation, edge)."""
-  weights = {}
-  for position, operation in enumerate(operations):
-    keys = jax.random.split(jax.random.fold_in(key, position), edges)
-    if operation.weight_shape is not None:
-      weights[operation.name] = jax.vmap(lambda k, op=operation: init_operation(k, op, channels, dtype))(keys)
-  return weights
+  """Weights of every candidate on every edge: `init_kernels`, and biases of zero."""
+  shapes = {operation.name: operation.weight_shape(channels) for operation in operations if operation.weight_shape}
+  kernels = init_kernels(key, shapes, copies=(edges,), dtype=dtype)
+  return {name: {"kernel": kernel, "bias": jnp.zeros((edges, channels), dtype)} for name, kernel in kernels.items()}
 
 
 def fold_edges(
