@@ -10,17 +10,19 @@ class Bar:
 
   Attributes:
     threshold: the bar itself, in the unit that `source` gives.
-    sense: whether a number meets the bar from above ("at_least") or from below ("at_most"); equality meets it.
+    sense: whether a number must be "at_least", "at_most" or "above" the threshold; equality does not meet the last.
     source: the requirement in words.
   """
 
   threshold: float
-  sense: Literal["at_least", "at_most"]
+  sense: Literal["at_least", "at_most", "above"]
   source: str
 
   def met(self, value: float) -> bool:
     """Whether this finite number meets the bar."""
-    return value >= self.threshold if self.sense == "at_least" else value <= self.threshold
+    if self.sense == "at_most":
+      return value <= self.threshold
+    return value > self.threshold or (value == self.threshold and self.sense == "at_least")
 
 
 BARS = {
@@ -29,6 +31,6 @@ BARS = {
   ),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
-  "lol_dev_psnr_above_input": Bar(7.22, "at_least", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
-  "lol_dev_ssim_above_input": Bar(0.166, "at_least", "mean SSIM on LOL development pairs is above the input's 0.166"),
+  "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
+  "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
 }

@@ -4,9 +4,10 @@
     ruas train --config lol_paper --data.tfds-dir TFDS --genotype runs/found/genotype.json --workdir runs/model
 
 Data: the paper's kind of split, a seeded 689/100 of all pairs (`tfds:lol/paper`), from your copy of LOL in
-TFDS/downloads/manual. Crops of 320x320, batch 1, 20 epochs of 689 rounds; alpha by Adam at 3e-4 with momenta (0.5,
-0.999) and weight decay 1e-3. Not in the paper, and ours: the weights of the losses, the optimiser of the weights and
-the steps of training.
+TFDS/downloads/manual. From the paper: batch 1, 20 epochs of 689 rounds (without validation images half of the 689 serve
+as such), alpha by Adam at 3e-4 with momenta (0.5, 0.999) and weight decay 1e-3. From the released code, where the paper
+is silent: crops of 320x320, SGD at 0.005 with momentum 0.9 for the weights in the search, 800 steps of training. Ours:
+the weights of the losses, and Adam at 3e-3 in training.
 """
 
 from ruas_jax.architecture_search.options import SearchOptions

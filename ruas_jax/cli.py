@@ -1,6 +1,8 @@
 """The command line `ruas`: each command is a dataclass of its options and one `run`."""
 
 import dataclasses
+import functools
+import operator
 import os
 import sys
 from typing import Annotated
@@ -9,7 +11,7 @@ import tyro
 
 from ruas_jax.config import Config, load_config
 from ruas_jax.errors import UserError
-from ruas_jax.files import write_json
+from ruas_jax.files import check_writable, write_json
 from ruas_jax.retinex.network import Variant
 
 
@@ -109,15 +111,19 @@ class Evaluate:
 
     model = load(self.checkpoint).with_variant(self.variant)
     pairs = PairFolders(self.low, self.high)
+    check_writable(self.json)  # before the work, not after it
+    failures = []
     with progress(len(pairs), "evaluate") as bar:
-      report = evaluate(model, pairs, bar.update)
+      report = evaluate(model, pairs, bar.update, failures.append)
     write_json(self.json, report)
     mean = report["mean"]
     print(
-      f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} over {len(pairs)} images; variant {report['variant']}, "
-      f"{report['parameters']} parameters, {report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; "
-      f"see {self.json}"
+      f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} over {len(report['images'])} images; "
+      f"variant {report['variant']}, {report['parameters']} parameters, "
+      f"{report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; see {self.json}"
     )
+    if failures:
+      raise UserError("\n".join(failures))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,45 +176,46 @@ def _decibels(psnr: float | None) -> str:
 
 def _named_config(arguments: list[str]) -> str:
   """The value of `--config`: it must be known before the options that change it can be read."""
+  name = "lol"
   for position, argument in enumerate(arguments):
     if argument == "--config" and position + 1 < len(arguments):
-      return arguments[position + 1]
-    if argument.startswith("--config="):
-      return argument.removeprefix("--config=")
-  return "lol"
+      name = arguments[position + 1]
+    elif argument.startswith("--config="):
+      name = argument.removeprefix("--config=")
+  return name
 
 
-def _commands(arguments: list[str]):
-  name = _named_config(arguments)
-  options = {field.name: getattr(load_config(name), field.name) for field in dataclasses.fields(Config)}
-  options |= {"config": name, "workdir": tyro.MISSING}
+_COMMANDS = {
+  "search": Search,
+  "train": Train,
+  "enhance": Enhance,
+  "evaluate": Evaluate,
+  "import": Import,
+  "demo": Demo,
+}
 
-  def command(kind, label, **default):
-    settings = tyro.conf.subcommand(label, **({"default": kind(**default)} if default else {}))
-    return Annotated[kind, settings]
 
-  return (
-    command(Search, "search", **options)
-    | command(Train, "train", **options, genotype=tyro.MISSING)
-    | command(Enhance, "enhance")
-    | command(Evaluate, "evaluate")
-    | command(Import, "import")
-    | command(Demo, "demo")
-  )
+def _parse(arguments: list[str]):
+  """The command with its options; help and unknown options end the process here."""
+  if not arguments or arguments[0] not in _COMMANDS:
+    subcommands = (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _COMMANDS.items())
+    description = "RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers."
+    choice = functools.reduce(operator.or_, subcommands)
+    return tyro.cli(choice, args=arguments or ["--help"], prog="ruas", description=description)
+  kind, start = _COMMANDS[arguments[0]], {}
+  if issubclass(kind, _Experiment):
+    config = _named_config(arguments)
+    options = {field.name: getattr(load_config(config), field.name) for field in dataclasses.fields(Config)}
+    required = {field.name: tyro.MISSING for field in dataclasses.fields(kind) if field.name in ("workdir", "genotype")}
+    start["default"] = kind(**options, **required, config=config)
+  return tyro.cli(kind, args=arguments[1:], prog=f"ruas {arguments[0]}", **start)
 
 
 def main(arguments: list[str] | None = None) -> None:
   """Runs `ruas` and exits: 0 when all went well, 1 after one line on what was wrong with the input, 2 for unknown
   options."""
-  arguments = sys.argv[1:] if arguments is None else arguments
   try:
-    tyro.cli(
-      _commands(arguments),
-      args=arguments or ["--help"],
-      prog="ruas",
-      description="RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.",
-      config=(tyro.conf.OmitSubcommandPrefixes,),
-    ).run()
+    _parse(sys.argv[1:] if arguments is None else arguments).run()
   except UserError as error:
     for line in str(error).splitlines():
       print(f"ruas: {line}", file=sys.stderr)
@@ -217,4 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(130)
   except BrokenPipeError:  # `ruas ... | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  except OSError as error:  # a place that the system refuses: no permission, a name too long
+    print(f"ruas: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     sys.exit(1)

@@ -52,22 +52,24 @@ class Config:
   def __post_init__(self):
     if self.seed < 0:
       raise UserError(f"seed must not be negative, got {self.seed}")
+    if self.seed >= 2**31:
+      raise UserError(f"seed must be less than {2**31}, got {self.seed}")
 
 
 _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
 
 
 def load_config(name: str) -> Config:
-  """The configuration `name` of `configs/`, or of a Python file given by its path, from its `get_config()`."""
+  """The configuration `name` of `configs/`, or of a file: a `.py` with a `get_config()`, or a run's `config.json`."""
+  if name.endswith(".json"):
+    return read_config(name)
   if name.endswith(".py"):
     path = pathlib.Path(name)
   else:
     path = next((folder / f"{name}.py" for folder in _FOLDERS if (folder / f"{name}.py").is_file()), None)
     if path is None:
       known = sorted(file.stem for folder in _FOLDERS if folder.is_dir() for file in folder.glob("[!_]*.py"))
-      raise UserError(
-        f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a path to a .py file"
-      )
+      raise UserError(f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a .py or .json file")
   if not path.is_file():
     raise UserError(f"--config: no file {path}")
   spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -16,16 +17,32 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
   Raises:
     UserError: naming the file and what the system said; nothing is left behind.
   """
+  with _temporary(path) as temporary:
+    temporary.write_bytes(content)
+    temporary.replace(epath.Path(path))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+  """Raises the UserError that `write_atomically` would, without touching a file that is there; makes the folder."""
+  if epath.Path(path).is_dir() or not epath.Path(path).name:
+    raise UserError(f"{os.fspath(path)!r}: cannot be written (it names a folder)")
+  with _temporary(path) as temporary:
+    temporary.write_bytes(b"")
+
+
+@contextlib.contextmanager
+def _temporary(path) -> Iterator[epath.Path]:
+  """A name beside the file, whose folder exists; what is left under it in the end is removed."""
   path = epath.Path(path)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    yield temporary
   except OSError as error:
+    raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+  finally:
     with contextlib.suppress(OSError):  # gone already, or never there
       temporary.unlink()
-    raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def write_json(path: str | os.PathLike, values: Any) -> None:

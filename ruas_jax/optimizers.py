@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ruas_jax.errors import require_at_least
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
@@ -21,6 +23,12 @@ class OptimizerOptions:
   weight_decay: float = 0.0
   clip: float | None = None
   """Largest global norm of the gradient."""
+
+  def __post_init__(self):
+    require_at_least(0, self, "optimizer", "learning_rate", "weight_decay")
+    require_at_least(0, self, "optimizer", "momentum", "second_moment", most=0.999999)
+    if self.clip is not None:
+      require_at_least(1e-12, self, "optimizer", "clip")
 
 
 def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:

@@ -64,7 +64,7 @@ def test_sense_and_equality(sense, met):
 
 def test_bars_have_a_known_sense_and_a_source():
   for name, bar in BARS.items():
-    assert bar.sense in ("at_least", "at_most") and bar.source and np.isfinite(bar.threshold), name
+    assert bar.sense in ("at_least", "at_most", "above") and bar.source and np.isfinite(bar.threshold), name
 
 
 def test_commit_says_dirty_but_not_for_results(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from conftest import shared
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
+from ruas_jax import cli
 from ruas_jax.inference.model import enhance, load, save_model
 from ruas_jax.search_space.genotype import Genotype
 
@@ -135,6 +136,13 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{EVALUATE} --low headless --high images", "headless/1.png"),
     ("evaluate --checkpoint damaged --json new.json --low images --high images", "checkpoint damaged is damaged"),
     ("evaluate --checkpoint model --json file/new.json --low images --high images", "file/new.json: cannot be written"),
+    ("evaluate --checkpoint model --json images --low images --high images", "'images': cannot be written"),
+    (f"{SEARCH} images --seed 99999999999999999999 --workdir new", "seed must be less than"),
+    (f"{SEARCH} images --loss.eta-t inf --workdir new", "loss.eta_t must be at least 0 and finite, not inf"),
+    (f"{SEARCH} images --network.smoothing -0.01 --workdir new", "network.smoothing must be at least 0"),
+    (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "network.illumination.floor must be at most 0.5"),
+    (f"{SEARCH} images --search.weight-optimizer.clip 0 --workdir new", "optimizer.clip must be at least"),
+    ("demo --out .", "cannot be the one you are in"),
     # released weights
     ("import missing.npz --out new", "missing.npz: cannot read the weights"),
     ("import file --out new", "file: cannot read the weights"),
@@ -271,3 +279,8 @@ def test_released_weights_of_another_genotype_are_refused(cell, tmp_path, capsys
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1 and lines[0].startswith("ruas: released weights: ") and "genotype" in lines[0]
   assert not (tmp_path / "model").exists()
+
+
+def test_the_last_of_two_configurations_counts():
+  """As the last of any option does."""
+  assert cli._named_config(["search", "--config", "lol", "--config=tiny"]) == "tiny"

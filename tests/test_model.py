@@ -121,11 +121,15 @@ def test_a_checkpoint_of_another_device_is_loaded(saved, model, tmp_path):
   assert_same_weights(load(tmp_path), model)
 
 
-def test_own_operations_cannot_be_saved(model, tmp_path):
-  operations = (*CANDIDATES, Operation("shift", None, lambda _, channels: jnp.eye(channels)[None, None]))
-  with pytest.raises(UserError, match="own candidate operations"):
-    save_model(tmp_path, dataclasses.replace(model, operations=operations))
-  assert not os.listdir(tmp_path)
+def test_own_operations_are_given_again_when_loading(tmp_path):
+  shift = Operation("shift", None, lambda _, channels: jnp.eye(channels)[None, None])
+  operations, genotype = (*CANDIDATES, shift), Genotype(("shift",) * 7, ("skip",) * 7)
+  weights = build_network(RELEASED, genotype, operations).init_weights(jax.random.key(0))
+  model = Model(weights, genotype, RELEASED, operations)
+  save_model(tmp_path, model)
+  assert_same_weights(load(tmp_path, operations=operations), model)
+  with pytest.raises(UserError, match="unknown operation 'shift'"):
+    load(tmp_path)
 
 
 def test_the_hash_tells_weights_apart_and_nothing_else(model):

@@ -16,7 +16,7 @@ from ruas_jax.objectives import Objectives
 from ruas_jax.runner.train import train
 from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.training import TrainState, make_train_step
+from ruas_jax.training import TrainingOptions, TrainState, make_train_step
 
 SMALL = Genotype(("skip",) * 6 + ("conv_1x1",), ("skip",) * 6 + ("conv_1x1",))  # compiles fast
 
@@ -118,3 +118,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path):
   losses = [record["illumination_train_loss"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
   assert losses == [7, None]
   assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "metrics.jsonl"]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+  """The last update has no loss after it that would tell."""
+  config = dataclasses.replace(get_config(), training=TrainingOptions(steps=1))
+  images = ImageArrays(["one"], dark_images(1))
+  with pytest.raises(UserError, match="train: the weights are not finite after step 1"):
+    train(config, SMALL, images=images, optimizer=constant(np.inf), workdir=tmp_path / "run")
+  assert not (tmp_path / "run" / "checkpoint").exists()

@@ -26,7 +26,7 @@ class SearchOptions:
   illumination_length: int = 1
   """Most iterations of the IEM's inner loop in a round (lines 4-7)."""
   denoising_length: int = 1
-  """Most iterations of the NRM's inner loop in a round (lines 9-12)."""
+  """Most iterations of the NRM's inner loop in a round (lines 9-12); the joint strategy has only the other loop."""
   tolerance: float = 0.0
   """An inner loop has converged when its training loss changes by less than this share between iterations; 0: never."""
   weight_optimizer: OptimizerOptions = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)

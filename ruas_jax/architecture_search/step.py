@@ -34,7 +34,7 @@ def make_search_step(
 
   `train` and `validation` are whole images, `{"image": uint8 [N, B, H, W, 3], "size": int32 [N, B, 2]}` with `N` from
   `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step. Metrics are scalars:
-  each player's training loss, validation loss (its outer loss at the looked-ahead weights) and iterations.
+  each player's training loss, validation loss (its outer loss where the estimator evaluates it) and iterations.
   """
   estimator = make_estimator(options.hypergradient, inner=weight_optimizer, steps=options.unroll_steps)
 

@@ -1,7 +1,7 @@
 """Data: sources of images, the built-in set, LOL, batches in a seeded order, crops on the device."""
 
 from ruas_jax.data.crops import random_crops
-from ruas_jax.data.pipeline import check_crop, image_order, make_batches
+from ruas_jax.data.pipeline import check_crop, check_images, image_order, make_batches
 from ruas_jax.data.sources import (
   IMAGE_SUFFIXES,
   ImageArrays,
@@ -31,6 +31,7 @@ __all__ = [
   "Subset",
   "builtin_pairs",
   "check_crop",
+  "check_images",
   "darken",
   "image_order",
   "list_images",

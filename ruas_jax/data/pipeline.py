@@ -5,6 +5,8 @@ are padded with zeros at the bottom and right, so that one compiled program serv
 Crops are drawn in the jitted step (`crops.random_crops`), not here, so what feeds that step does not change its result.
 """
 
+from collections.abc import Sequence
+
 import grain
 import numpy as np
 
@@ -54,6 +56,25 @@ def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.Da
   ahead = grain.ReadOptions(num_threads=_DECODING_THREADS, prefetch_buffer_size=batch_size + _DECODING_THREADS)
   images = image_order(len(source), seed=seed).map(load).to_iter_dataset(ahead)
   return iter(images.batch(batch_size))
+
+
+def check_images(sources: Sequence[ImageSource], crop: int) -> None:
+  """`check_crop`, then decodes every image once, so that a long run does not meet a damaged one in its middle.
+
+  Raises:
+    UserError: one line for each image that cannot be read.
+  """
+  for source in sources:
+    check_crop(source, crop)
+  failures = []
+  for source in sources:
+    for index in range(len(source)):
+      try:
+        source[index]
+      except UserError as error:
+        failures.append(str(error))
+  if failures:
+    raise UserError("\n".join(failures))
 
 
 def check_crop(source: ImageSource, crop: int) -> None:

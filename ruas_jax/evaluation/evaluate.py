@@ -16,21 +16,32 @@ MACS_SIZE = (400, 600)
 """Height and width for which operations are counted, as Table 2 of the paper does."""
 
 
-def evaluate_images(transform: Callable[[np.ndarray], np.ndarray], pairs: Pairs, on_image=None) -> dict[str, Any]:
+def evaluate_images(
+  transform: Callable[[np.ndarray], np.ndarray], pairs: Pairs, on_image=None, on_failure=None
+) -> dict[str, Any]:
   """Mean and per-image PSNR (dB) and SSIM of `transform(image float32 [H, W, 3] in [0, 1])` on pairs.
 
-  `on_image(done, psnr=..., ssim=...)` is called after each image.
+  `on_image(done, psnr=..., ssim=...)` is called after each image. Where `on_failure(message)` is given, it is told of a
+  pair that cannot be read or compared, and that pair is left out.
+
+  Raises:
+    UserError: without `on_failure`, for the first such pair; with it, where no pair is left.
   """
   images = {}
   for position, name in enumerate(pairs.names):
-    low, high = pairs[position]
-    result = to_uint8(np.asarray(transform(low.astype(np.float32) / 255)))
     try:
+      low, high = pairs[position]
+      result = to_uint8(np.asarray(transform(low.astype(np.float32) / 255)))
       images[name] = {"psnr": psnr(result, high), "ssim": ssim(result, high)}
     except UserError as error:
-      raise UserError(f"pair {name}: {error}") from None
+      if on_failure is None:
+        raise UserError(f"pair {name}: {error}") from None
+      on_failure(f"pair {name}: {error}")
+      continue
     if on_image:
       on_image(position + 1, **images[name])
+  if not images:
+    raise UserError("no pair could be evaluated")
   mean = {
     metric: finite_or_none(float(np.mean([values[metric] for values in images.values()])))
     for metric in ("psnr", "ssim")
@@ -41,11 +52,11 @@ def evaluate_images(transform: Callable[[np.ndarray], np.ndarray], pairs: Pairs,
   return {"mean": mean, "images": per_image}
 
 
-def evaluate(model: Model, pairs: Pairs, on_image=None) -> dict[str, Any]:
-  """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and weights'
-  hash."""
+def evaluate(model: Model, pairs: Pairs, on_image=None, on_failure=None) -> dict[str, Any]:
+  """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and the hash
+  of its weights."""
   forward = jax.jit(enhance)
-  report = evaluate_images(lambda image: forward(model, jnp.asarray(image)), pairs, on_image)
+  report = evaluate_images(lambda image: forward(model, jnp.asarray(image)), pairs, on_image, on_failure)
   return report | {
     "parameters": model.parameters(),
     "macs": model.macs(*MACS_SIZE),

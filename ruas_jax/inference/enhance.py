@@ -58,6 +58,8 @@ def enhance_files(
       written.append(target)
     except UserError as error:
       failures.append(str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError):
+      failures.append(f"{source}: too large for the memory here")
     if on_file:
       on_file(done)
   return written, failures

@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -75,6 +76,8 @@ class Model:
 def enhance(model: Model, images: jax.Array) -> jax.Array:
   """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
   work."""
+  if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(f"enhance takes float images [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
   batch = images.reshape(-1, *images.shape[-3:])
   return run(model.network, model.options.variant, model.weights, {}, batch).image.reshape(images.shape)
 
@@ -83,9 +86,8 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
   """Writes the checkpoint `path/checkpoint`, in place of one that is there; appears whole or not at all.
 
   Raises:
-    UserError: the weights do not fit the genotype, the operations are own ones, or the folder cannot be written.
+    UserError: the weights do not fit the genotype, or the folder cannot be written.
   """
-  check_savable(model.operations)
   if _shapes(model.weights) != _shapes(jax.eval_shape(model.network.init_weights, jax.random.key(0))):
     raise UserError("the model's weights do not fit its genotype and options")
   about = {
@@ -97,18 +99,18 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
   }
   items = ocp.args.Composite(weights=ocp.args.StandardSave(model.weights), model=ocp.args.JsonSave(about))
   folder = _absolute(path) / FOLDER
+  new, old = (folder.with_name(f".{FOLDER}.{os.getpid()}.{age}") for age in ("new", "old"))
   try:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      checkpointer.save(folder, items, force=True)
-    write_json(folder / _CHECKSUMS, _checksums(folder))
+      checkpointer.save(new, items, force=True)
+    write_json(new / _CHECKSUMS, _checksums(new))
+    if folder.exists():
+      folder.rename(old)
+    new.rename(folder)
+    if old.exists():
+      old.rmtree()
   except OSError as error:
     raise UserError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
-
-
-def check_savable(operations: tuple[Operation, ...]) -> None:
-  """Raises UserError for own candidate operations."""
-  if operations != CANDIDATES:
-    raise UserError("a model with own candidate operations cannot be saved: a checkpoint holds numbers, not functions")
 
 
 def has_checkpoint(path: str | os.PathLike) -> bool:
@@ -116,9 +118,12 @@ def has_checkpoint(path: str | os.PathLike) -> bool:
   return (_absolute(path) / FOLDER).exists()
 
 
-def load(path: str | os.PathLike) -> Model:
+def load(path: str | os.PathLike, *, operations: tuple[Operation, ...] = CANDIDATES) -> Model:
   """The model of a checkpoint, given as a work directory or as the checkpoint folder in it.
 
+  Args:
+    path: local, or anything that `etils.epath` understands.
+    operations: the candidates of its search; a checkpoint holds their names, not their functions.
   Raises:
     UserError: there is no checkpoint, it cannot be read, or its weights do not fit its genotype.
   """
@@ -135,7 +140,7 @@ def load(path: str | os.PathLike) -> Model:
         raise UserError(f"its format is {about['format']}, and this version reads {_FORMAT}")
       genotype = Genotype.from_json(json.dumps(about["genotype"]))
       options = from_dict(NetworkOptions, about["network"], "network")
-      shapes = jax.eval_shape(build_network(options, genotype).init_weights, jax.random.key(0))
+      shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
       # It may have been saved on another kind or number of devices.
       here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
       shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
@@ -147,7 +152,7 @@ def load(path: str | os.PathLike) -> Model:
       weights = checkpointer.restore(folder, ocp.args.Composite(weights=ocp.args.StandardRestore(shapes))).weights
     except Exception as error:
       raise UserError(f"checkpoint {path} is damaged or does not fit its genotype: {_first_line(error)}") from None
-  return Model(weights, genotype, options)
+  return Model(weights, genotype, options, operations)
 
 
 def _shapes(weights) -> Any:

@@ -49,7 +49,7 @@ class IlluminationOptions:
   def __post_init__(self):
     require_at_least(1, self, "network.illumination", "stages", "region")
     require_at_least(0, self, "network.illumination", "gamma", "exponent")
-    require_at_least(1e-6, self, "network.illumination", "floor")
+    require_at_least(1e-6, self, "network.illumination", "floor", most=0.5)
 
 
 class IlluminationOutput(NamedTuple):

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ruas_jax.errors import require_at_least
 from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions
 from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOptions
 from ruas_jax.search_space.cell import Cell, Weights
@@ -34,7 +35,12 @@ class NetworkOptions:
   slope: float = 0.05
   """Of the leaky ReLU."""
   smoothing: float = 0.0
-  """Width of every kink's rounded corner (leaky ReLU, max, clip); 0 keeps the kinks."""
+  """Width of every kink's rounded corner (leaky ReLU, max, clip); 0 keeps the kinks. The smooth problem is another
+  one, for the study of gradients: rounded maxima lie above the true ones."""
+
+  def __post_init__(self):
+    require_at_least(0, self, "network", "smoothing")
+    require_at_least(0, self, "network", "slope", most=1)
 
 
 RELEASED = NetworkOptions(
@@ -138,7 +144,8 @@ def count_macs(network: Network, variant: Variant, height: int, width: int) -> i
   """Multiply-accumulates of one forward pass, by the field's count: every number of a convolution's kernel once per
   pixel.
 
-  Biases, activations, the warm start and the division are not counted, as usual. Shapes are read off the model.
+  Biases, activations, the warm start and the division are not counted, as usual. Shapes are read off the model's
+  weights, so an own operation that spreads few weights over a larger kernel is undercounted.
   """
 
   def kernel_numbers(weights, repeats=1):

@@ -31,12 +31,14 @@ def demo(out: str | os.PathLike) -> list[Path]:
     UserError: `out` exists and is not an earlier demo, or cannot be written.
   """
   folder = Path(out)
-  if folder.exists():
-    if not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
-      raise UserError(f"--out {folder} exists and is no earlier demo; move it away or choose another")
-    shutil.rmtree(folder)
+  if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+    raise UserError(f"--out {folder}: the demo replaces its folder, so it cannot be the one you are in")
   try:
-    folder.mkdir(parents=True)
+    if folder.exists():
+      if not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out {folder} exists and is no earlier demo; move it away or choose another")
+      shutil.rmtree(folder.resolve())
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
   except OSError as error:
     raise UserError(f"--out {folder}: cannot be written ({error.strerror or error})") from None

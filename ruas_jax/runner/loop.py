@@ -18,15 +18,13 @@ Record = dict[str, Any]
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
+OUTPUTS = (METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint")
 
 
-def prepare_workdir(
-  workdir: str | os.PathLike | None, config: Config, *, result: str, overwrite: bool
-) -> epath.Path | None:
+def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwrite: bool) -> epath.Path | None:
   """Makes the work directory and writes `config.json`; an earlier run in it is refused, or cleared with `overwrite`.
 
-  `result` names what a complete run leaves. It counts as an earlier run too, and goes before the new one starts, so
-  that a run that fails leaves no result.
+  All that any run writes goes before the new one starts, so that a run that fails leaves no other run's results.
 
   Raises:
     UserError: there is a run already, or the folder cannot be written.
@@ -35,7 +33,7 @@ def prepare_workdir(
     return None
   folder = epath.Path(workdir).expanduser()
   try:
-    earlier = [folder / name for name in (METRICS, result) if (folder / name).exists()]
+    earlier = [folder / name for name in OUTPUTS if (folder / name).exists()]
     if earlier and not overwrite:
       raise UserError(f"{folder} holds a run already; choose another --workdir, or replace it with --overwrite")
     for path in earlier:
@@ -65,7 +63,7 @@ def iterate(
   A metric named `X_iterations` that is zero says that X did not play in this step; its metrics are left out.
 
   Raises:
-    UserError: a loss is not finite; the message names the step. The log holds all steps up to it.
+    UserError: a loss, or the last weights, are not finite; it names the step. The log holds all steps up to it.
   """
   compiled = jax.jit(step, donate_argnums=0)
   records: list[Record] = []
@@ -83,6 +81,8 @@ def iterate(
   finally:
     if log:
       log.close()
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.weights))):
+    raise UserError(f"{description}: the weights are not finite after step {steps}")
   return state, records
 
 

@@ -14,7 +14,7 @@ from ruas_jax.architecture_search.state import SearchState, init_state
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.config import Config
-from ruas_jax.data.pipeline import check_crop, make_batches
+from ruas_jax.data.pipeline import check_images, make_batches
 from ruas_jax.data.sources import ImageSource, open_source, split_in_half
 from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
@@ -24,8 +24,6 @@ from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.loop import Record, iterate, prepare_workdir
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
-
-GENOTYPE = "genotype.json"
 
 
 class SearchResult(NamedTuple):
@@ -79,7 +77,7 @@ def search(
   state = jax.jit(lambda key: init_state(network, players, weight_optimizer, alpha_optimizer, key))(init_key)
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
 
-  folder = prepare_workdir(workdir, config, result=GENOTYPE, overwrite=overwrite)
+  folder = prepare_workdir(workdir, config, overwrite=overwrite)
   with contextlib.closing(_rounds(config, train, validation)) as batches:
     state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="search", folder=folder)
   alpha = jax.device_get(state.alpha)
@@ -91,7 +89,7 @@ def search(
     plot_alpha(folder / "alpha.png", alpha, operation_names(operations))
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", metrics)
-    genotype.save(folder / GENOTYPE)  # last: it says that the run is complete
+    genotype.save(folder / "genotype.json")  # last: it says that the run is complete
   return SearchResult(genotype, state, metrics)
 
 
@@ -104,8 +102,7 @@ def _sources(
     validation = open_source(data.val, tfds_dir=data.tfds_dir)
   if validation is None:
     train, validation = split_in_half(train, seed=config.seed)
-  for source in (train, validation):
-    check_crop(source, data.crop)
+  check_images((train, validation), data.crop)
   return train, validation
 
 

@@ -9,9 +9,9 @@ import jax
 import optax
 
 from ruas_jax.config import Config
-from ruas_jax.data.pipeline import check_crop, make_batches
+from ruas_jax.data.pipeline import check_images, make_batches
 from ruas_jax.data.sources import ImageSource, open_source
-from ruas_jax.inference.model import FOLDER, Model, check_savable, save_model
+from ruas_jax.inference.model import Model, save_model
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.plots import plot_losses
@@ -60,10 +60,8 @@ def train(
     UserError: the data, the genotype, the configuration or the workdir do not serve, or a loss is not finite.
   """
   options, data = config.training, config.data
-  if workdir is not None:
-    check_savable(operations)  # before the work, not after it
   source = images if images is not None else open_source(data.train, tfds_dir=data.tfds_dir)
-  check_crop(source, data.crop)
+  check_images((source,), data.crop)
   network = build_network(config.network, genotype, operations)
   objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
   optimizers = {
@@ -74,7 +72,7 @@ def train(
   state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)
   step = make_train_step(objectives, optimizers, crop=data.crop)
 
-  folder = prepare_workdir(workdir, config, result=FOLDER, overwrite=overwrite)
+  folder = prepare_workdir(workdir, config, overwrite=overwrite)
   with contextlib.closing(make_batches(source, batch_size=data.batch_size, seed=config.seed)) as stream:
     batches = ((batch,) for batch in stream)
     state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="train", folder=folder)
