@@ -1,7 +1,10 @@
 """The command line `ruas`: each command is a dataclass of its options and one `run`."""
 
+import contextlib
 import dataclasses
 import functools
+import io
+import itertools
 import operator
 import os
 import sys
@@ -211,11 +214,29 @@ def _parse(arguments: list[str]):
   return tyro.cli(kind, args=arguments[1:], prog=f"ruas {arguments[0]}", **start)
 
 
+def _one_line(box: str) -> str:
+  """tyro's boxed message on wrong options, as one line: what is wrong, and which option comes near."""
+  inside = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+  sections = [list(rows) for rule, rows in itertools.groupby(inside, lambda row: row.startswith("──")) if not rule]
+  if not sections:
+    return box.strip()
+  near = [row.split()[0] for rows in sections if rows[0].startswith("Perhaps") for row in rows if row.startswith("--")]
+  known = [" ".join(rows) for rows in sections if rows[0].startswith("Available")]
+  return "; ".join([" ".join(sections[0]), *known] + [f"perhaps you meant {' or '.join(near)}"] * bool(near))
+
+
 def main(arguments: list[str] | None = None) -> None:
-  """Runs `ruas` and exits: 0 when all went well, 1 after one line on what was wrong with the input, 2 for unknown
-  options."""
+  """Runs `ruas` and exits: 0 when all went well; after a line on what was wrong, 1 for the input and 2 for options."""
   try:
-    _parse(sys.argv[1:] if arguments is None else arguments).run()
+    message = io.StringIO()
+    try:
+      with contextlib.redirect_stderr(message):
+        command = _parse(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit:
+      if message.getvalue():
+        print(f"ruas: {_one_line(message.getvalue())}", file=sys.stderr)
+      raise
+    command.run()
   except UserError as error:
     for line in str(error).splitlines():
       print(f"ruas: {line}", file=sys.stderr)
