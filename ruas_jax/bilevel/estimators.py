@@ -1,27 +1,47 @@
 """Hypergradient estimators by name."""
 
+import inspect
+
 import jax
 import optax
 
+from ruas_jax.bilevel.evolution import evolution
+from ruas_jax.bilevel.finite_difference import finite_difference
 from ruas_jax.bilevel.first_order import first_order
+from ruas_jax.bilevel.forward import forward
+from ruas_jax.bilevel.implicit import cg, neumann, nystrom
+from ruas_jax.bilevel.mixed_mode import mixed_mode
 from ruas_jax.bilevel.problem import Estimator
-from ruas_jax.bilevel.unrolled import unrolled
+from ruas_jax.bilevel.unrolled import truncated, unrolled
 
-ESTIMATORS = {"unrolled": unrolled, "first_order": first_order}
+ESTIMATORS = {
+  "unrolled": unrolled,
+  "mixed_mode": mixed_mode,
+  "forward": forward,
+  "truncated": truncated,
+  "first_order": first_order,
+  "finite_difference": finite_difference,
+  "cg": cg,
+  "neumann": neumann,
+  "nystrom": nystrom,
+  "evolution": evolution,
+}
 
 
 def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int = 1, **options) -> Estimator:
   """The estimator `name` through `steps` updates of the optax optimiser `inner`.
 
   Raises:
-    ValueError: the name is unknown, or (when called) `train_batches` is not `steps` long.
-    TypeError: an option that this estimator does not have.
+    ValueError: the name is unknown, an option has a value that it cannot take, or (when called) `train_batches` is not
+      `steps` long, or a `key` is missing.
+    TypeError: an option that this estimator does not have, or one that it needs and did not get.
   """
   if name not in ESTIMATORS:
     raise ValueError(f"hypergradient {name!r} is not one of {', '.join(sorted(ESTIMATORS))}")
   if steps < 1:
     raise ValueError(f"hypergradient steps must be at least 1, not {steps}")
-  estimator = ESTIMATORS[name](inner=inner, **options)
+  _check_options(name, options)
+  estimator = ESTIMATORS[name](inner=inner, steps=steps, **options)
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(train_batches)}
@@ -30,3 +50,14 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
     return estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
 
   return estimate
+
+
+def _check_options(name: str, options: dict) -> None:
+  own = dict(inspect.signature(ESTIMATORS[name]).parameters)
+  del own["inner"], own["steps"]
+  unknown = sorted(set(options) - set(own))
+  if unknown:
+    raise TypeError(f"hypergradient {name} has no option {unknown[0]!r}; it has {', '.join(own) or 'none'}")
+  missing = [option for option, about in own.items() if about.default is about.empty and option not in options]
+  if missing:
+    raise TypeError(f"hypergradient {name} needs the option {missing[0]!r}")

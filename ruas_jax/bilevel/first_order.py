@@ -7,8 +7,9 @@ from ruas_jax.bilevel.inner import inner_steps
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def first_order(*, inner: optax.GradientTransformation) -> Estimator:
+def first_order(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
   """`∂ outer_loss(weights, alpha) / ∂ alpha`; the inner steps are taken, but not differentiated."""
+  del steps  # as many as there are batches
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key

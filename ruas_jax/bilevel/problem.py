@@ -53,3 +53,9 @@ class Estimator(Protocol):
     *,
     key: jax.Array | None = None,
   ) -> HypergradientOut: ...
+
+
+def require_key(name: str, key: jax.Array | None) -> None:
+  """Raises ValueError where an estimator that draws at random was called without a key."""
+  if key is None:
+    raise ValueError(f"{name} draws at random: call it with key=")

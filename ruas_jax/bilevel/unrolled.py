@@ -1,4 +1,4 @@
-"""The exact hypergradient of T unrolled inner steps: reverse mode through the inner optimiser."""
+"""The exact hypergradient of unrolled inner steps in reverse mode, through all of them or through the last few."""
 
 import jax
 import optax
@@ -8,19 +8,35 @@ from ruas_jax.bilevel.inner import inner_steps
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def unrolled(*, inner: optax.GradientTransformation) -> Estimator:
+def unrolled(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
   """`d/d alpha outer_loss(weights_T(alpha), alpha)`, with `weights_T` reached by one update of `inner` per train
   batch."""
+  return truncated(inner=inner, steps=steps, last=steps)
+
+
+def truncated(*, inner: optax.GradientTransformation, steps: int, last: int) -> Estimator:
+  """`unrolled` with weights and inner state cut off from alpha before the last `last` steps (Shaban et al. 2019).
+
+  Raises:
+    ValueError: `last` is not in 1..steps.
+  """
+  if not 1 <= last <= steps:
+    raise ValueError(f"truncated: last must be in 1..{steps} (its steps), not {last}")
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key
-    inner_state = lax.stop_gradient(inner_state)
+    state, losses = lax.stop_gradient(inner_state), None
+    early = jax.tree.map(lambda leaf: leaf[: steps - last], train_batches)
+    late = jax.tree.map(lambda leaf: leaf[steps - last :], train_batches)
+    if last < steps:
+      weights, state, losses = lax.stop_gradient(inner_steps(problem, inner, alpha, weights, state, early))
 
     def outer(alpha):
-      reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
-      return problem.outer_loss(reached, alpha, val_batch), (reached, state, losses)
+      reached, reached_state, late_losses = inner_steps(problem, inner, alpha, weights, state, late)
+      return problem.outer_loss(reached, alpha, val_batch), (reached, reached_state, late_losses)
 
-    (loss, (reached, state, losses)), gradient = jax.value_and_grad(outer, has_aux=True)(alpha)
+    (loss, (reached, state, late_losses)), gradient = jax.value_and_grad(outer, has_aux=True)(alpha)
+    losses = late_losses if losses is None else losses
     return HypergradientOut(loss, gradient, reached, state, {"inner_loss": losses[0]})
 
   return estimate

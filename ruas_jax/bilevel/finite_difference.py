@@ -1,0 +1,71 @@
+"""The estimate of DARTS (Liu et al. 2019, eq. 8): one inner step, its second derivative by a central difference."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from ruas_jax.bilevel.inner import one_of, split_inexact
+from ruas_jax.bilevel.mixed_mode import optimizer_with_pullback
+from ruas_jax.bilevel.problem import Estimator, HypergradientOut
+
+EpsilonRule = Literal["relative", "absolute"]
+HvpLoss = Literal["inner", "outer_on_train_batch"]
+
+
+def finite_difference(
+  *,
+  inner: optax.GradientTransformation,
+  steps: int,
+  epsilon: float = 0.01,
+  epsilon_rule: EpsilonRule = "relative",
+  hvp_loss: HvpLoss = "inner",
+) -> Estimator:
+  """`∂_α L_out(w′) + [∇_α L_in(w + hc) − ∇_α L_in(w − hc)] / 2h`, with `c` what the optimiser's update makes of
+  `∇_w′ L_out`: `−rate · ∇_w′ L_out` for plain SGD.
+
+  Args:
+    inner: the inner optimiser.
+    steps: 1, for which alone it is defined.
+    epsilon: size of the difference.
+    epsilon_rule: relative: `h = epsilon / ||c||`, as DARTS has it; absolute: `h = epsilon`.
+    hvp_loss: which loss is differenced, on the train batch: inner, or the outer one, as RUAS's released code does.
+
+  Raises:
+    ValueError: more than one step, an epsilon that is not positive, or an unknown word.
+  """
+  if steps != 1:
+    raise ValueError(f"finite_difference is defined for one inner step, not {steps}")
+  if not epsilon > 0:
+    raise ValueError(f"finite_difference: epsilon must be positive, not {epsilon}")
+  if epsilon_rule not in ("relative", "absolute"):
+    raise ValueError(f"finite_difference: epsilon_rule must be relative or absolute, not {epsilon_rule!r}")
+  if hvp_loss not in ("inner", "outer_on_train_batch"):
+    raise ValueError(f"finite_difference: hvp_loss must be inner or outer_on_train_batch, not {hvp_loss!r}")
+
+  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+    del key
+    batch = one_of(train_batches, 0)
+    inner_loss, gradient = jax.value_and_grad(problem.inner_loss)(weights, alpha, batch)
+    (reached, state), pull_update = optimizer_with_pullback(inner, gradient, inner_state, weights)
+    loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
+    direction, _, _ = pull_update(to_weights, jax.tree.map(jnp.zeros_like, split_inexact(state)[0]))
+    width = _width(optax.tree.norm(direction))
+    differenced = problem.inner_loss if hvp_loss == "inner" else problem.outer_loss
+
+    def alpha_gradient(signed_width):  # at one of the two sides
+      aside = jax.tree.map(lambda leaf, to: leaf + signed_width.astype(leaf.dtype) * to, weights, direction)
+      return jax.grad(differenced, argnums=1)(aside, alpha, batch)
+
+    sides = lax.map(alpha_gradient, jnp.stack([width, -width]))  # a loop: compiled once
+    mixed = jax.tree.map(lambda side: (side[0] - side[1]) / (2 * width).astype(side.dtype), sides)
+    return HypergradientOut(loss, optax.tree.add(direct, mixed), reached, state, {"inner_loss": inner_loss})
+
+  def _width(norm):
+    if epsilon_rule == "absolute":
+      return jnp.full_like(norm, epsilon)
+    return epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))  # no direction: both sides are the middle
+
+  return estimate

@@ -1,0 +1,141 @@
+"""Hypergradients by the implicit function theorem, at the weights that the inner steps reach.
+
+    ∂_α L_out − (∂²_αw L_in)ᵀ (∂²_ww L_in + λI)⁻¹ ∂_w L_out
+
+with three ways to the inverse. Exact where `∇_w L_in = 0`; elsewhere an approximation, and `inner_gradient_norm` in the
+diagnostics tells how far from there. Only the loss counts, not the optimiser's map: a rate of zero is legal.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.scipy.sparse.linalg import cg as conjugate_gradient
+
+from ruas_jax.bilevel.inner import inner_steps, one_of
+from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
+
+# `(hessian product on vectors [n] -> [n], right-hand side [n], key) -> x [n]`, with the damping in neither.
+_Solver = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array | None], jax.Array]
+
+
+def neumann(*, inner: optax.GradientTransformation, steps: int, terms: int, scale: float) -> Estimator:
+  """The inverse as `scale · Σ_{i<terms} (I − scale·H)^i` (Lorraine et al. 2020).
+
+  It converges where `scale` is below two over H's largest eigenvalue and H is positive definite.
+
+  Raises:
+    ValueError: fewer than one term, or a scale that is not positive.
+  """
+  del steps
+  if terms < 1 or not scale > 0:
+    raise ValueError(f"neumann: terms must be at least 1 and scale positive, not {terms} and {scale}")
+
+  def solve(hessian, right, key):
+    del key
+
+    def add_term(carry, _):
+      total, power = carry
+      power = power - jnp.asarray(scale, power.dtype) * hessian(power)
+      return (total + power, power), None
+
+    (total, _), _ = lax.scan(add_term, (right, right), length=terms - 1)
+    return jnp.asarray(scale, total.dtype) * total
+
+  return _implicit(inner, solve)
+
+
+def cg(
+  *,
+  inner: optax.GradientTransformation,
+  steps: int,
+  tolerance: float | None = None,
+  iterations: int | None = None,
+  damping: float = 0.0,
+) -> Estimator:
+  """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`.
+
+  Args:
+    inner: the inner optimiser.
+    steps: of it before.
+    tolerance: of the residual's norm relative to the right-hand side's; none: 1e-12 in float64, else 1e-5.
+    iterations: the most of them; none: ten times as many as there are weights.
+    damping: λ.
+
+  Raises:
+    ValueError: a negative tolerance or damping, or fewer than one iteration.
+  """
+  del steps
+  if (tolerance is not None and tolerance < 0) or damping < 0 or (iterations is not None and iterations < 1):
+    raise ValueError("cg: tolerance and damping must not be negative, and iterations at least 1")
+
+  def solve(hessian, right, key):
+    del key
+    accuracy = tolerance if tolerance is not None else (1e-12 if right.dtype == jnp.float64 else 1e-5)
+    damped = lambda x: hessian(x) + jnp.asarray(damping, x.dtype) * x
+    return conjugate_gradient(damped, right, tol=accuracy, maxiter=iterations)[0]
+
+  return _implicit(inner, solve, damping)
+
+
+def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, damping: float) -> Estimator:
+  """The inverse of `N + damping·I`, with N the Nyström approximation of H from `rank` random columns (Hataya and Yamada
+  2023); with all columns N is H. `key` picks them.
+
+  Raises:
+    ValueError: a rank below 1 (or, when called, above the number of weights), a damping that is not positive, or no
+      key.
+  """
+  del steps
+  if rank < 1 or not damping > 0:
+    raise ValueError(f"nystrom: rank must be at least 1 and damping positive, not {rank} and {damping}")
+
+  def solve(hessian, right, key):
+    require_key("nystrom", key)
+    if rank > right.size:
+      raise ValueError(f"nystrom: rank {rank} is more than the {right.size} weights")
+    chosen = jax.random.choice(key, right.size, (rank,), replace=False)
+    columns = lax.map(lambda index: hessian(jnp.zeros_like(right).at[index].set(1)), chosen).T  # H[:, chosen]
+    core = columns[chosen]
+    # N = C core⁻¹ Cᵀ = Q (R core⁻¹ Rᵀ) Qᵀ: in the columns' span a small symmetric matrix, beside it nothing.
+    basis, triangle = jnp.linalg.qr(columns)
+    small = triangle @ jnp.linalg.pinv((core + core.T) / 2, hermitian=True) @ triangle.T
+    inside = basis.T @ right
+    solved = jnp.linalg.solve(small + damping * jnp.eye(rank, dtype=right.dtype), inside)
+    return basis @ solved + (right - basis @ inside) / damping
+
+  return _implicit(inner, solve, damping)
+
+
+def _implicit(inner: optax.GradientTransformation, solve: _Solver, damping: float = 0.0) -> Estimator:
+  """Diagnostics: `residual`, the norm of `right − (H + λI) x` over that of `right`, and `inner_gradient_norm`."""
+
+  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+    reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
+    loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
+    gradients = jax.grad(problem.inner_loss, argnums=(0, 1))
+    (gradient, _), second_derivative = jax.linearize(
+      lambda weights: gradients(weights, alpha, one_of(train_batches, -1)), reached
+    )
+    right, unravel = ravel_pytree(to_weights)
+    hessian = lambda x: ravel_pytree(second_derivative(unravel(x))[0])[0]
+    solution = solve(hessian, right, key)
+    curvature, mixed = second_derivative(unravel(solution))
+    residual = right - ravel_pytree(curvature)[0] - damping * solution
+    size = jnp.linalg.norm(right)
+    return HypergradientOut(
+      loss,
+      optax.tree.sub(direct, mixed),
+      reached,
+      state,
+      {
+        "inner_loss": losses[0],
+        "residual": jnp.linalg.norm(residual) / jnp.where(size > 0, size, jnp.ones_like(size)),
+        "inner_gradient_norm": optax.tree.norm(gradient),
+      },
+    )
+
+  return estimate

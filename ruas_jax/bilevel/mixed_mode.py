@@ -1,0 +1,89 @@
+"""The exact hypergradient of unrolled inner steps with forward-over-reverse products for the second derivatives.
+
+A step is `w' = update(g, s, w)` with `g = ∇_w inner_loss(w, alpha)`. Going back through it, the cotangent `c` of `g`
+meets the second derivatives `c·∂²_ww` and `c·∂²_wα`. They are symmetric, so both are one directional derivative of the
+gradient, `d/dε ∇_(w,α) inner_loss(w + εc, alpha)`: no reverse mode over reverse mode.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from ruas_jax.bilevel.inner import apply_optimizer, inner_step, one_of, split_inexact
+from ruas_jax.bilevel.problem import Estimator, HypergradientOut
+
+
+def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
+  """The value of `unrolled`. Between steps it stores weights and state; the last step is linearised as it is taken,
+  the others when the way back comes to them."""
+
+  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+    del key
+    starts, early_losses = None, None
+    early = jax.tree.map(lambda leaf: leaf[:-1], train_batches)
+    if steps > 1:
+
+      def forward(carry, batch):
+        weights, state, loss = inner_step(problem, inner, alpha, *carry, batch)
+        return (weights, state), (carry, loss)
+
+      (weights, inner_state), (starts, early_losses) = lax.scan(forward, (weights, inner_state), early)
+
+    last = one_of(train_batches, -1)
+    reached, state, last_loss, pull_back = step_with_pullback(problem, inner, alpha, weights, inner_state, last)
+    loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
+    to_state = jax.tree.map(jnp.zeros_like, split_inexact(state)[0])
+    to_weights, to_state, mixed = pull_back(to_weights, to_state)
+    gradient = optax.tree.add(direct, mixed)
+
+    if steps > 1:
+
+      def backward(carry, start_and_batch):
+        to_weights, to_state, gradient = carry
+        (weights, state), batch = start_and_batch
+        *_, pull_back = step_with_pullback(problem, inner, alpha, weights, state, batch)
+        to_weights, to_state, mixed = pull_back(to_weights, to_state)
+        return (to_weights, to_state, optax.tree.add(gradient, mixed)), None
+
+      carry = (to_weights, to_state, gradient)
+      (_, _, gradient), _ = lax.scan(backward, carry, (starts, early), reverse=True)
+    first_loss = last_loss if early_losses is None else early_losses[0]
+    return HypergradientOut(loss, gradient, reached, state, {"inner_loss": first_loss})
+
+  return estimate
+
+
+def step_with_pullback(problem, inner, alpha, weights, state, batch):
+  """One inner step: new weights, state, the loss before it, and its pullback.
+
+  The pullback takes cotangents of the new weights and of the new state's floating leaves to those of the old ones and
+  to this step's share of alpha's.
+  """
+
+  def gradients(weights):
+    loss, gradient = jax.value_and_grad(problem.inner_loss, argnums=(0, 1))(weights, alpha, batch)
+    return gradient, loss
+
+  (gradient, _), second_derivative, loss = jax.linearize(gradients, weights, has_aux=True)
+  (reached, new_state), pull_update = optimizer_with_pullback(inner, gradient, state, weights)
+
+  def pull_back(to_weights, to_state):
+    to_gradient, to_state, to_weights = pull_update(to_weights, to_state)
+    curvature, mixed = second_derivative(to_gradient)
+    return optax.tree.add(to_weights, curvature), to_state, mixed
+
+  return reached, new_state, loss, pull_back
+
+
+def optimizer_with_pullback(inner, gradient, state, weights):
+  """The optimiser's `(new weights, new state)`, and its pullback: cotangents of the new weights and of the new state's
+  floating leaves to those of gradient, old state and old weights."""
+  leaves, merge = split_inexact(state)
+
+  def update(gradient, leaves, weights):
+    weights, state = apply_optimizer(inner, gradient, merge(leaves), weights)
+    return (weights, split_inexact(state)[0]), state
+
+  (reached, _), pull_update, new_state = jax.vjp(update, gradient, leaves, weights, has_aux=True)
+  return (reached, new_state), lambda to_weights, to_state: pull_update((to_weights, to_state))
