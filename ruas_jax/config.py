@@ -114,12 +114,14 @@ def _value(hint, value, where):
   if dataclasses.is_dataclass(hint):
     return from_dict(hint, value, where)
   origin = typing.get_origin(hint)
+  if origin is tuple and isinstance(value, list):
+    return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
   if origin is typing.Literal:
     valid = value in typing.get_args(hint)
   elif origin in (types.UnionType, typing.Union):
     valid = isinstance(value, typing.get_args(hint))
   else:
-    valid = isinstance(value, (int, float) if hint is float else hint)
+    valid = isinstance(value, (int, float) if hint is float else origin or hint)
   if not valid or (isinstance(value, bool) and hint is not bool):
     raise UserError(f"{where} has the value {value!r}, which it cannot take")
   return value

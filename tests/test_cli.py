@@ -40,7 +40,7 @@ def made(tmp_path_factory):
   (place / "file").write_text("neither JSON nor an image")
   save_model(place / "model", fresh_model())
   shutil.copytree(place / "model", place / "damaged")
-  truncate(next(path for path in (place / "damaged/checkpoint/weights/d").iterdir()))
+  truncate(next(path for path in (place / "damaged/checkpoint/arrays/d").iterdir()))
   (place / "run").mkdir()
   (place / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
   PUBLISHED.save(place / "genotype.json")
@@ -116,7 +116,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("enhance images --checkpoint missing --out new", "no checkpoint at missing"),
     ("enhance images --checkpoint empty --out new", "no checkpoint at empty"),
     ("enhance images --checkpoint file --out new", "no checkpoint at file"),
-    ("enhance images --checkpoint damaged --out new", "checkpoint damaged is damaged: weights/d/"),
+    ("enhance images --checkpoint damaged --out new", "checkpoint damaged/checkpoint is damaged: arrays/d/"),
     (f"{ENHANCE} missing.png", "missing.png: no such file or folder"),
     (f"{ENHANCE} empty", "empty: the folder holds no image"),
     (f"{ENHANCE} file", "file: not a supported image"),
@@ -134,7 +134,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{EVALUATE} --low images --high others", "others/2.png has no partner named 2.* in images"),
     (f"{EVALUATE} --low images --high wide", "pair 0: low is 20x16 but high is 24x16"),
     (f"{EVALUATE} --low headless --high images", "headless/1.png"),
-    ("evaluate --checkpoint damaged --json new.json --low images --high images", "checkpoint damaged is damaged"),
+    ("evaluate --checkpoint damaged --json new.json --low images --high images", "damaged/checkpoint is damaged"),
     ("evaluate --checkpoint model --json file/new.json --low images --high images", "file/new.json: cannot be written"),
     ("evaluate --checkpoint model --json images --low images --high images", "'images': cannot be written"),
     (f"{SEARCH} images --seed 99999999999999999999 --workdir new", "seed must be less than"),
@@ -251,7 +251,7 @@ def test_the_program_itself_prints_one_line_for_a_damaged_checkpoint(made):
   environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).resolve().parents[1])}
   result = subprocess.run(command, cwd=made, env=environment, capture_output=True, text=True)
   assert (result.returncode, result.stdout) == (1, "")
-  assert result.stderr.startswith("ruas: checkpoint damaged is damaged: ") and result.stderr.count("\n") == 1
+  assert result.stderr.startswith("ruas: checkpoint damaged/checkpoint is damaged: ") and result.stderr.count("\n") == 1
 
 
 def test_released_weights_are_imported_exactly(tmp_path, capsys):

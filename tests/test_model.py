@@ -51,11 +51,11 @@ def test_load_gives_back_what_was_saved(model, saved):
 
 def test_the_checkpoint_is_orbax_and_carries_genotype_variant_and_configuration(saved, model):
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    items = ocp.args.Composite(model=ocp.args.JsonRestore(), weights=ocp.args.StandardRestore(model.weights))
+    items = ocp.args.Composite(about=ocp.args.JsonRestore(), arrays=ocp.args.StandardRestore(model.weights))
     found = checkpointer.restore(saved / "checkpoint", items)
-  assert found.model["genotype"] == json.loads(PUBLISHED.to_json())
-  assert (found.model["variant"], found.model["config"]) == ("i", {"seed": 3})
-  jax.tree.map(np.testing.assert_array_equal, found.weights, model.weights)
+  assert found.about["genotype"] == json.loads(PUBLISHED.to_json())
+  assert (found.about["variant"], found.about["config"]) == ("i", {"seed": 3})
+  jax.tree.map(np.testing.assert_array_equal, found.arrays, model.weights)
 
 
 def test_saving_again_replaces(tmp_path, model):
@@ -90,7 +90,7 @@ def test_what_is_no_checkpoint_is_refused(saved, tmp_path):
   for name in ("file", "folder", "missing", "file/below"):
     with pytest.raises(UserError, match="no checkpoint at"):
       load(tmp_path / name)
-  with pytest.raises(UserError, match="file/below: the checkpoint cannot be written"):
+  with pytest.raises(UserError, match="file/below/checkpoint: the checkpoint cannot be written"):
     save_model(tmp_path / "file" / "below", fresh_model())
 
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_another_device_is_loaded(saved, model, tmp_path):
   )
   environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
   subprocess.run([sys.executable, "-c", code, str(saved), str(tmp_path)], env=environment, check=True)
-  assert "cpu:1" in (tmp_path / "checkpoint/weights/_sharding").read_text().lower()
+  assert "cpu:1" in (tmp_path / "checkpoint/arrays/_sharding").read_text().lower()
   assert_same_weights(load(tmp_path), model)
 
 

@@ -59,7 +59,16 @@ def alpha_of(workdir):
 
 
 def test_search_writes_everything(searched, images):
-  names = ["alpha.npz", "alpha.png", "config.json", "genotype.json", "genotype.png", "losses.png", "metrics.jsonl"]
+  names = [
+    "alpha.npz",
+    "alpha.png",
+    "config.json",
+    "genotype.json",
+    "genotype.png",
+    "losses.png",
+    "metrics.jsonl",
+    "state",
+  ]
   assert sorted(path.name for path in searched.iterdir()) == names
   assert read_config(searched / "config.json") == experiment(images)
   for name in ("alpha.png", "genotype.png", "losses.png"):
@@ -99,7 +108,7 @@ def test_train_writes_a_checkpoint_with_genotype_variant_and_configuration(searc
   assert model.genotype == Genotype.load(searched / "genotype.json")
   assert model.options == config.network == dataclasses.replace(tiny_problem.NETWORK, variant="i")
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    about = checkpointer.restore(trained / "checkpoint", ocp.args.Composite(model=ocp.args.JsonRestore())).model
+    about = checkpointer.restore(trained / "checkpoint", ocp.args.Composite(about=ocp.args.JsonRestore())).about
   assert about["config"] == json.loads((trained / "config.json").read_text())
   assert (about["variant"], about["genotype"]) == ("i", json.loads(model.genotype.to_json()))
   assert [record["step"] for record in read_metrics(trained / "metrics.jsonl")] == [1, 2, 3]

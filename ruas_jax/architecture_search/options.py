@@ -1,10 +1,38 @@
 """What a search can be told."""
 
+import ast
 import dataclasses
 from typing import Literal
 
-from ruas_jax.errors import require_at_least
+import optax
+
+from ruas_jax.bilevel import Estimator, make_estimator
+from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.optimizers import OptimizerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosticsOptions:
+  """What a search measures of itself beside its losses; see `architecture_search.diagnostics`."""
+
+  every: int = 0
+  """Rounds between two measurements; 0: none are made."""
+  batches: int = 4
+  """Validation batches that the Hessian in alpha is averaged over."""
+  early_stop: bool = False
+  """Stop by the rule of RobustDARTS (Zela et al. 2020), once the Hessian's largest eigenvalue grows fast, and go back
+  to the alpha of `window` measurements before."""
+  window: int = 5
+  """Measurements that an eigenvalue is averaged over, and how far back the rule looks."""
+  threshold: float = 0.75
+  """The rule stops when the average of `window` measurements ago is less than this share of the present one."""
+
+  def __post_init__(self):
+    require_at_least(0, self, "search.diagnostics", "every")
+    require_at_least(1, self, "search.diagnostics", "batches", "window")
+    require_at_least(0, self, "search.diagnostics", "threshold", most=1)
+    if self.early_stop and not self.every:
+      raise UserError("search.diagnostics.early_stop needs search.diagnostics.every, the rounds between measurements")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +44,21 @@ class SearchOptions:
   strategy: Literal["cooperative", "separate", "joint"] = "cooperative"
   """cooperative: Algorithm 1; separate: first the IEM alone, then the NRM, half of the steps each; joint: one bilevel
   problem over everything at once (the paper's Fig. 9)."""
-  hypergradient: Literal["unrolled", "first_order"] = "unrolled"
-  """Estimator of the outer gradient; unrolled is exact for `unroll_steps` inner steps."""
+  hypergradient: Literal[
+    "unrolled",
+    "mixed_mode",
+    "forward",
+    "truncated",
+    "first_order",
+    "finite_difference",
+    "cg",
+    "neumann",
+    "nystrom",
+    "evolution",
+  ] = "unrolled"
+  """Estimator of the outer gradient; unrolled, mixed_mode and forward are exact for `unroll_steps` inner steps."""
+  hypergradient_options: tuple[str, ...] = ()
+  """The estimator's own, each as NAME=VALUE, for instance `terms=20 scale=0.1` for neumann."""
   unroll_steps: int = 1
   """T, inner steps that the hypergradient looks ahead."""
   cooperation: Literal["equation_5", "algorithm_1"] = "equation_5"
@@ -33,7 +74,27 @@ class SearchOptions:
   """Updates the weights, and is what the hypergradient looks through."""
   alpha_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
   """Updates alpha (section 4.1)."""
+  diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps", "illumination_length", "denoising_length")
     require_at_least(0, self, "search", "tolerance")
+    try:
+      self.estimator(optax.identity())
+    except (TypeError, ValueError) as error:
+      raise UserError(f"search.hypergradient: {error}") from None
+
+  def estimator(self, inner: optax.GradientTransformation) -> Estimator:
+    """The hypergradient estimator through `unroll_steps` updates of `inner`."""
+    options = dict(map(_named_value, self.hypergradient_options))
+    return make_estimator(self.hypergradient, inner=inner, steps=self.unroll_steps, **options)
+
+
+def _named_value(text: str) -> tuple[str, int | float | str]:
+  name, equals, value = text.partition("=")
+  if not (name and equals and value):
+    raise ValueError(f"options are NAME=VALUE, not {text!r}")
+  try:
+    return name, ast.literal_eval(value)
+  except (SyntaxError, ValueError):  # a word
+    return name, value

@@ -10,7 +10,7 @@ from jax import lax
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.architecture_search.strategies import Player
-from ruas_jax.bilevel import inner_step, make_estimator
+from ruas_jax.bilevel import inner_step
 from ruas_jax.data.crops import random_crops
 
 Metrics = dict[str, jax.Array]
@@ -36,7 +36,7 @@ def make_search_step(
   `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step. Metrics are scalars:
   each player's training loss, validation loss (its outer loss where the estimator evaluates it) and iterations.
   """
-  estimator = make_estimator(options.hypergradient, inner=weight_optimizer, steps=options.unroll_steps)
+  estimator = options.estimator(weight_optimizer)
 
   def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, Metrics]:
     """Lines 5-6 (10-11): alpha by the hypergradient, then the weights at the new alpha."""

@@ -1,6 +1,7 @@
 """Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. Knows no images and no
 networks."""
 
+from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, decompose, outer_curvature, summarize
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
 from ruas_jax.bilevel.inner import inner_step, inner_steps
 from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut
@@ -8,9 +9,15 @@ from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut
 __all__ = [
   "ESTIMATORS",
   "BilevelProblem",
+  "Curvature",
+  "Decomposition",
   "Estimator",
   "HypergradientOut",
+  "compare",
+  "decompose",
   "inner_step",
   "inner_steps",
   "make_estimator",
+  "outer_curvature",
+  "summarize",
 ]

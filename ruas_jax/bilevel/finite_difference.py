@@ -19,7 +19,7 @@ def finite_difference(
   *,
   inner: optax.GradientTransformation,
   steps: int,
-  epsilon: float = 0.01,
+  epsilon: float | jax.Array = 0.01,
   epsilon_rule: EpsilonRule = "relative",
   hvp_loss: HvpLoss = "inner",
 ) -> Estimator:
@@ -29,7 +29,7 @@ def finite_difference(
   Args:
     inner: the inner optimiser.
     steps: 1, for which alone it is defined.
-    epsilon: size of the difference.
+    epsilon: size of the difference; a traced number serves too, so that one program does for many.
     epsilon_rule: relative: `h = epsilon / ||c||`, as DARTS has it; absolute: `h = epsilon`.
     hvp_loss: which loss is differenced, on the train batch: inner, or the outer one, as RUAS's released code does.
 
@@ -38,7 +38,7 @@ def finite_difference(
   """
   if steps != 1:
     raise ValueError(f"finite_difference is defined for one inner step, not {steps}")
-  if not epsilon > 0:
+  if isinstance(epsilon, int | float) and not epsilon > 0:
     raise ValueError(f"finite_difference: epsilon must be positive, not {epsilon}")
   if epsilon_rule not in ("relative", "absolute"):
     raise ValueError(f"finite_difference: epsilon_rule must be relative or absolute, not {epsilon_rule!r}")

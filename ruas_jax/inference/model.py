@@ -1,9 +1,7 @@
-"""A trained model: an architecture, how it is unrolled, and its weights; saved as an orbax checkpoint.
+"""A trained model: an architecture, how it is unrolled, and its weights; saved as a checkpoint.
 
-A checkpoint is a folder with two items: `weights`, the arrays, and `model`, JSON with the genotype, the network's
-options (the variant among them) and, where training made it, the configuration of the run. `checksums.json` beside them
-holds the SHA-256 of every file. Damage is found by it before orbax reads, which meets damage with pages of tracebacks,
-or not at all.
+Its arrays are the weights, and its description has the genotype, the network's options (the variant among them) and,
+where training made it, the configuration of the run.
 """
 
 import dataclasses
@@ -15,19 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from ruas_jax.config import from_dict
 from ruas_jax.errors import UserError
-from ruas_jax.files import write_json
 from ruas_jax.retinex.network import Network, NetworkOptions, Variant, build_network, count_macs, count_parameters, run
+from ruas_jax.runtime.checkpoint import absolute, read_about, read_arrays, save_checkpoint
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
 
-_FORMAT = 1
+_FORMAT = 2
 FOLDER = "checkpoint"  # of a work directory
-_CHECKSUMS = "checksums.json"
 
 
 @jax.tree_util.register_dataclass
@@ -97,25 +93,12 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
     "network": dataclasses.asdict(model.options),
     "config": config,
   }
-  items = ocp.args.Composite(weights=ocp.args.StandardSave(model.weights), model=ocp.args.JsonSave(about))
-  folder = _absolute(path) / FOLDER
-  new, old = (folder.with_name(f".{FOLDER}.{os.getpid()}.{age}") for age in ("new", "old"))
-  try:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      checkpointer.save(new, items, force=True)
-    write_json(new / _CHECKSUMS, _checksums(new))
-    if folder.exists():
-      folder.rename(old)
-    new.rename(folder)
-    if old.exists():
-      old.rmtree()
-  except OSError as error:
-    raise UserError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from None
+  save_checkpoint(epath.Path(path) / FOLDER, model.weights, about)
 
 
 def has_checkpoint(path: str | os.PathLike) -> bool:
   """Whether the work directory holds a checkpoint."""
-  return (_absolute(path) / FOLDER).exists()
+  return (absolute(path) / FOLDER).exists()
 
 
 def load(path: str | os.PathLike, *, operations: tuple[Operation, ...] = CANDIDATES) -> Model:
@@ -127,57 +110,20 @@ def load(path: str | os.PathLike, *, operations: tuple[Operation, ...] = CANDIDA
   Raises:
     UserError: there is no checkpoint, it cannot be read, or its weights do not fit its genotype.
   """
-  folder = _absolute(path)
-  if (folder / FOLDER).is_dir():
-    folder = folder / FOLDER
-  if not folder.is_dir() or not (folder / "model").is_dir():
-    raise UserError(f"no checkpoint at {path}")
-  _verify(folder, path)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    try:
-      about = checkpointer.restore(folder, ocp.args.Composite(model=ocp.args.JsonRestore())).model
-      if about["format"] != _FORMAT:
-        raise UserError(f"its format is {about['format']}, and this version reads {_FORMAT}")
-      genotype = Genotype.from_json(json.dumps(about["genotype"]))
-      options = from_dict(NetworkOptions, about["network"], "network")
-      shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
-      # It may have been saved on another kind or number of devices.
-      here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-      shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
-    except UserError as error:
-      raise UserError(f"checkpoint {path}: {error}") from None
-    except Exception as error:  # orbax raises many kinds for a damaged checkpoint
-      raise UserError(f"checkpoint {path} is damaged: {_first_line(error)}") from None
-    try:
-      weights = checkpointer.restore(folder, ocp.args.Composite(weights=ocp.args.StandardRestore(shapes))).weights
-    except Exception as error:
-      raise UserError(f"checkpoint {path} is damaged or does not fit its genotype: {_first_line(error)}") from None
-  return Model(weights, genotype, options, operations)
+  folder = epath.Path(path) / FOLDER if has_checkpoint(path) else path
+  about = read_about(folder)
+  try:
+    if about.get("format") != _FORMAT:
+      raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
+    genotype = Genotype.from_json(json.dumps(about["genotype"]))
+    options = from_dict(NetworkOptions, about["network"], "network")
+    shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
+  except KeyError as error:
+    raise UserError(f"checkpoint {path} is no model: it has no {error}") from None
+  except UserError as error:
+    raise UserError(f"checkpoint {path}: {error}") from None
+  return Model(read_arrays(folder, shapes), genotype, options, operations)
 
 
 def _shapes(weights) -> Any:
   return jax.tree.map(lambda leaf: leaf.shape, weights)
-
-
-def _checksums(folder: epath.Path) -> dict[str, str]:
-  files = [parent / name for parent, _, names in folder.walk() for name in names if name != _CHECKSUMS]
-  return {os.fspath(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
-
-
-def _verify(folder: epath.Path, path) -> None:
-  try:
-    expected, found = json.loads((folder / _CHECKSUMS).read_text()), _checksums(folder)
-  except (OSError, ValueError) as error:
-    raise UserError(f"checkpoint {path} is damaged or incomplete: {_CHECKSUMS}: {_first_line(error)}") from None
-  damaged = sorted(name for name in expected if found.get(name) != expected[name])
-  if damaged:
-    raise UserError(f"checkpoint {path} is damaged: {damaged[0]} is {'changed' if damaged[0] in found else 'missing'}")
-
-
-def _absolute(path) -> epath.Path:
-  path = epath.Path(path)
-  return path if "://" in os.fspath(path) else path.expanduser().resolve()
-
-
-def _first_line(error: Exception) -> str:
-  return next(iter(str(error).splitlines()), type(error).__name__)

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
-OUTPUTS = (METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint")
+OUTPUTS = (METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint", "state")
 
 
 def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwrite: bool) -> epath.Path | None:
@@ -57,8 +57,11 @@ def iterate(
   steps: int,
   description: str,
   folder: epath.Path | None,
+  observe: Callable[[int, Any, tuple], tuple[dict[str, Any], bool]] | None = None,
 ) -> tuple[Any, list[Record]]:
   """Runs `state, metrics = step(state, *batch, key)` for `steps` steps; returns the last state and the records logged.
+
+  `observe(step, state, batch)` is asked after every step for more metrics and whether to stop there.
 
   A metric named `X_iterations` that is zero says that X did not play in this step; its metrics are left out.
 
@@ -71,24 +74,28 @@ def iterate(
   try:
     with progress(steps, description) as bar:
       waiting = None  # one step is always under way while the one before is logged
-      for index in range(steps):
-        state, metrics = compiled(state, *next(batches), key)
+      for index in range(1, steps + 1):
+        batch = next(batches)
+        state, metrics = compiled(state, *batch, key)
+        more, stop = observe(index, state, batch) if observe else ({}, False)
         if waiting:
           _finish(waiting, records, log, bar, description)
-        waiting = (index + 1, metrics)
+        waiting = (index, metrics | more)
+        if stop:
+          break
       if waiting:
         _finish(waiting, records, log, bar, description)
   finally:
     if log:
       log.close()
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.weights))):
-    raise UserError(f"{description}: the weights are not finite after step {steps}")
+    raise UserError(f"{description}: the weights are not finite after step {records[-1]['step']}")
   return state, records
 
 
 def _finish(waiting, records, log, bar, description) -> None:
   index, metrics = waiting
-  metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
+  metrics = {name: np.asarray(value).tolist() for name, value in jax.device_get(metrics).items()}
   idle = [
     name.removesuffix("_iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value
   ]

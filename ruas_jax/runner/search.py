@@ -10,18 +10,18 @@ import jax
 import numpy as np
 import optax
 
-from ruas_jax.architecture_search.state import SearchState, init_state
+from ruas_jax.architecture_search.diagnostics import make_diagnostics
+from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
-from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.config import Config
-from ruas_jax.data.pipeline import check_images, make_batches
-from ruas_jax.data.sources import ImageSource, open_source, split_in_half
+from ruas_jax.data.pipeline import make_batches
+from ruas_jax.data.sources import ImageSource
 from ruas_jax.files import write_atomically
-from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
-from ruas_jax.optimizers import make_optimizer
+from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
-from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.loop import Record, iterate, prepare_workdir
+from ruas_jax.runner.observer import Observer
+from ruas_jax.runner.setting import describe, open_sources, save_state
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
@@ -56,7 +56,8 @@ def search(
   Args:
     config: the experiment.
     workdir: gets `genotype.json`, `alpha.npz`, `metrics.jsonl`, `config.json` and the pictures `alpha.png`,
-      `genotype.png`, `losses.png`; any path that `etils.epath` understands. None: nothing is written.
+      `genotype.png`, `losses.png`, and `state`, the frozen search; any path that `etils.epath` understands. None:
+      nothing is written.
     overwrite: replace a run that is already in `workdir`.
     train_images, val_images: sources in place of those that `config.data` names.
     operations: the candidates.
@@ -66,59 +67,61 @@ def search(
   Raises:
     UserError: the data, the configuration or the workdir do not serve, or a loss is not finite.
   """
-  train, validation = _sources(config, train_images, val_images)
-  options = config.search
-  network = build_network(config.network, operations=operations)
-  objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
-  players = make_players(options, objectives, config.loss.beta)
-  weight_optimizer = weight_optimizer or make_optimizer(options.weight_optimizer)
-  alpha_optimizer = alpha_optimizer or make_optimizer(options.alpha_optimizer)
+  train, validation = open_sources(config, train_images, val_images)
+  options, names = config.search, operation_names(operations)
+  players, weight_optimizer, alpha_optimizer, init = describe(
+    config,
+    operations=operations,
+    illumination_loss=illumination_loss,
+    denoising_loss=denoising_loss,
+    weight_optimizer=weight_optimizer,
+    alpha_optimizer=alpha_optimizer,
+  )
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = jax.jit(lambda key: init_state(network, players, weight_optimizer, alpha_optimizer, key))(init_key)
+  state = jax.jit(init)(init_key)
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
+  diagnose = make_diagnostics(players, options, weight_optimizer, names, crop=config.data.crop)
 
   folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  with contextlib.closing(_rounds(config, train, validation)) as batches:
-    state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="search", folder=folder)
+  held_out = _stream(config, validation, options.diagnostics.batches, 1)
+  observer = Observer(options.diagnostics, jax.jit(diagnose), held_out, jax.random.fold_in(init_key, 1))
+  with contextlib.closing(_rounds(config, train, validation)) as batches, contextlib.closing(held_out):
+    state, metrics = iterate(
+      step, state, batches, step_key, steps=options.steps, description="search", folder=folder, observe=observer
+    )
+  if observer.chosen is not None:
+    state = state._replace(alpha=observer.chosen)
   alpha = jax.device_get(state.alpha)
-  genotype = Genotype.derive(alpha["illumination"], alpha["denoising"], operation_names(operations))
+  genotype = Genotype.derive(alpha["illumination"], alpha["denoising"], names)
   if folder:
+    save_state(folder, state, names)
     content = io.BytesIO()
-    np.savez(content, operations=np.array(operation_names(operations)), **alpha)
+    np.savez(content, operations=np.array(names), **alpha)
     write_atomically(folder / "alpha.npz", content.getvalue())
-    plot_alpha(folder / "alpha.png", alpha, operation_names(operations))
+    plot_alpha(folder / "alpha.png", alpha, names)
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", metrics)
     genotype.save(folder / "genotype.json")  # last: it says that the run is complete
   return SearchResult(genotype, state, metrics)
 
 
-def _sources(
-  config: Config, train: ImageSource | None, validation: ImageSource | None
-) -> tuple[ImageSource, ImageSource]:
-  data = config.data
-  train = train if train is not None else open_source(data.train, tfds_dir=data.tfds_dir)
-  if validation is None and data.val is not None:
-    validation = open_source(data.val, tfds_dir=data.tfds_dir)
-  if validation is None:
-    train, validation = split_in_half(train, seed=config.seed)
-  check_images((train, validation), data.crop)
-  return train, validation
-
-
 def _rounds(config: Config, train: ImageSource, validation: ImageSource) -> Iterator[tuple]:
   """The train and validation batches of each round, `[N, B, ...]`."""
-  count, size = batches_per_round(config.search), config.data.batch_size
   streams = [
-    make_batches(source, batch_size=number * size, seed=2 * config.seed + position)
-    for position, (source, number) in enumerate(zip((train, validation), count, strict=True))
+    _stream(config, source, number, position)
+    for position, (source, number) in enumerate(zip((train, validation), batches_per_round(config.search), strict=True))
   ]
   try:
     while True:
-      yield tuple(
-        {name: values.reshape(number, size, *values.shape[1:]) for name, values in next(stream).items()}
-        for stream, number in zip(streams, count, strict=True)
-      )
+      yield tuple(next(stream) for stream in streams)
   finally:
     for stream in streams:
       stream.close()
+
+
+def _stream(config: Config, source: ImageSource, number: int, position: int) -> Iterator[dict]:
+  """`number` batches at a time, `[number, B, ...]`; `position` is the stream's own part of the seed."""
+  size = config.data.batch_size
+  with contextlib.closing(make_batches(source, batch_size=number * size, seed=2 * config.seed + position)) as stream:
+    for batches in stream:
+      yield {name: values.reshape(number, size, *values.shape[1:]) for name, values in batches.items()}

@@ -1,0 +1,108 @@
+"""What a hypergradient is made of, how two of them compare, and the outer loss's curvature in alpha."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.problem import BilevelProblem, PyTree
+
+
+class Decomposition(NamedTuple):
+  """The terms of the unrolled hypergradient, each like alpha; their sum is the hypergradient.
+
+  Attributes:
+    direct: `∂_α L_out(w, α)` at the incoming weights, which is the first-order estimate.
+    shift: `∂_α L_out(w′, α) − ∂_α L_out(w, α)`, what the inner steps change in it.
+    implicit: `(dw′/dα)ᵀ ∂_w L_out(w′, α)`, through the weights.
+  """
+
+  direct: PyTree
+  shift: PyTree
+  implicit: PyTree
+
+  def total(self) -> PyTree:
+    return optax.tree.add(optax.tree.add(self.direct, self.shift), self.implicit)
+
+
+def decompose(
+  problem: BilevelProblem,
+  inner: optax.GradientTransformation,
+  alpha: PyTree,
+  weights: PyTree,
+  inner_state: PyTree,
+  train_batches: PyTree,
+  val_batch: PyTree,
+) -> Decomposition:
+  """The terms through as many inner steps as `train_batches` is long."""
+
+  def reach(alpha):
+    return inner_steps(problem, inner, alpha, weights, lax.stop_gradient(inner_state), train_batches)[0]
+
+  outer_gradients = jax.grad(problem.outer_loss, argnums=(0, 1))
+  reached, pull_back = jax.vjp(reach, alpha)
+  to_weights, looked_ahead = outer_gradients(reached, alpha, val_batch)
+  _, direct = outer_gradients(weights, alpha, val_batch)
+  return Decomposition(direct, optax.tree.sub(looked_ahead, direct), *pull_back(to_weights))
+
+
+def compare(estimate: PyTree, reference: PyTree) -> dict[str, jax.Array]:
+  """`relative_error`: `||estimate − reference|| / ||reference||`; `cosine`; `sign_agreement`: the share of numbers that
+  have the same sign. NaN where a norm is zero."""
+  estimate, reference = ravel_pytree(estimate)[0], ravel_pytree(reference)[0]
+  estimate = estimate.astype(jnp.promote_types(estimate.dtype, reference.dtype))
+  reference = reference.astype(estimate.dtype)
+  norms = jnp.linalg.norm(estimate), jnp.linalg.norm(reference)
+  return {
+    "relative_error": jnp.linalg.norm(estimate - reference) / norms[1],
+    "cosine": jnp.vdot(estimate, reference) / (norms[0] * norms[1]),
+    "sign_agreement": jnp.mean(jnp.sign(estimate) == jnp.sign(reference)),
+  }
+
+
+def summarize(terms: Decomposition) -> dict[str, jax.Array]:
+  """Scalars: `total_norm`, and of each term its norm, its cosine with the total and its share of the total's signs."""
+  total = terms.total()
+  summary = {"total_norm": optax.tree.norm(total)}
+  for name, term in terms._asdict().items():
+    compared = compare(term, total)
+    summary[f"{name}_norm"] = optax.tree.norm(term)
+    summary[f"{name}_cosine"] = compared["cosine"]
+    summary[f"{name}_sign_agreement"] = compared["sign_agreement"]
+  return summary
+
+
+class Curvature(NamedTuple):
+  """The Hessian of the outer loss in alpha (n numbers) at fixed weights.
+
+  Attributes:
+    hessian: `[n, n]`, mean over the batches.
+    eigenvalues: `[n]` of that mean, ascending.
+    spread: `[n]`, standard deviation over the batches of each batch's own eigenvalues in their order.
+  """
+
+  hessian: jax.Array
+  eigenvalues: jax.Array
+  spread: jax.Array
+
+
+def outer_curvature(problem: BilevelProblem, alpha: PyTree, weights: PyTree, batches: PyTree) -> Curvature:
+  """Curvature over validation batches, stacked along a leading axis. A softmax makes every shift of its logits an exact
+  null direction."""
+  flat, unravel = ravel_pytree(alpha)
+
+  def hessian(batch):
+    def gradient(flat):
+      return ravel_pytree(jax.grad(problem.outer_loss, argnums=1)(weights, unravel(flat), batch))[0]
+
+    _, product = jax.linearize(gradient, flat)
+    columns = lax.map(product, jnp.eye(flat.size, dtype=flat.dtype))
+    return (columns + columns.T) / 2
+
+  hessians = lax.map(hessian, batches)
+  mean = hessians.mean(axis=0)
+  return Curvature(mean, jnp.linalg.eigvalsh(mean), jnp.linalg.eigvalsh(hessians).std(axis=0))

@@ -1,0 +1,105 @@
+"""Checkpoints: a folder with arrays and a JSON description of them, written by orbax, whole or not at all.
+
+`checksums.json` in it holds the SHA-256 of every file. Damage is found by it before orbax reads, which meets damage
+with pages of tracebacks, or not at all.
+"""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
+
+_CHECKSUMS = "checksums.json"
+_ARRAYS, _ABOUT = "arrays", "about"
+
+
+def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any]) -> None:
+  """Writes the pytree `arrays` and the JSON object `about` into `folder`, in place of one that is there.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  shown, folder = folder, absolute(folder)
+  items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(arrays), _ABOUT: ocp.args.JsonSave(about)})
+  new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+  try:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+      checkpointer.save(new, items, force=True)
+    write_json(new / _CHECKSUMS, _checksums(new))
+    if folder.exists():
+      folder.rename(old)
+    new.rename(folder)
+    if old.exists():
+      old.rmtree()
+  except OSError as error:
+    raise UserError(f"{shown}: the checkpoint cannot be written ({error.strerror or error})") from None
+
+
+def is_checkpoint(folder: str | os.PathLike) -> bool:
+  """Whether the folder has the parts of a checkpoint, sound or not."""
+  return (absolute(folder) / _ABOUT).is_dir()
+
+
+def read_about(folder: str | os.PathLike) -> dict[str, Any]:
+  """The JSON object of a checkpoint whose every file is what was written.
+
+  Raises:
+    UserError: there is none, or it is damaged.
+  """
+  if not is_checkpoint(folder):
+    raise UserError(f"no checkpoint at {folder}")
+  _verify(absolute(folder), folder)
+  return _restore(folder, ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}), "is damaged")[_ABOUT]
+
+
+def read_arrays(folder: str | os.PathLike, shapes: Any) -> Any:
+  """The arrays of a checkpoint that `read_about` found sound, as the pytree of `ShapeDtypeStruct` says.
+
+  Raises:
+    UserError: they are others.
+  """
+  # It may have been saved on another kind or number of devices.
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
+  items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardRestore(shapes)})
+  return _restore(folder, items, "holds other arrays than its description says")[_ARRAYS]
+
+
+def _restore(folder, items, complaint):
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    try:
+      return checkpointer.restore(absolute(folder), items)
+    except Exception as error:  # orbax raises many kinds
+      raise UserError(f"checkpoint {folder} {complaint}: {_first_line(error)}") from None
+
+
+def _checksums(folder: epath.Path) -> dict[str, str]:
+  files = [parent / name for parent, _, names in folder.walk() for name in names if name != _CHECKSUMS]
+  return {os.fspath(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+
+
+def _verify(folder: epath.Path, path) -> None:
+  try:
+    expected, found = json.loads((folder / _CHECKSUMS).read_text()), _checksums(folder)
+  except (OSError, ValueError) as error:
+    raise UserError(f"checkpoint {path} is damaged or incomplete: {_CHECKSUMS}: {_first_line(error)}") from None
+  damaged = sorted(name for name in expected if found.get(name) != expected[name])
+  if damaged:
+    raise UserError(f"checkpoint {path} is damaged: {damaged[0]} is {'changed' if damaged[0] in found else 'missing'}")
+
+
+def absolute(path: str | os.PathLike) -> epath.Path:
+  """As orbax wants it; remote paths are so already."""
+  path = epath.Path(path)
+  return path if "://" in os.fspath(path) else path.expanduser().resolve()
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).splitlines()), type(error).__name__)
