@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from ruas_jax.errors import require_at_least
@@ -32,26 +30,14 @@ class OptimizerOptions:
 
 
 def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
-  """The optimiser; `eps_root` keeps Adam differentiable where a gradient is zero."""
+  """The optimiser."""
   parts = []
   if options.clip is not None:
-    parts.append(clip_by_global_norm(options.clip))
+    parts.append(optax.clip_by_global_norm(options.clip))
   if options.weight_decay:
     parts.append(optax.add_decayed_weights(options.weight_decay))
   if options.name == "sgd":
     parts.append(optax.sgd(options.learning_rate, momentum=options.momentum or None))
   else:
-    parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment, eps_root=1e-16))
+    parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment))
   return optax.chain(*parts)
-
-
-def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-  """optax's of this name, with a derivative at zero too: the norm has none there, and a hypergradient would be NaN."""
-
-  def update(gradient, state, params=None):
-    del params
-    square = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
-    scale = limit / jnp.sqrt(jnp.maximum(square, limit**2))
-    return jax.tree.map(lambda leaf: leaf * scale, gradient), state
-
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,6 +1,8 @@
 """A round of the search against its formulas, on stand-ins of two numbers; and the real modules' hypergradient."""
 
+import dataclasses
 import functools
+import typing
 from types import SimpleNamespace
 
 import jax
@@ -13,7 +15,7 @@ from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.state import init_state
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.architecture_search.strategies import make_players
-from ruas_jax.bilevel import make_estimator
+from ruas_jax.bilevel import ESTIMATORS, make_estimator
 from ruas_jax.errors import UserError
 from ruas_jax.objectives import LossOptions, Objectives, make_objectives
 from ruas_jax.optimizers import make_optimizer
@@ -284,6 +286,65 @@ def test_alpha_optimizer_sees_the_hypergradient():
 def test_lengths_below_one_are_refused(name):
   with pytest.raises(UserError, match=f"search.{name} must be at least 1"):
     SearchOptions(**{name: 0})
+
+
+BY_NAME = {
+  "unrolled": (),
+  "mixed_mode": (),
+  "forward": ("chunk=2",),
+  "truncated": ("last=1",),
+  "first_order": (),
+  "finite_difference": ("epsilon=1e-3", "epsilon_rule=absolute"),
+  "cg": ("iterations=2",),
+  "neumann": ("terms=3", "scale=0.1"),
+  "nystrom": ("rank=2", "damping=0.5"),
+  "evolution": ("samples=4", "sigma=0.01"),
+}
+
+
+@pytest.fixture(scope="module")
+def rounds_by_name(x64_module):
+  """Alpha after a round with each estimator; truncated with T = 1 is the whole unroll too."""
+
+  def alpha_after(name):
+    step, state = search(SearchOptions(hypergradient=name, hypergradient_options=BY_NAME[name]))
+    state, _ = step(state, images(1, 0), images(1, 1), KEY)
+    return np.concatenate([state.alpha["illumination"], state.alpha["denoising"]])
+
+  return {name: alpha_after(name) for name in BY_NAME}
+
+
+def test_every_estimator_is_chosen_by_its_name(rounds_by_name):
+  assert set(BY_NAME) == set(ESTIMATORS)
+  (field,) = (field for field in dataclasses.fields(SearchOptions) if field.name == "hypergradient")
+  assert set(typing.get_args(field.type)) == set(ESTIMATORS)
+  exact = rounds_by_name["unrolled"]
+  for name, alpha in rounds_by_name.items():
+    error = np.linalg.norm(alpha - exact) / ALPHA_RATE
+    assert np.isfinite(error), name
+    if name in ("unrolled", "mixed_mode", "forward", "truncated"):
+      assert error < 1e-12, name
+    elif name == "finite_difference":
+      assert 0 < error < 1e-4
+    else:
+      assert error > 1e-3, name
+
+
+@pytest.mark.parametrize(
+  ("options", "complaint"),
+  [
+    ({"hypergradient": "exact"}, "'exact' is not one of"),
+    ({"hypergradient": "neumann"}, "neumann needs the option 'terms'"),
+    ({"hypergradient": "unrolled", "hypergradient_options": ("terms=3",)}, "unrolled has no option 'terms'"),
+    ({"hypergradient_options": ("terms",)}, "NAME=VALUE, not 'terms'"),
+    ({"hypergradient": "finite_difference", "unroll_steps": 2}, "defined for one inner step, not 2"),
+    ({"hypergradient": "finite_difference", "hypergradient_options": ("epsilon=0",)}, "epsilon must be positive"),
+    ({"hypergradient": "truncated", "hypergradient_options": ("last=2",)}, "last must be in 1..1"),
+  ],
+)
+def test_wrong_estimators_are_refused_before_a_search(options, complaint):
+  with pytest.raises(UserError, match=complaint):
+    SearchOptions(**options)
 
 
 # The real modules, tiny, every kink rounded.

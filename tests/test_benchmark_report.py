@@ -1,4 +1,4 @@
-"""A benchmark's report holds what the README promises, and a missed bar is a result."""
+"""A measurement's report holds what the README promises, and a missed bar is a result."""
 
 import json
 import subprocess
@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import report
-from benchmarks.bars import BARS, Bar
+from benchmarks import report as benchmark_report
+from benchmarks.bars import BARS
+from ruas_jax.runtime import report
+from ruas_jax.runtime.report import Bar
 
 
 def test_every_key_is_there_and_bars_are_compared(tmp_path):
   path = tmp_path / "results" / "speed.json"
   bars = {"demo_seconds": jnp.float32(181.0), "lol_dev_psnr_above_input": np.float64(19.5)}
   settings = {"size": (320, 320), "quick": False}
-  returned = report.write_report(path, settings=settings, results={"a": [1, np.nan]}, bars=bars)
+  returned = benchmark_report.write_report(path, settings=settings, results={"a": [1, np.nan]}, bars=bars)
   record = json.loads(path.read_text())
   assert record == returned
   assert set(record) == {"device", "versions", "commit", "date", "settings", "results", "bars"}
@@ -39,20 +41,20 @@ def test_torch_is_named_only_where_it_was_used(monkeypatch):
 
 def test_nothing_is_written_without_a_file(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  assert report.write_report(None, settings={}, results={}, bars={})["bars"] == {}
+  assert benchmark_report.write_report(None, settings={}, results={}, bars={})["bars"] == {}
   assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_bar_is_named(tmp_path):
   with pytest.raises(KeyError, match=r"'speed'.*demo_seconds"):
-    report.write_report(tmp_path / "a.json", settings={}, results={}, bars={"speed": 1.0})
+    benchmark_report.write_report(tmp_path / "a.json", settings={}, results={}, bars={"speed": 1.0})
   assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_was_not_measured_is_an_error(tmp_path, value):
   with pytest.raises(ValueError, match="demo_seconds"):
-    report.write_report(tmp_path / "a.json", settings={}, results={}, bars={"demo_seconds": value})
+    benchmark_report.write_report(tmp_path / "a.json", settings={}, results={}, bars={"demo_seconds": value})
   assert not list(tmp_path.iterdir())
 
 
@@ -90,7 +92,7 @@ def test_commit_says_dirty_but_not_for_results(tmp_path, monkeypatch):
 
 
 def test_options(tmp_path):
-  parser = report.argument_parser("speed")
+  parser = benchmark_report.argument_parser("speed")
   assert vars(parser.parse_args([])) == {"json": None, "quick": False}
   arguments = parser.parse_args(["--quick", "--json", str(tmp_path / "a.json")])
   assert arguments.quick and arguments.json == tmp_path / "a.json"

@@ -1,0 +1,194 @@
+"""What a hypergradient and a search say of themselves: terms, curvature, shares, and the early stop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ruas_jax.architecture_search.diagnostics import alpha_statistics, make_diagnostics, rises_fast
+from ruas_jax.architecture_search.options import DiagnosticsOptions, SearchOptions
+from ruas_jax.architecture_search.state import SearchState, init_state
+from ruas_jax.architecture_search.strategies import make_players
+from ruas_jax.bilevel import BilevelProblem, compare, decompose, make_estimator, outer_curvature, summarize
+from ruas_jax.errors import UserError
+from ruas_jax.objectives import LossOptions, make_objectives
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.runner.observer import Observer
+from ruas_jax.search_space.operations import CANDIDATES, operation_names
+
+pytestmark = pytest.mark.usefixtures("x64_module")
+
+RNG = np.random.default_rng(0)
+A, B, D = np.diag([1.0, 2.0, 3.0]), RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2))
+CURVED = np.array([[2.0, 0.5], [0.5, -1.0]])
+PROBLEM = BilevelProblem(
+  lambda w, a, batch: 0.5 * w @ A @ w - w @ (B @ a["a"] + batch),
+  lambda w, a, batch: 0.5 * w @ w + w @ D @ a["a"] + 0.5 * batch * a["a"] @ CURVED @ a["a"],
+)
+
+
+def test_terms_of_a_quadratic_are_their_closed_forms():
+  rate, alpha, weights, batch = 0.1, RNG.normal(size=2), RNG.normal(size=3), RNG.normal(size=3)
+  inner = optax.sgd(rate)
+  arguments = ({"a": alpha}, jnp.asarray(weights), inner.init(weights), batch[None], 1.0)
+  terms = jax.jit(lambda: decompose(PROBLEM, inner, *arguments))()
+  reached = weights - rate * (A @ weights - B @ alpha - batch)
+  np.testing.assert_allclose(terms.direct["a"], D.T @ weights + CURVED @ alpha, rtol=1e-12)
+  np.testing.assert_allclose(terms.shift["a"], D.T @ (reached - weights), rtol=1e-12)
+  np.testing.assert_allclose(terms.implicit["a"], rate * B.T @ (reached + D @ alpha), rtol=1e-12)
+  for name, gradient in (("unrolled", terms.total()), ("first_order", terms.direct)):
+    estimate = jax.jit(lambda name=name: make_estimator(name, inner=inner)(PROBLEM, *arguments).gradient)()
+    np.testing.assert_allclose(gradient["a"], estimate["a"], rtol=1e-12)
+
+  summary = summarize(terms)
+  total = np.asarray(terms.total()["a"])
+  for name, term in terms._asdict().items():
+    term = term["a"]
+    assert summary[f"{name}_norm"] == pytest.approx(np.linalg.norm(term))
+    cosine = term @ total / np.linalg.norm(term) / np.linalg.norm(total)
+    assert summary[f"{name}_cosine"] == pytest.approx(float(cosine))
+    assert summary[f"{name}_sign_agreement"] == np.mean(np.sign(term) == np.sign(total))
+
+
+def test_comparison_of_gradients():
+  compared = compare(
+    {"x": jnp.array([1.0, -2.0]), "y": jnp.array(2.0)}, {"x": jnp.array([1.0, 2.0]), "y": jnp.array(2.0)}
+  )
+  assert compared["relative_error"] == pytest.approx(4 / 3)
+  assert compared["cosine"] == pytest.approx(1 / 9)
+  assert compared["sign_agreement"] == pytest.approx(2 / 3)
+  half = compare(jnp.ones(3, jnp.bfloat16), jnp.ones(3))
+  assert half["relative_error"] == 0 and half["relative_error"].dtype == jnp.float64
+
+
+def test_curvature_of_a_quadratic():
+  scales = jnp.array([1.0, 3.0])
+  curvature = jax.jit(lambda: outer_curvature(PROBLEM, {"a": jnp.ones(2)}, jnp.ones(3), scales))()
+  np.testing.assert_allclose(curvature.hessian, 2 * CURVED, rtol=1e-12)
+  eigenvalues = np.linalg.eigvalsh(CURVED)
+  np.testing.assert_allclose(curvature.eigenvalues, 2 * eigenvalues, rtol=1e-12)
+  np.testing.assert_allclose(curvature.spread, np.abs(eigenvalues), rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def supernet(x64_module):
+  """The illumination player of a small smooth supernet."""
+  network = build_network(
+    NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05)
+  )
+  return network, make_players(SearchOptions(), make_objectives(network, LossOptions(rtv_sigma=1.0)), beta=1.0)[:1]
+
+
+def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
+  """Seven edges, seven shifts: 7 of the 49 eigenvalues are zero."""
+  network, (player,) = supernet
+  weights = network.init_weights(jax.random.key(0), jnp.float64)
+  alpha = {name: jnp.asarray(RNG.normal(size=(7, 7))) for name in weights}
+  images = RNG.uniform(0.02, 0.6, size=(2, 1, 6, 6, 3))
+  problem = player.problem(weights, alpha)
+  curvature = jax.jit(lambda: outer_curvature(problem, player.pick(alpha), player.pick(weights), images))()
+  size = np.sort(np.abs(curvature.eigenvalues))
+  assert curvature.eigenvalues.shape == curvature.spread.shape == (49,)
+  assert size[6] < 1e-10 * size[-1] < 1e-7 * size[-1] < size[7]
+  shifts = np.repeat(np.eye(7), 7, axis=1)  # all logits of an edge by the same
+  assert np.abs(shifts @ curvature.hessian).max() < 1e-12 * size[-1]
+
+
+def test_what_a_search_logs(supernet):
+  network, players = supernet
+  options = SearchOptions(unroll_steps=2, diagnostics=DiagnosticsOptions(every=1, batches=3))
+  optimizer = optax.sgd(0.1)
+  diagnose = make_diagnostics(players, options, optimizer, operation_names(CANDIDATES), crop=6)
+  images = {"image": np.zeros((3, 1, 8, 8, 3), np.uint8), "size": np.full((3, 1, 2), 8, np.int32)}
+  with jax.enable_x64(False):
+    state = jax.eval_shape(lambda: init_state(network, players, optimizer, optimizer, jax.random.key(0)))
+    metrics = jax.eval_shape(diagnose, state, images, images, jax.random.key(1))
+  terms = [
+    f"illumination_{term}_{of}"
+    for term in ("direct", "shift", "implicit")
+    for of in ("norm", "cosine", "sign_agreement")
+  ]
+  own = ["total_norm", "hessian_largest", "hessian_eigenvalues", "hessian_spread"]
+  shares = [f"{module}_{name}" for module in ("illumination", "denoising") for name in ("skip_share", "entropy")]
+  assert set(metrics) == {*terms, *shares, *(f"illumination_{name}" for name in own)}
+  assert metrics["illumination_hessian_eigenvalues"].shape == (49,)
+
+
+def test_shares_and_entropy():
+  names = operation_names(CANDIDATES)
+  skip = names.index("skip")
+  collapsed = jnp.zeros((7, 7)).at[:, skip].set(1000.0)
+  uniform = alpha_statistics({"illumination": jnp.zeros((7, 7)), "denoising": collapsed}, names)
+  assert uniform["illumination_skip_share"] == pytest.approx(1 / 7)
+  assert uniform["illumination_entropy"] == pytest.approx(np.log(7))
+  assert uniform["denoising_skip_share"] == 1 and uniform["denoising_entropy"] == 0
+  some_edges = alpha_statistics({"illumination": collapsed.at[4:].set(0.0)}, names)
+  assert some_edges["illumination_skip_share"] == pytest.approx((4 + 3 / 7) / 7)
+
+
+@pytest.mark.parametrize(
+  ("eigenvalues", "stop"),
+  [
+    ([1, 1, 1, 2], False),  # the mean of two before is 1, now 1.5: exactly 0.67
+    ([1, 1, 1, 1], False),
+    ([4, 4, 5, 5], False),  # 0.8
+    ([1, 1, 2], False),  # too few
+    ([9, 9, 1, 1, 2, 2], True),  # only the last four count
+    ([1, 1, 9, 9, 8, 8], False),
+    ([-2, -2, -1, -1], False),  # nothing positive to grow
+    ([-2, -2, 1, 1], True),
+  ],
+)
+def test_rule_of_robustdarts(eigenvalues, stop):
+  threshold = 0.6 if eigenvalues == [1, 1, 1, 2] else 0.75
+  assert rises_fast(eigenvalues, window=2, threshold=threshold) is stop
+
+
+def observe(largest, **options):
+  """An observer fed with these largest eigenvalues, one a round; the rounds' alphas are 1, 2, 3, ..."""
+  options = DiagnosticsOptions(every=1, early_stop=True, window=2, **options)
+  values = iter(largest)
+  observer = Observer(
+    options, lambda *_: {"x_hessian_largest": next(values), "x_hessian_eigenvalues": [0, 1]}, iter([None] * 99), None
+  )
+  for step in range(1, len(largest) + 1):
+    metrics, stop = observer(step, SearchState(step, {}, {"x": jnp.array(float(step))}, {}, {}), (None, None))
+    if stop:
+      return step, metrics, observer.chosen
+  return step, metrics, observer.chosen
+
+
+def test_an_early_stop_goes_back_by_the_window():
+  step, metrics, chosen = observe([1.0, 1.0, 1.0, 5.0, 9.0, 9.0])
+  assert step == 4 and metrics["early_stop"] == 1 and chosen == {"x": 2.0}
+  step, metrics, chosen = observe([1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0])
+  assert step == 6 and chosen == {"x": 4.0}
+  step, metrics, chosen = observe([1.0] * 6)
+  assert step == 6 and chosen is None and "early_stop" not in metrics
+
+
+def test_measuring_every_few_rounds():
+  calls = []
+  observer = Observer(DiagnosticsOptions(every=3), lambda *_: calls.append(1) or {}, iter([None] * 9), None)
+  for step in range(1, 8):
+    observer(step, SearchState(step, {}, {}, {}, {}), (None, None))
+  assert len(calls) == 2
+  never = Observer(DiagnosticsOptions(), lambda *_: calls.append(1) or {}, iter([]), None)
+  assert never(1, SearchState(1, {}, {}, {}, {}), (None, None)) == ({}, False) and len(calls) == 2
+
+
+@pytest.mark.parametrize(
+  ("options", "complaint"),
+  [
+    ({"early_stop": True}, "needs search.diagnostics.every"),
+    ({"every": -1}, "every"),
+    ({"every": 1, "window": 0}, "window"),
+    ({"every": 1, "threshold": 1.5}, "threshold"),
+  ],
+)
+def test_wrong_options_are_refused(options, complaint):
+  with pytest.raises(UserError, match=complaint):
+    DiagnosticsOptions(**options)
