@@ -11,13 +11,12 @@ random genotypes, are trained for the same number of steps.
   batches a round: round r looks ahead through images 4r to 4r + 3 of that order, and steps the weights on image 4r.
 - A search's own validation loss (`last_tenth`, medians) is at the weights T steps ahead, for first-order at the current
   ones. Between estimators compare L_t + beta L_n after training, over the evaluated pairs' whole low-light images.
-- A genotype is trained with its search's seed (random ones with the seeds in turn), so that methods share images, crops
-  and key; one that a seed found twice is trained once.
+- A genotype is trained with its search's seed (random ones with the seeds in turn), once where a seed found it twice.
 - Agreement is the share of the 14 searched edges with the same operation, 1/7 by chance. The cosine is that of the
   departures of softmax(alpha) from uniform.
 
-Each search or training is a job of one process on one core, and takes `core_seconds`, compiling included. Its result
-stays in the work directory, where an interrupted study goes on; delete that folder when the code has changed.
+A job is one search or training, on one core, for `core_seconds`, compiling included. Its result stays in the work
+directory, where an interrupted study goes on; delete that folder when the code has changed.
 """
 
 import contextlib
@@ -87,12 +86,10 @@ def main() -> None:
   parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
   arguments = parser.parse_args()
   if arguments.quick:
-    arguments.seeds, arguments.random, arguments.pairs = 2, 2, 2
-    arguments.search_steps, arguments.training_steps, arguments.crop = 10, 20, 48
+    vars(arguments).update(seeds=2, random=2, pairs=2, search_steps=10, training_steps=20, crop=48)
   if min(arguments.seeds, arguments.random) < 2:
     parser.error("agreement is one of pairs: --seeds and --random must be at least 2")
   config = _config(arguments)
-
   with tempfile.TemporaryDirectory() as temporary:
     run_jobs = functools.partial(_run_jobs, folder=arguments.workdir or pathlib.Path(temporary), width=arguments.jobs)
     searches = _search_jobs(arguments, config)
@@ -110,10 +107,9 @@ def main() -> None:
     | ({"search": found[searches[key]]} if key in searches else {})
     for key, job in trainings.items()
   ]
-  shares = {key: found[job]["shares"] for key, job in searches.items()}
   similarity = {
     "agreement": _similarity(_agreement, genotypes, arguments.seeds),
-    "alpha_cosine": _similarity(_cosine, shares, arguments.seeds),
+    "alpha_cosine": _similarity(_cosine, {key: found[job]["shares"] for key, job in searches.items()}, arguments.seeds),
   }
   chance = float(np.mean([_agreement(one, other) for one, other in itertools.combinations(drawn.values(), 2)]))
   methods = _summary(architectures, similarity, chance)
@@ -141,7 +137,7 @@ def _config(arguments) -> Config:
   optimizer = dataclasses.replace(base.search.alpha_optimizer, learning_rate=rate)
   return dataclasses.replace(
     base,
-    data=dataclasses.replace(base.data, crop=arguments.crop),
+    data=dataclasses.replace(base.data, train="train/low", crop=arguments.crop),
     search=dataclasses.replace(base.search, steps=arguments.search_steps, alpha_optimizer=optimizer),
     training=dataclasses.replace(base.training, steps=arguments.training_steps),
   )
@@ -160,22 +156,20 @@ def _training_jobs(arguments, config: Config, genotypes: Mapping[Key, Genotype])
   """The same job for equal genotypes at one seed."""
   jobs, known = {}, {}
   for (method, number), genotype in genotypes.items():
-    seed = number % arguments.seeds
-    own = dataclasses.replace(config, seed=seed)
+    own = dataclasses.replace(config, seed=number % arguments.seeds)
     job = Job(f"train {method} {number}", arguments.data, own, genotype, arguments.pairs)
-    jobs[method, number] = known.setdefault((genotype, seed), job)
+    jobs[method, number] = known.setdefault((genotype, own.seed), job)
   return jobs
 
 
 def _run_jobs(jobs: Mapping[Any, Job], *, folder: pathlib.Path, width: int) -> dict[Job, dict[str, Any]]:
   """The result of every job, in `width` processes, each on a core of its own as far as there are so many."""
   context = multiprocessing.get_context("spawn")  # a fork would copy jax's threads
-  cores = context.SimpleQueue()
-  available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-  for core in itertools.islice(itertools.cycle(available), width):
-    cores.put(core)
+  ranks = context.SimpleQueue()
+  for rank in range(width):
+    ranks.put(rank)
   start, results = time.perf_counter(), {}
-  with ProcessPoolExecutor(width, mp_context=context, initializer=_prepare, initargs=(cores, folder / "cache")) as pool:
+  with ProcessPoolExecutor(width, mp_context=context, initializer=_prepare, initargs=(ranks, folder / "cache")) as pool:
     futures = {pool.submit(_run, job, folder): job for job in dict.fromkeys(jobs.values())}
     for done, future in enumerate(as_completed(futures), start=1):
       results[futures[future]] = future.result()
@@ -183,11 +177,11 @@ def _run_jobs(jobs: Mapping[Any, Job], *, folder: pathlib.Path, width: int) -> d
   return results
 
 
-def _prepare(cores, cache: pathlib.Path) -> None:
+def _prepare(ranks, cache: pathlib.Path) -> None:
   """Before a process counts its cores: one thread is best for a network so small."""
-  core = cores.get()
-  if core is not None:
-    os.sched_setaffinity(0, {core})
+  if hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[ranks.get() % len(cores)]})
   jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
@@ -223,9 +217,8 @@ def _train(job: Job, workdir: pathlib.Path) -> dict[str, Any]:
   return evaluate(model, pairs)["mean"] | _losses(model, job.config, pairs.low)
 
 
-@functools.cache
+@functools.cache  # decoded once by each process
 def _images(data: pathlib.Path) -> ImageArrays:
-  """Decoded once by each process."""
   folder = ImageFolder(data / "train" / "low")
   return ImageArrays(folder.names, folder)
 
@@ -280,28 +273,25 @@ def _summary(architectures, similarity, chance: float) -> dict[str, dict[str, An
 def _plot(path: pathlib.Path, architectures, similarity) -> None:
   """Left, figures of every trained architecture with their means; right, similarity of what was found."""
   figure = Figure(figsize=(15, 4.2), dpi=120, facecolor="white", layout="constrained")
-  dots_1, dots_2, map_1, map_2 = figure.subplots(1, 4, width_ratios=(3, 3, 4, 4))
+  axes = figure.subplots(1, 4, width_ratios=(3, 3, 4, 4))
   methods = [*ESTIMATORS, RANDOM]
-  for axis, name in ((dots_1, "psnr"), (dots_2, "validation_loss")):
+  titles = ("PSNR, dB", r"$L_t + \beta\,L_n$", "edges that agree (chance: 0.14)", "cosine of softmax(alpha) - 1/7")
+  for axis, name, title in zip(axes[:2], ("psnr", "validation_loss"), titles[:2], strict=True):
     for position, method in enumerate(methods):
       values = [row[name] for row in architectures if row["method"] == method]
       axis.scatter(np.linspace(position - 0.15, position + 0.15, len(values)), values, color=f"C{position}")
       axis.hlines(np.mean(values), position - 0.3, position + 0.3, color=f"C{position}")
+    axis.set_title(f"{title}\nafter training")
     axis.set_xticks(range(len(methods)), methods, rotation=30, ha="right", rotation_mode="anchor")
-    axis.grid(axis="y", alpha=0.25)
-  for axis, name in ((map_1, "agreement"), (map_2, "alpha_cosine")):
+  for axis, name, title in zip(axes[2:], similarity, titles[2:], strict=True):
     values = np.array([list(row.values()) for row in similarity[name].values()])
     axis.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(values):
       axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")
+    axis.set_title(f"{title}\nsame seed; diagonal: between seeds")
     axis.set_xticks(range(len(values)), ESTIMATORS, rotation=30, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(values)), ESTIMATORS)
-  dots_1.set_title("PSNR, dB, after training")
-  dots_2.set_title(r"$L_t + \beta\,L_n$ after training")
-  map_1.set_title("edges that agree (chance: 0.14)\nsame seed; diagonal: between seeds")
-  map_2.set_title("cosine of softmax(alpha) - 1/7\nsame seed; diagonal: between seeds")
-  content = io.BytesIO()
-  figure.savefig(content, format="png")
+  figure.savefig(content := io.BytesIO(), format="png")
   write_atomically(path, content.getvalue())
 
 

@@ -1,4 +1,7 @@
-"""Hypergradient estimators against closed forms and central differences, in float64."""
+"""What estimators return beside the hypergradient, what they accept, and the inner update that they share.
+
+The hypergradients themselves are the conformance table's (`test_conformance.py`).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,196 +9,209 @@ import numpy as np
 import optax
 import pytest
 
-from ruas_jax.bilevel import BilevelProblem, inner_step, inner_steps, make_estimator
+from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, make_estimator
+from ruas_jax.bilevel.conformance import conformance
+from ruas_jax.bilevel.inner import apply_optimizer
+from ruas_jax.bilevel.testbed import INNERS, RATE, Inner, logistic_regression, quadratic, ravel
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
-RATE, DECAY = 0.1, 0.9  # of the inner SGD and its momentum
-RNG = np.random.default_rng(0)
-M = RNG.normal(size=(4, 4))
-A, B, D = M @ M.T / 4 + np.eye(4), RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3))
-ALPHA, WEIGHTS, MOMENTUM = RNG.normal(size=3), RNG.normal(size=4), RNG.normal(size=4)
-BATCHES, VALIDATION = RNG.normal(size=(3, 4)), RNG.normal(size=4)
-
-
-def inner_loss(weights, alpha, batch):
-  """`1/2 w'Aw - w'(B a + batch)` on weights and alpha that are pytrees."""
-  w, a = jnp.concatenate([weights["first"], weights["rest"]]), alpha["all"]
-  return 0.5 * w @ A @ w - w @ (B @ a + batch)
-
-
-def outer_loss(weights, alpha, batch):
-  """`1/2 |w - batch|^2 + w'D a + |a|^2`."""
-  w, a = jnp.concatenate([weights["first"], weights["rest"]]), alpha["all"]
-  return 0.5 * jnp.sum((w - batch) ** 2) + w @ D @ a + a @ a
-
-
-PROBLEM = BilevelProblem(inner_loss, outer_loss)
-
-
-def as_weights(w):
-  return {"first": jnp.asarray(w[:1]), "rest": jnp.asarray(w[1:])}
-
-
-def closed_form(name, alpha, steps, momentum):
-  """The estimate, the loss where it is taken, and the weights reached, from the steps' own linear algebra."""
-  w, trace = WEIGHTS, MOMENTUM if momentum else np.zeros(4)
-  dw, dtrace = np.zeros((4, 3)), np.zeros((4, 3))  # the incoming state does not depend on alpha
-  for batch in BATCHES[:steps]:
-    trace, dtrace = A @ w - B @ alpha - batch + momentum * trace, A @ dw - B + momentum * dtrace
-    w, dw = w - RATE * trace, dw - RATE * dtrace
-  reached = w
-  if name == "first_order":
-    w, dw = WEIGHTS, np.zeros((4, 3))
-  gradient = dw.T @ (w - VALIDATION + D @ alpha) + D.T @ w + 2 * alpha
-  loss = 0.5 * np.sum((w - VALIDATION) ** 2) + w @ D @ alpha + alpha @ alpha
-  return gradient, loss, reached, trace
-
-
-def estimate_with(name, steps, momentum):
-  optimizer = optax.sgd(RATE, momentum=momentum or None)
-  state = optimizer.init(as_weights(WEIGHTS))
-  if momentum:
-    state = optax.tree_utils.tree_set(state, trace=as_weights(MOMENTUM))
-  estimator = make_estimator(name, inner=optimizer, steps=steps)
-
-  def estimate(alpha):
-    return estimator(PROBLEM, {"all": alpha}, as_weights(WEIGHTS), state, BATCHES[:steps], VALIDATION)
-
-  return estimate
+PROBLEM = quadratic()
+KEY = jax.random.key(0)
+OPTIONS = {
+  "forward": {"chunk": 2},
+  "truncated": {"last": 5},
+  "neumann": {"terms": 4, "scale": 0.3},
+  "nystrom": {"rank": 2, "damping": 0.1},
+  "evolution": {"samples": 20, "sigma": 1e-3},
+}
+UNROLLED = ("unrolled", "mixed_mode", "forward", "truncated")
 
 
 def assert_relative(actual, expected, tolerance=1e-12):
-  actual = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(actual)])
+  actual, expected = (np.asarray(ravel(tree)) for tree in (actual, expected))
   assert np.linalg.norm(actual - expected) <= tolerance * np.linalg.norm(expected)
 
 
-CASES = [
-  (name, steps, momentum) for name in ("unrolled", "first_order") for steps in (1, 3) for momentum in (0.0, DECAY)
-]
+def run(name, optimizer, steps=1, *, alpha=PROBLEM.alpha, key=KEY, **options):
+  estimator = make_estimator(name, inner=optimizer, steps=steps, **options)
+
+  @jax.jit
+  def estimate(alpha, weights, batches, validation):
+    return estimator(PROBLEM.problem, alpha, weights, optimizer.init(weights), batches, validation, key=key)
+
+  return estimate(alpha, PROBLEM.weights, PROBLEM.train_batches[:steps], PROBLEM.val_batch)
 
 
-@pytest.mark.parametrize(("name", "steps", "momentum"), CASES)
-def test_quadratic_closed_form(name, steps, momentum):
-  out = jax.jit(estimate_with(name, steps, momentum))(ALPHA)
-  gradient, loss, reached, trace = closed_form(name, ALPHA, steps, momentum)
-  assert_relative(out.gradient, gradient)
-  assert_relative(out.outer_loss, loss)
-  assert_relative(out.weights, reached)
-  if momentum:
-    assert_relative(out.inner_state, trace)
-  assert_relative(out.diagnostics["inner_loss"], 0.5 * WEIGHTS @ A @ WEIGHTS - WEIGHTS @ (B @ ALPHA + BATCHES[0]))
-  assert jax.tree.structure(out.gradient) == jax.tree.structure({"all": ALPHA})
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_comes_with_the_gradient_and_populations(name):
+  """On three alphas at once, behind a momentum whose rate is a schedule and so counts its steps.
+
+  All is linear here, so the hypergradient is affine in alpha.
+  """
+  steps = 1 if name == "finite_difference" else 5
+  momentum = INNERS["momentum"].optimizer
+  optimizer = optax.sgd(optax.constant_schedule(RATE), momentum=0.9)
+  estimator = make_estimator(name, inner=optimizer, steps=steps, **OPTIONS.get(name, {}))
+  batches = PROBLEM.train_batches[:steps]
+
+  @jax.jit
+  @jax.vmap
+  def estimate(alpha):
+    state = optimizer.init(PROBLEM.weights)
+    return estimator(PROBLEM.problem, alpha, PROBLEM.weights, state, batches, PROBLEM.val_batch, key=KEY)
+
+  out = estimate(jax.tree.map(lambda leaf: jnp.stack([0 * leaf, leaf, 2 * leaf]), PROBLEM.alpha))
+  at = lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)
+  zero, one, two = (ravel(at(out.gradient, index)) for index in range(3))
+  assert_relative(two - one, one - zero, 1e-9)
+  assert jax.tree.structure(out.gradient) == jax.tree.structure(PROBLEM.alpha)
+  if name in UNROLLED:
+    assert_relative(one, PROBLEM.closed_form.unrolled("momentum", steps, steps))
+
+  middle, weights, state = at(out, 1), PROBLEM.weights, momentum.init(PROBLEM.weights)
+  reached, _ = PROBLEM.closed_form.trajectory("momentum", steps, steps)
+  assert_relative(middle.weights, reached)
+  assert_relative(middle.diagnostics["inner_loss"], PROBLEM.problem.inner_loss(weights, PROBLEM.alpha, batches[0]))
+  evaluated = weights if name == "first_order" else middle.weights
+  assert_relative(middle.outer_loss, PROBLEM.problem.outer_loss(evaluated, PROBLEM.alpha, PROBLEM.val_batch))
+  for batch in batches:
+    gradient = jax.grad(PROBLEM.problem.inner_loss)(weights, PROBLEM.alpha, batch)
+    updates, state = momentum.update(gradient, state)
+    weights = optax.apply_updates(weights, updates)
+  assert_relative(optax.tree.get(middle.inner_state, "trace"), optax.tree.get(state, "trace"))
+  count = optax.tree.get(middle.inner_state, "count")
+  assert count == steps and count.dtype == jnp.int32
 
 
-def test_estimates_of_a_population():
-  population = np.stack([ALPHA, 2 * ALPHA, -ALPHA])
-  out = jax.jit(jax.vmap(estimate_with("unrolled", 3, DECAY)))(population)
-  for alpha, gradient in zip(population, out.gradient["all"], strict=True):
-    assert_relative(gradient, closed_form("unrolled", alpha, 3, DECAY)[0])
-
-
-def test_incoming_momentum_is_a_constant():
+def test_incoming_state_is_a_constant():
   """Even where the caller's own graph makes it a function of alpha."""
-  optimizer = optax.sgd(RATE, momentum=DECAY)
+  optimizer = INNERS["momentum"].optimizer
   estimator = make_estimator("unrolled", inner=optimizer)
 
   def loss_through(alpha):
-    state = optax.tree_utils.tree_set(
-      optimizer.init(as_weights(WEIGHTS)), trace=as_weights(jnp.tile(jnp.sum(alpha), 4))
-    )
-    out = estimator(PROBLEM, {"all": alpha}, as_weights(WEIGHTS), state, BATCHES[:1], VALIDATION)
-    return out.outer_loss, out.gradient["all"]
+    scaled = jax.tree.map(lambda leaf: leaf * jnp.sum(alpha["all"]), PROBLEM.weights)
+    state = optax.tree.set(optimizer.init(PROBLEM.weights), trace=scaled)
+    batches = PROBLEM.train_batches[:1]
+    out = estimator(PROBLEM.problem, alpha, PROBLEM.weights, state, batches, PROBLEM.val_batch)
+    return out.outer_loss, out.gradient
 
-  through, estimate = jax.jit(jax.grad(loss_through, has_aux=True))(ALPHA)
-  assert_relative(through, np.asarray(estimate))
-
-
-def darts_toy(name, rate):
-  """The gradient of `L_val = a w - 2a + 1` after one step of `L_tr = (w - a)^2`."""
-  problem = BilevelProblem(lambda w, a, _: (w - a) ** 2, lambda w, a, _: a * w - 2 * a + 1)
-  estimator = make_estimator(name, inner=optax.sgd(rate))
-  return lambda a, w: estimator(problem, a, w, optax.sgd(rate).init(w), jnp.zeros(1), jnp.zeros(())).gradient
+  through, estimate = jax.jit(jax.grad(loss_through, has_aux=True))(PROBLEM.alpha)
+  assert_relative(through, estimate)
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.3])
-def test_darts_toy(rate):
-  a, w = 1.7, -0.4
-  assert darts_toy("unrolled", rate)(a, w) == pytest.approx(w - 2 * rate * (w - a) - 2 + 2 * rate * a, rel=1e-12)
-  assert darts_toy("first_order", rate)(a, w) == pytest.approx(w - 2, rel=1e-12)
+def test_diagnostics_of_the_implicit_ones():
+  """CG's residual is gone, the short series' is the remainder of the series, and both tell the way to the minimum."""
+  form = PROBLEM.closed_form
+  weights, _ = form.trajectory("sgd", 5, 5)
+  to_weights, _ = form.outer_gradients(weights)
+  remainder = np.linalg.matrix_power(np.eye(4) - 0.3 * form.hessian, 4) @ to_weights
+  solved = run("cg", INNERS["sgd"].optimizer, 5, damping=0.1)
+  series = run("neumann", INNERS["sgd"].optimizer, 5, **OPTIONS["neumann"])
+  assert solved.diagnostics["residual"] <= 1e-12
+  assert_relative(series.diagnostics["residual"], np.linalg.norm(remainder) / np.linalg.norm(to_weights))
+  gradient = form.hessian @ weights + form.mixed @ PROBLEM.alpha["all"] - PROBLEM.train_batches[4]
+  assert_relative(solved.diagnostics["inner_gradient_norm"], np.linalg.norm(gradient))
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.3])
-def test_darts_toy_settles_where_its_hypergradient_says(rate):
-  """Alternating descent: one unrolled step knows of `2 / (1 + 2 rate)`; the first-order one goes to two."""
-  for name, fixed_point in (("unrolled", 2 / (1 + 2 * rate)), ("first_order", 2.0)):
-    gradient = darts_toy(name, rate)
-
-    def alternate(_, state, gradient=gradient):
-      a, w = state
-      a = a - 0.1 * gradient(a, w)
-      return a, w - rate * 2 * (w - a)
-
-    a, w = jax.jit(lambda start, step=alternate: jax.lax.fori_loop(0, 2000, step, start))((2.0, -2.0))
-    assert a == pytest.approx(fixed_point, rel=1e-10) and w == pytest.approx(fixed_point, rel=1e-10)
+def test_cg_stops_when_it_is_told_to():
+  residual = lambda **options: float(run("cg", INNERS["sgd"].optimizer, **options).diagnostics["residual"])
+  assert 1e-6 < residual(iterations=2) < residual(iterations=1)
+  assert 1e-6 < residual(tolerance=0.5) <= 0.5
 
 
-INNER_OPTIMIZERS = {
-  "adam": OptimizerOptions("adam", learning_rate=0.05, momentum=0.5, weight_decay=1e-2),
-  "sgd_with_decay": OptimizerOptions("sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-2),
-  "clipped": OptimizerOptions("sgd", learning_rate=0.1, momentum=0.9, clip=0.1),
+def test_nystrom_of_few_columns_depends_on_the_key():
+  first, again, other = (
+    run("nystrom", INNERS["sgd"].optimizer, rank=2, damping=0.1, key=jax.random.key(seed)).gradient["all"]
+    for seed in (0, 0, 1)
+  )
+  np.testing.assert_array_equal(first, again)
+  assert np.linalg.norm(first - other) > 1e-3 * np.linalg.norm(first)
+
+
+def test_finite_difference_without_a_direction_is_the_direct_term():
+  """A rate of zero moves nothing, and its relative width would divide by zero."""
+  out = run("finite_difference", optax.sgd(0.0))
+  assert_relative(out.gradient, PROBLEM.closed_form.unrolled("sgd", 0, 0))
+
+
+# The inner update.
+
+OPTIMIZERS = {
+  "adam": make_optimizer(OptimizerOptions("adam", learning_rate=0.05, momentum=0.5, weight_decay=1e-2)),
+  "sgd_with_decay": make_optimizer(OptimizerOptions("sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-2)),
+  "clipped": make_optimizer(OptimizerOptions("sgd", learning_rate=0.1, momentum=0.9, clip=0.1)),
+  "clipped_rmsprop": optax.chain(optax.clip_by_global_norm(0.1), optax.rmsprop(0.1, momentum=0.5)),
 }
 
 
-def smooth_inner(weights, alpha, batch):
-  return jnp.sum(jnp.tanh(weights * alpha[0] + batch[:2]) ** 2) + 0.1 * jnp.sum(jnp.sin(weights + alpha[1:]))
-
-
-SMOOTH = BilevelProblem(
-  smooth_inner, lambda weights, alpha, batch: jnp.sum(jnp.cos(weights * alpha[0]) + weights * batch[:2])
-)
-
-
-@pytest.mark.parametrize("name", INNER_OPTIMIZERS)
-def test_any_inner_optimizer_against_central_differences(name):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_inner_optimizer_against_central_differences(name, monkeypatch):
   """What is differentiated is the optimiser itself, whichever it is."""
-  optimizer = make_optimizer(INNER_OPTIMIZERS[name])
-  weights, alpha, batches = WEIGHTS[:2], ALPHA, BATCHES
-  _, state, _ = inner_step(SMOOTH, optimizer, alpha, weights, optimizer.init(weights), VALIDATION)  # a state under way
-
-  @jax.jit
-  def reached_loss(alpha):
-    reached = inner_steps(SMOOTH, optimizer, alpha, weights, state, batches)[0]
-    return SMOOTH.outer_loss(reached, alpha, VALIDATION)
-
-  estimator = make_estimator("unrolled", inner=optimizer, steps=3)
-  gradient = jax.jit(lambda alpha: estimator(SMOOTH, alpha, weights, state, batches, VALIDATION).gradient)(alpha)
-  for axis in np.eye(3) * 1e-5:
-    difference = (reached_loss(alpha + axis) - reached_loss(alpha - axis)) / 2e-5
-    assert gradient @ axis / 1e-5 == pytest.approx(float(difference), rel=1e-7, abs=1e-9)
+  monkeypatch.setitem(INNERS, name, Inner(OPTIMIZERS[name], start=None, update=None))
+  (row,) = conformance([logistic_regression()._replace(runs={name: (3,)})], ["unrolled"])
+  assert row.against == "central difference" and row.met, row
 
 
-@pytest.mark.parametrize("name", INNER_OPTIMIZERS)
-def test_hypergradient_is_finite_where_the_inner_gradient_is_zero(name):
-  """A plain Adam's root and a plain clip's norm have no derivative there."""
-  optimizer = make_optimizer(INNER_OPTIMIZERS[name])
+@pytest.mark.parametrize("estimator", ["unrolled", "mixed_mode", "forward", "finite_difference"])
+def test_hypergradient_is_finite_where_the_inner_gradient_is_zero(estimator):
+  """A root and a norm have no derivative there."""
+  optimizer = OPTIMIZERS["clipped_rmsprop"]
   problem = BilevelProblem(lambda w, a, _: jnp.sum(w**2 * a), lambda w, a, _: jnp.sum(w * a))
   weights = jnp.zeros(2)
-  estimator = make_estimator("unrolled", inner=optimizer)
-  out = jax.jit(lambda a: estimator(problem, a, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(
+  estimate = make_estimator(estimator, inner=optimizer)
+  out = jax.jit(lambda a: estimate(problem, a, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(
     jnp.ones(2)
   )
   assert np.all(np.isfinite(out.gradient)) and np.all(np.isfinite(out.weights))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_update_is_the_optimizers_own(name, dtype):
+  """To the last bit, at a zero gradient and elsewhere; and elsewhere its derivative is too."""
+  optimizer = OPTIMIZERS[name]
+  weights = jnp.asarray([0.5, -2.0], dtype)
+
+  def plain(gradient):
+    updates, state = optimizer.update(gradient, optimizer.init(weights), weights)
+    return optax.apply_updates(weights, updates), state
+
+  def safe(gradient):
+    return apply_optimizer(optimizer, gradient, optimizer.init(weights), weights)
+
+  def value_and_slope(update):
+    return jax.jit(lambda gradient: (update(gradient), jax.jacrev(lambda gradient: update(gradient)[0])(gradient)))
+
+  own, optax_own = value_and_slope(safe), value_and_slope(plain)
+  for gradient in jnp.asarray([[0.0, 0.0], [0.0, 0.3], [-1e-3, 0.7]], dtype):
+    (value, slope), (expected, expected_slope) = own(gradient), optax_own(gradient)
+    jax.tree.map(np.testing.assert_array_equal, value, expected)
+    if np.all(gradient):
+      np.testing.assert_allclose(slope, expected_slope, rtol=100 * float(jnp.finfo(dtype).eps))
+
+
+def test_derivatives_beside_zero():
+  """A clip that does not cut is the identity, and Adam's first step is `g / (|g| + epsilon)`."""
+
+  def at_zero(optimizer, dtype):
+    new_weights = lambda gradient: apply_optimizer(optimizer, gradient, optimizer.init(gradient), gradient)[0]
+    return jax.jit(jax.jacrev(lambda gradient: new_weights(gradient) - gradient))(jnp.zeros(2, dtype))
+
+  for dtype in (jnp.float64, jnp.float32):
+    clipped = at_zero(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(RATE)), dtype)
+    np.testing.assert_allclose(clipped, -RATE * np.eye(2), rtol=1e-6)
+    np.testing.assert_allclose(at_zero(optax.adam(RATE), dtype), -RATE / 1e-8 * np.eye(2), rtol=1e-5)
 
 
 def test_adam_and_decay_are_the_textbooks():
   """Two steps of Adam with L2 decay in the gradient, as PyTorch's `Adam(weight_decay=...)`."""
   options = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, second_moment=0.999, weight_decay=1e-3)
   optimizer = make_optimizer(options)
-  w, state = jnp.asarray(WEIGHTS), optimizer.init(jnp.asarray(WEIGHTS))
-  expected, first, second = WEIGHTS, 0.0, 0.0
-  for step, gradient in enumerate(BATCHES[:2], start=1):
+  expected, first, second = np.array([0.7, -1.2, 0.05, 2.0]), 0.0, 0.0
+  w, state = jnp.asarray(expected), optimizer.init(jnp.asarray(expected))
+  for step, gradient in enumerate(PROBLEM.train_batches[:2], start=1):
     updates, state = optimizer.update(jnp.asarray(gradient), state, w)
     w = optax.apply_updates(w, updates)
     whole = gradient + 1e-3 * expected
@@ -204,15 +220,46 @@ def test_adam_and_decay_are_the_textbooks():
   np.testing.assert_allclose(w, expected, rtol=1e-12)
 
 
-def test_wrong_uses_are_refused():
-  with pytest.raises(ValueError, match=r"'exact' is not one of .*first_order.*unrolled"):
-    make_estimator("exact", inner=optax.sgd(0.1))
-  with pytest.raises(ValueError, match="at least 1"):
-    make_estimator("unrolled", inner=optax.sgd(0.1), steps=0)
-  with pytest.raises(TypeError, match="epsilon"):
-    make_estimator("unrolled", inner=optax.sgd(0.1), epsilon=1e-2)
+# Wrong uses.
+
+REFUSED = {
+  "unknown name": ("exact", {}, ValueError, r"'exact' is not one of .*first_order.*unrolled"),
+  "no steps": ("unrolled", {"steps": 0}, ValueError, "steps must be at least 1"),
+  "unknown option": ("unrolled", {"epsilon": 1e-2}, TypeError, "unrolled has no option 'epsilon'"),
+  "missing option": ("truncated", {}, TypeError, "truncated needs the option 'last'"),
+  "last of none": ("truncated", {"steps": 3, "last": 0}, ValueError, r"1\.\.3"),
+  "last of too many": ("truncated", {"steps": 3, "last": 4}, ValueError, r"1\.\.3"),
+  "chunk": ("forward", {"chunk": 0}, ValueError, "chunk"),
+  "steps of a difference": ("finite_difference", {"steps": 2}, ValueError, "one inner step, not 2"),
+  "epsilon": ("finite_difference", {"epsilon": 0.0}, ValueError, "epsilon must be positive"),
+  "epsilon rule": ("finite_difference", {"epsilon_rule": "tiny"}, ValueError, "relative or absolute, not 'tiny'"),
+  "differenced loss": ("finite_difference", {"hvp_loss": "outer"}, ValueError, "outer_on_train_batch, not 'outer'"),
+  "damping": ("cg", {"damping": -1.0}, ValueError, "cg: "),
+  "iterations": ("cg", {"iterations": 0}, ValueError, "cg: "),
+  "tolerance": ("cg", {"tolerance": -1e-3}, ValueError, "cg: "),
+  "terms": ("neumann", {"terms": 0, "scale": 0.1}, ValueError, "terms"),
+  "scale": ("neumann", {"terms": 3, "scale": 0.0}, ValueError, "scale"),
+  "rank": ("nystrom", {"rank": 0, "damping": 0.1}, ValueError, "rank"),
+  "no damping": ("nystrom", {"rank": 2, "damping": 0.0}, ValueError, "damping"),
+  "samples": ("evolution", {"samples": 0, "sigma": 0.1}, ValueError, "samples"),
+  "sigma": ("evolution", {"samples": 2, "sigma": 0.0}, ValueError, "sigma"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_options_are_refused(case):
+  name, options, error, words = REFUSED[case]
+  with pytest.raises(error, match=words):
+    make_estimator(name, inner=optax.sgd(RATE), **options)
+
+
+def test_wrong_calls_are_refused():
+  with pytest.raises(ValueError, match="rank 5 is more than the 4 weights"):
+    run("nystrom", optax.sgd(RATE), rank=5, damping=0.1)
+  for name in ("nystrom", "evolution"):
+    with pytest.raises(ValueError, match=f"{name} draws at random"):
+      run(name, optax.sgd(RATE), key=None, **OPTIONS[name])
   estimator = make_estimator("unrolled", inner=optax.sgd(RATE), steps=2)
+  state = optax.sgd(RATE).init(PROBLEM.weights)
   with pytest.raises(ValueError, match="length 2"):
-    estimator(
-      PROBLEM, {"all": ALPHA}, as_weights(WEIGHTS), optax.sgd(RATE).init(as_weights(WEIGHTS)), BATCHES, VALIDATION
-    )
+    estimator(PROBLEM.problem, PROBLEM.alpha, PROBLEM.weights, state, PROBLEM.train_batches, PROBLEM.val_batch)

@@ -52,7 +52,7 @@ def finite_difference(
     (reached, state), pull_update = optimizer_with_pullback(inner, gradient, inner_state, weights)
     loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
     direction, _, _ = pull_update(to_weights, jax.tree.map(jnp.zeros_like, split_inexact(state)[0]))
-    width = _width(optax.tree.norm(direction))
+    width = _width(epsilon, epsilon_rule, optax.tree.norm(direction))
     differenced = problem.inner_loss if hvp_loss == "inner" else problem.outer_loss
 
     def alpha_gradient(signed_width):  # at one of the two sides
@@ -60,12 +60,19 @@ def finite_difference(
       return jax.grad(differenced, argnums=1)(aside, alpha, batch)
 
     sides = lax.map(alpha_gradient, jnp.stack([width, -width]))  # a loop: compiled once
-    mixed = jax.tree.map(lambda side: (side[0] - side[1]) / (2 * width).astype(side.dtype), sides)
+    mixed = jax.tree.map(lambda side: _central_difference(side, width.astype(side.dtype)), sides)
     return HypergradientOut(loss, optax.tree.add(direct, mixed), reached, state, {"inner_loss": inner_loss})
 
-  def _width(norm):
-    if epsilon_rule == "absolute":
-      return jnp.full_like(norm, epsilon)
-    return epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))  # no direction: both sides are the middle
-
   return estimate
+
+
+def _width(epsilon: float | jax.Array, rule: EpsilonRule, norm: jax.Array) -> jax.Array:
+  """h, for a direction of this length; where that is zero, both sides are the middle whatever h is."""
+  if rule == "absolute":
+    return jnp.full_like(norm, epsilon)
+  return epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))
+
+
+def _central_difference(sides: jax.Array, width: jax.Array) -> jax.Array:
+  """Of the values `[2, ...]` above and below, `width` away each."""
+  return (sides[0] - sides[1]) / (2 * width)

@@ -36,16 +36,19 @@ def neumann(*, inner: optax.GradientTransformation, steps: int, terms: int, scal
 
   def solve(hessian, right, key):
     del key
-
-    def add_term(carry, _):
-      total, power = carry
-      power = power - jnp.asarray(scale, power.dtype) * hessian(power)
-      return (total + power, power), None
-
-    (total, _), _ = lax.scan(add_term, (right, right), length=terms - 1)
-    return jnp.asarray(scale, total.dtype) * total
+    return _neumann_series(hessian, right, terms, jnp.asarray(scale, right.dtype))
 
   return _implicit(inner, solve)
+
+
+def _neumann_series(hessian, right, terms, scale):
+  def add_term(carry, _):
+    total, power = carry
+    power = power - scale * hessian(power)
+    return (total + power, power), None
+
+  (total, _), _ = lax.scan(add_term, (right, right), length=terms - 1)
+  return scale * total
 
 
 def cg(

@@ -1,0 +1,37 @@
+"""The cooperative illumination player (eq. 5) of a tiny supernet with every kink rounded, for studies of gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.architecture_search.options import SearchOptions
+from ruas_jax.architecture_search.strategies import make_players
+from ruas_jax.bilevel.testbed import ReferenceProblem
+from ruas_jax.objectives import LossOptions, make_objectives
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions, build_network
+
+SMOOTH = NetworkOptions(
+  illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05
+)
+
+
+def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
+  """On images of noise, away from uniform alpha; 49 numbers in alpha. Call it in float64."""
+  network = build_network(SMOOTH)
+  objectives = make_objectives(network, LossOptions(eta_t=0.1, rtv_sigma=1.0))
+  rng = np.random.default_rng(0)
+  weights = jax.jit(lambda key: network.init_weights(key, jnp.float64))(jax.random.key(0))
+  alpha = {name: rng.normal(size=leaf.shape, scale=0.5) for name, leaf in network.init_alpha().items()}
+  train, validation = rng.uniform(0.02, 0.5, size=(2, 1, side, side, 3))
+  player = make_players(SearchOptions(), objectives, beta)[0]
+  return ReferenceProblem(
+    "RUAS cell",
+    player.problem(weights, alpha),
+    player.pick(alpha),
+    player.pick(weights),
+    train[None],
+    validation,
+    {"sgd": (1,)},
+  )
