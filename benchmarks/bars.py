@@ -1,29 +1,6 @@
 """The thresholds that this project set itself, each written once, with where it comes from."""
 
-import dataclasses
-from typing import Literal
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-  """A threshold for one measured number.
-
-  Attributes:
-    threshold: the bar itself, in the unit that `source` gives.
-    sense: whether a number must be "at_least", "at_most" or "above" the threshold; equality does not meet the last.
-    source: the requirement in words.
-  """
-
-  threshold: float
-  sense: Literal["at_least", "at_most", "above"]
-  source: str
-
-  def met(self, value: float) -> bool:
-    """Whether this finite number meets the bar."""
-    if self.sense == "at_most":
-      return value <= self.threshold
-    return value > self.threshold or (value == self.threshold and self.sense == "at_least")
-
+from ruas_jax.runtime.report import Bar
 
 BARS = {
   "search_step_compile_seconds": Bar(

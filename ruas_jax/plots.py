@@ -43,7 +43,7 @@ def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_name
   smallest, largest = np.min([*shares.values()]), np.max([*shares.values()])
   digits = 2 if largest - smallest > 0.05 else 3  # a short search leaves them close
 
-  figure = _figure(0.8 + (1.0 + 0.68 * len(operation_names)) * len(shares), 5.4, layout="constrained")
+  figure = make_figure(0.8 + (1.0 + 0.68 * len(operation_names)) * len(shares), 5.4, layout="constrained")
   axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
   for axis, (cell, share) in zip(axes, shares.items(), strict=True):
     image = axis.imshow(share, cmap="Blues", vmin=smallest, vmax=largest, aspect="auto")
@@ -58,7 +58,7 @@ def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_name
     for row, column in enumerate(share.argmax(axis=1)):
       axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2, zorder=3))
   figure.colorbar(image, ax=list(axes), label="softmax(alpha)", pad=0.02, fraction=0.04)
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -
   if not panels:
     raise UserError(f"{path}: nothing to draw, no record holds a step and a loss")
 
-  figure = _figure(5.2 * len(panels), 3.8, layout="constrained")
+  figure = make_figure(5.2 * len(panels), 3.8, layout="constrained")
   axes = figure.subplots(1, len(panels), squeeze=False)[0]
   axes[0].set_ylabel("loss")
   for axis, cell in zip(axes, sorted(panels, key=[*CELLS, ""].index), strict=True):
@@ -102,10 +102,9 @@ def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -
     axis.set_title(_TITLES.get(cell, "both modules" if len(panels) > 1 else "loss"), fontsize=12)
     axis.set_xlabel("step")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    tidy(axis)
     axis.legend(frameon=False)
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def plot_before_after(
@@ -132,7 +131,7 @@ def plot_before_after(
   width, gap, head, foot, left = 3.2, 0.08, 0.35, 0.34, 0.35
   heights = [width * row["input"].shape[0] / row["input"].shape[1] for row in rows]
   total = (left + len(columns) * (width + gap), head + sum(heights) + foot * len(rows))
-  figure = _figure(*total)
+  figure = make_figure(*total)
   axis = _inch_axis(figure, (0.0, 0.0, 1.0, 1.0))
   centered = {"ha": "center", "va": "center"}
   starts = [left + index * (width + gap) for index in range(len(columns))]
@@ -152,7 +151,7 @@ def plot_before_after(
         axis.text(x + width / 2, bottom - 0.38 * foot, captions.get(column, ""), fontsize=10, **centered)
     bottom -= foot
   axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which sets its own
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def draw_genotype(path: str | os.PathLike, genotype: Genotype) -> None:
@@ -160,13 +159,13 @@ def draw_genotype(path: str | os.PathLike, genotype: Genotype) -> None:
 
   Edges carry their operation; a thin arc is the sum with a remain edge's input. Operations of one's own are grey.
   """
-  figure = _figure(10.4, 7.6)
+  figure = make_figure(10.4, 7.6)
   for index, cell in enumerate(CELLS):
     axis = _inch_axis(figure, (0.0, 0.5 - 0.5 * index, 1.0, 0.5))
     axis.set(xlim=(-1.0, 9.4), ylim=(-2.05, 1.75))
     axis.text(-0.8, 1.5, _TITLES[cell], fontsize=14, fontweight="bold", va="center")
     _draw_cell(axis, dict(zip(EDGES, getattr(genotype, cell), strict=True)))
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def _draw_cell(axis, operations: Mapping[str, str]) -> None:
@@ -236,7 +235,8 @@ def _inch_axis(figure: Figure, box: tuple[float, float, float, float]):
   return axis
 
 
-def _figure(width: float, height: float, **options) -> Figure:
+def make_figure(width: float, height: float, **options) -> Figure:
+  """An empty white figure of this size in inches; `options` are `matplotlib.figure.Figure`'s."""
   figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white", **options)
   FigureCanvasAgg(figure)
   if engine := figure.get_layout_engine():
@@ -244,7 +244,14 @@ def _figure(width: float, height: float, **options) -> Figure:
   return figure
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def tidy(axis) -> None:
+  """A faint grid and no box around the curves."""
+  axis.grid(alpha=0.25)
+  axis.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+  """Writes it as PNG, whole or not at all."""
   content = io.BytesIO()
   figure.savefig(content, format="png", dpi=_DOTS_PER_INCH)
   write_atomically(path, content.getvalue())

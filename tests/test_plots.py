@@ -30,8 +30,8 @@ def _near(pixels, color, tolerance=0.02):
 def _drawn(monkeypatch):
   """Collects the figures that the plots hand over to be written."""
   figures = []
-  save = plots._save
-  monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+  save = plots.save_figure
+  monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
   return figures
 
 

@@ -16,7 +16,12 @@ GROUND = {"errors", "files"}
 NETWORK = {*GROUND, "kinks", "search_space", "retinex"}
 OBJECTIVES = {*NETWORK, "losses", "objectives"}
 LEARNING = {*OBJECTIVES, "data", "optimizers"}
-RUNNER = {*LEARNING, "architecture_search", "training", "config", "inference", "evaluation", "runtime", "plots"}
+STUDY = {*GROUND, "bilevel", "runtime", "plots"}
+RUNNER = {
+  *LEARNING,
+  *STUDY,
+  *("architecture_search", "training", "config", "inference", "evaluation", "hypergradient_study"),
+}
 MAY_IMPORT = {
   "errors": set(),
   "files": {"errors"},
@@ -33,6 +38,7 @@ MAY_IMPORT = {
   "config": {*LEARNING, "architecture_search", "training"},
   "runtime": GROUND,
   "plots": {*GROUND, "search_space", "runtime"},
+  "hypergradient_study": STUDY,  # of any bilevel problem
   "inference": {*NETWORK, "data", "runtime", "config"},
   "evaluation": {*NETWORK, "data", "inference"},
   "runner": RUNNER,

@@ -236,6 +236,8 @@ def _check_neumann(subject):
     bound = norm(mixed) * norm(_inverse(hessian)) * norm(factor) ** terms * norm(to_weights)
     share = norm(estimate - limit) / bound
     yield subject.row("sgd", 5, options, "predicted bound", "error / bound", share, 1.0)
+  damped = {"terms": 2000, "scale": scale, "damping": 0.1}  # as good as the limit
+  yield from _implicit_rows(subject, damped, damped["damping"])
 
 
 def _check_evolution(subject):

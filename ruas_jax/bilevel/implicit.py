@@ -18,27 +18,32 @@ from jax.scipy.sparse.linalg import cg as conjugate_gradient
 from ruas_jax.bilevel.inner import inner_steps, one_of
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
-# `(hessian product on vectors [n] -> [n], right-hand side [n], key) -> x [n]`, with the damping in neither.
-_Solver = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array | None], jax.Array]
+_Product = Callable[[jax.Array], jax.Array]  # of a matrix with vectors [n]
+# `(product with the Hessian, right-hand side [n], key) -> x [n]`; the damping is the solver's own.
+_Solver = Callable[[_Product, jax.Array, jax.Array | None], jax.Array]
 
 
-def neumann(*, inner: optax.GradientTransformation, steps: int, terms: int, scale: float) -> Estimator:
-  """The inverse as `scale · Σ_{i<terms} (I − scale·H)^i` (Lorraine et al. 2020).
+def neumann(
+  *, inner: optax.GradientTransformation, steps: int, terms: int, scale: float, damping: float = 0.0
+) -> Estimator:
+  """The inverse as `scale · Σ_{i<terms} (I − scale·(H + damping·I))^i` (Lorraine et al. 2020).
 
-  It converges where `scale` is below two over H's largest eigenvalue and H is positive definite.
+  It converges where `H + damping·I` is positive definite and `scale` below two over its largest eigenvalue.
 
   Raises:
-    ValueError: fewer than one term, or a scale that is not positive.
+    ValueError: fewer than one term, a scale that is not positive, or a negative damping.
   """
   del steps
-  if terms < 1 or not scale > 0:
-    raise ValueError(f"neumann: terms must be at least 1 and scale positive, not {terms} and {scale}")
+  if terms < 1 or not scale > 0 or damping < 0:
+    raise ValueError(
+      f"neumann: terms must be at least 1, scale positive and damping not negative, not {terms}, {scale} and {damping}"
+    )
 
   def solve(hessian, right, key):
     del key
-    return _neumann_series(hessian, right, terms, jnp.asarray(scale, right.dtype))
+    return _neumann_series(_damped(hessian, damping), right, terms, jnp.asarray(scale, right.dtype))
 
-  return _implicit(inner, solve)
+  return _implicit(inner, solve, damping)
 
 
 def _neumann_series(hessian, right, terms, scale):
@@ -78,8 +83,7 @@ def cg(
   def solve(hessian, right, key):
     del key
     accuracy = tolerance if tolerance is not None else (1e-12 if right.dtype == jnp.float64 else 1e-5)
-    damped = lambda x: hessian(x) + jnp.asarray(damping, x.dtype) * x
-    return conjugate_gradient(damped, right, tol=accuracy, maxiter=iterations)[0]
+    return conjugate_gradient(_damped(hessian, damping), right, tol=accuracy, maxiter=iterations)[0]
 
   return _implicit(inner, solve, damping)
 
@@ -111,6 +115,10 @@ def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, dampi
     return basis @ solved + (right - basis @ inside) / damping
 
   return _implicit(inner, solve, damping)
+
+
+def _damped(hessian: _Product, damping: float) -> _Product:
+  return lambda x: hessian(x) + jnp.asarray(damping, x.dtype) * x
 
 
 def _implicit(inner: optax.GradientTransformation, solve: _Solver, damping: float = 0.0) -> Estimator:

@@ -1,0 +1,93 @@
+"""The thresholds of the study, and the numbers that are held against them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ruas_jax.hypergradient_study.measure import Case, Laboratory, Row
+from ruas_jax.runtime.report import Bar
+
+DECADE = (1e-3, 1e-2)
+"""The epsilons up to DARTS' own, 0.01, over which the finite difference's order is fitted."""
+
+_EXACT = ("unrolled", "mixed_mode")
+_CHEAP = ("finite_difference", "first_order")
+
+BARS = {
+  "exact_over_finite_difference_time": Bar(
+    1.1, "at_most", "issue 4: exact one-step takes at most 1.1 times as long as finite_difference"
+  ),
+  "exact_over_first_order_time": Bar(
+    2.0, "at_most", "issue 4: exact one-step takes at most 2.0 times as long as first_order"
+  ),
+  "unrolled_long_over_one_memory": Bar(
+    1.5, "at_most", "issue 4: checkpointed unrolling of T=16 takes at most 1.5 times the temporary memory of T=1"
+  ),
+  "forward_long_over_two_memory": Bar(
+    1.1, "at_most", "issue 4: the memory of forward mode is flat in T, from its loop on"
+  ),
+  "finite_difference_slope_error_smoothed": Bar(
+    0.1, "at_most", "issue 4: on smoothed losses the finite difference's error falls with the square of epsilon"
+  ),
+  "finite_difference_least_error_smoothed": Bar(
+    1e-6, "at_most", "issue 4: on smoothed losses the finite difference converges; share of the implicit term"
+  ),
+  "finite_difference_least_error_raw": Bar(
+    1e-3, "at_least", "issue 4: on raw losses it does not, at epsilons of use; share of the implicit term"
+  ),
+}
+
+
+def summarize_epsilon(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+  """Of the epsilon sweep, by losses and dtype: `slope`, the order of the error over `DECADE`; `least_in_decade`, its
+  least there; `least` anywhere, and the epsilon `at` which; errors are shares of the implicit term."""
+  curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+  for row in rows:
+    if row["sweep"] == "epsilon":
+      curves.setdefault((row["losses"], row["dtype"]), []).append((row["epsilon"], row["implicit_relative_error"]))
+  return {" ".join(name): _summary(np.asarray(curve)) for name, curve in curves.items()}
+
+
+def _summary(curve):
+  epsilons, errors = curve.T
+  inside = (epsilons >= DECADE[0]) & (epsilons <= DECADE[1])
+  best = np.nanargmin(errors)
+  return {
+    "slope": np.polyfit(np.log(epsilons[inside]), np.log(errors[inside]), 1)[0],
+    "least_in_decade": errors[inside].min(),
+    "least": errors[best],
+    "at": epsilons[best],
+  }
+
+
+def measure_ratios(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[str, float]:
+  """Time and temporary memory of the float32 programs, one over the other: the median over rounds in which the programs
+  take turns; the first does not count."""
+  cases = {name: Case("bars", name) for name in (*_EXACT, *_CHEAP)}
+  seconds = dict(zip(cases, laboratory.times([*cases.values()], rounds=rounds + 1), strict=True))
+  ratios = {
+    f"{exact}_over_{cheap}_time": float(np.median(seconds[exact][1:] / seconds[cheap][1:]))
+    for exact in _EXACT
+    for cheap in _CHEAP
+  }
+  memory = lambda name, steps: laboratory.program(Case("bars", name, steps=steps)).temporary_bytes or np.nan
+  ratios["unrolled_long_over_one_memory"] = memory("unrolled", longest) / memory("unrolled", 1)
+  ratios["forward_long_over_two_memory"] = memory("forward", longest) / memory("forward", 2)
+  return ratios
+
+
+def against_bars(rows: Sequence[Row], ratios: dict[str, float]) -> dict[str, tuple[float, Bar]]:
+  """`(measured, bar)` by name. The exact hypergradient takes the time of whichever way to it is the faster."""
+  curves = summarize_epsilon(rows)
+  smoothed, raw = curves["smoothed float64"], curves["raw float64"]
+  measured = {
+    f"exact_over_{cheap}_time": min(ratios[f"{exact}_over_{cheap}_time"] for exact in _EXACT) for cheap in _CHEAP
+  }
+  measured |= {name: ratios[name] for name in ratios if name.endswith("_memory")}
+  measured |= {
+    "finite_difference_slope_error_smoothed": abs(smoothed["slope"] - 2),
+    "finite_difference_least_error_smoothed": smoothed["least"],
+    "finite_difference_least_error_raw": raw["least_in_decade"],
+  }
+  return {name: (value, BARS[name]) for name, value in measured.items()}

@@ -1,0 +1,54 @@
+"""One place in a bilevel problem where the estimators are compared, and the numbers that they compute in."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ruas_jax.bilevel import BilevelProblem
+from ruas_jax.bilevel.problem import PyTree
+
+
+class Frozen(NamedTuple):
+  """A bilevel problem stopped somewhere; leaves are numpy's.
+
+  Attributes:
+    problems: its losses by name, "raw" and "smoothed": `others -> BilevelProblem`.
+    make_inner: `rate -> ` the inner optimiser, the rate a number or traced.
+    rate: the problem's own.
+    others: what the losses hold fixed.
+    alpha, weights, inner_state: the place.
+    train_batches: with a leading axis as long as the longest horizon.
+    val_batch: of the outer loss.
+  """
+
+  problems: Mapping[str, Callable[[PyTree], BilevelProblem]]
+  make_inner: Callable[[float | jax.Array], optax.GradientTransformation]
+  rate: float
+  others: PyTree
+  alpha: PyTree
+  weights: PyTree
+  inner_state: PyTree
+  train_batches: PyTree
+  val_batch: PyTree
+
+  def place(self, steps: int, dtype: str) -> tuple[PyTree, ...]:
+    """`(others, alpha, weights, inner state, train batches of so many steps, validation batch)` in `dtype`."""
+    train_batches = jax.tree.map(lambda leaf: leaf[:steps], self.train_batches)
+    place = (self.others, self.alpha, self.weights, self.inner_state, train_batches, self.val_batch)
+    return jax.tree.map(lambda leaf: _cast(np.asarray(leaf), dtype), place)
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+  """For creating, tracing and calling in `dtype`: float64 exists, and products of float32 are those of float32."""
+  with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+    yield
+
+
+def _cast(leaf, dtype):
+  return leaf.astype(jnp.dtype(dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
