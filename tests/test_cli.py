@@ -164,7 +164,7 @@ def test_bad_input_gets_one_line(command, said, place, capfd):
 @pytest.mark.parametrize(
   "command, said",
   [
-    ("serch --workdir new", "search, train, enhance, evaluate, import, demo"),
+    ("serch --workdir new", "search, train, enhance, evaluate, import, demo, hypergrad"),
     ("search --workdir new --search.step 3", "--search.steps"),
     ("search --workdir new --search.hypergradiant unrolled", "--search.hypergradient"),
     ("train --workdir new --genotype published --training.step 3", "--training.steps"),
@@ -178,6 +178,8 @@ def test_bad_input_gets_one_line(command, said, place, capfd):
     ("search --workdir new --search.strategy greedy", "cooperative"),
     ("enhance images --checkpoint model --out new --variant n", "i+n"),
     ("search --config", "--config"),
+    ("hypergrad --stat w", "--state"),
+    ("hypergrad --module both", "illumination"),
   ],
 )
 def test_wrong_options_are_refused_with_what_was_meant(command, said, place, capfd):
@@ -189,13 +191,14 @@ def test_wrong_options_are_refused_with_what_was_meant(command, said, place, cap
 @pytest.mark.parametrize(
   "command, options",
   [
-    ("", ["search", "train", "enhance", "evaluate", "import", "demo"]),
+    ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad"]),
     ("search", ["--config", "--workdir", "--seed", "--overwrite", "--data.train", "--data.val", "--search.steps"]),
     ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),
     ("enhance", ["INPUT...", "--checkpoint", "--out", "--strength", "--variant", "--overwrite"]),
     ("evaluate", ["--low", "--high", "--checkpoint", "--json", "--variant"]),
     ("import", ["--out", "--variant", "--genotype", "--overwrite"]),
     ("demo", ["--out"]),
+    ("hypergrad", ["--state", "--data.train", "--module", "--crop", "--smoothing", "--out", "--json", "--quick"]),
   ],
 )
 def test_help(command, options, capsys, monkeypatch):

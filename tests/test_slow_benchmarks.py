@@ -15,8 +15,12 @@ pytestmark = pytest.mark.slow
 
 
 def report(tmp_path, name: str, *arguments: str) -> dict:
+  return run(tmp_path, "-m", f"benchmarks.{name}", *arguments)
+
+
+def run(tmp_path, *command: str) -> dict:
   path = tmp_path / "report.json"
-  command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(path), *arguments]
+  command = [sys.executable, *command, "--quick", "--json", str(path)]
   # The tests' own flags make programs that compile fast and run slowly.
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
   subprocess.run(command, cwd=ROOT, env=environment, check=True)
@@ -43,3 +47,10 @@ def test_compile_time(tmp_path):
 def test_demo(tmp_path):
   values = report(tmp_path, "demo_time")
   assert values["results"]["mean"]["psnr"] > values["results"]["input"]["psnr"]
+
+
+def test_hypergrad(tmp_path):
+  """On a short search; what does not depend on how busy the machine is must hold."""
+  values = run(tmp_path, "-c", "from ruas_jax.cli import main; main()", "hypergrad")
+  assert all(bar["met"] for name, bar in values["bars"].items() if not name.endswith("_time"))
+  assert len(values["bars"]) == 7 and values["settings"]["crop"] == 96

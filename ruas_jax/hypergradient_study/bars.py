@@ -1,5 +1,6 @@
 """The thresholds of the study, and the numbers that are held against them."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,25 +17,21 @@ _CHEAP = ("finite_difference", "first_order")
 
 BARS = {
   "exact_over_finite_difference_time": Bar(
-    1.1, "at_most", "issue 4: exact one-step takes at most 1.1 times as long as finite_difference"
+    1.1, "at_most", "exact one-step takes at most 1.1 times as long as finite_difference"
   ),
-  "exact_over_first_order_time": Bar(
-    2.0, "at_most", "issue 4: exact one-step takes at most 2.0 times as long as first_order"
-  ),
+  "exact_over_first_order_time": Bar(2.0, "at_most", "exact one-step takes at most 2.0 times as long as first_order"),
   "unrolled_long_over_one_memory": Bar(
-    1.5, "at_most", "issue 4: checkpointed unrolling of T=16 takes at most 1.5 times the temporary memory of T=1"
+    1.5, "at_most", "checkpointed unrolling of T=16 takes at most 1.5 times the temporary memory of T=1"
   ),
-  "forward_long_over_two_memory": Bar(
-    1.1, "at_most", "issue 4: the memory of forward mode is flat in T, from its loop on"
-  ),
+  "forward_long_over_two_memory": Bar(1.1, "at_most", "the memory of forward mode is flat in T, from its loop on"),
   "finite_difference_slope_error_smoothed": Bar(
-    0.1, "at_most", "issue 4: on smoothed losses the finite difference's error falls with the square of epsilon"
+    0.1, "at_most", "on smoothed losses the finite difference's error falls with the square of epsilon"
   ),
   "finite_difference_least_error_smoothed": Bar(
-    1e-6, "at_most", "issue 4: on smoothed losses the finite difference converges; share of the implicit term"
+    1e-6, "at_most", "on smoothed losses the finite difference converges; share of the implicit term"
   ),
   "finite_difference_least_error_raw": Bar(
-    1e-3, "at_least", "issue 4: on raw losses it does not, at epsilons of use; share of the implicit term"
+    1e-3, "at_least", "on raw losses it does not, at epsilons of use; share of the implicit term"
   ),
 }
 
@@ -61,30 +58,30 @@ def _summary(curve):
   }
 
 
-def measure_ratios(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[str, float]:
-  """Time and temporary memory of the float32 programs, one over the other: the median over rounds in which the programs
-  take turns; the first does not count."""
+def measure_costs(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[str, float]:
+  """Of the float32 programs: `X_milliseconds` of one step; `X_over_Y_time`, the median over rounds in which they
+  alternate; `..._memory`, one program's temporary bytes over another's, where the compiler counts them."""
   cases = {name: Case("bars", name) for name in (*_EXACT, *_CHEAP)}
-  seconds = dict(zip(cases, laboratory.times([*cases.values()], rounds=rounds + 1), strict=True))
-  ratios = {
-    f"{exact}_over_{cheap}_time": float(np.median(seconds[exact][1:] / seconds[cheap][1:]))
-    for exact in _EXACT
-    for cheap in _CHEAP
-  }
-  memory = lambda name, steps: laboratory.program(Case("bars", name, steps=steps)).temporary_bytes or np.nan
-  ratios["unrolled_long_over_one_memory"] = memory("unrolled", longest) / memory("unrolled", 1)
-  ratios["forward_long_over_two_memory"] = memory("forward", longest) / memory("forward", 2)
-  return ratios
+  taken = laboratory.times([*cases.values()], rounds=rounds + 1)
+  seconds = {name: own[1:] for name, own in zip(cases, taken, strict=True)}  # the first round warms up
+  costs = {f"{name}_milliseconds": 1e3 * float(np.median(own)) for name, own in seconds.items()}
+  for exact, cheap in itertools.product(_EXACT, _CHEAP):
+    costs[f"{exact}_over_{cheap}_time"] = float(np.median(seconds[exact] / seconds[cheap]))
+  for name, words, short in (("unrolled", "one", 1), ("forward", "two", 2)):
+    sizes = [laboratory.program(Case("bars", name, steps=steps)).temporary_bytes for steps in (longest, short)]
+    if all(sizes):
+      costs[f"{name}_long_over_{words}_memory"] = sizes[0] / sizes[1]
+  return costs
 
 
-def against_bars(rows: Sequence[Row], ratios: dict[str, float]) -> dict[str, tuple[float, Bar]]:
+def against_bars(rows: Sequence[Row], costs: dict[str, float]) -> dict[str, tuple[float, Bar]]:
   """`(measured, bar)` by name. The exact hypergradient takes the time of whichever way to it is the faster."""
   curves = summarize_epsilon(rows)
   smoothed, raw = curves["smoothed float64"], curves["raw float64"]
   measured = {
-    f"exact_over_{cheap}_time": min(ratios[f"{exact}_over_{cheap}_time"] for exact in _EXACT) for cheap in _CHEAP
+    f"exact_over_{cheap}_time": min(costs[f"{exact}_over_{cheap}_time"] for exact in _EXACT) for cheap in _CHEAP
   }
-  measured |= {name: ratios[name] for name in ratios if name.endswith("_memory")}
+  measured |= {name: cost for name, cost in costs.items() if name.endswith("_memory")}
   measured |= {
     "finite_difference_slope_error_smoothed": abs(smoothed["slope"] - 2),
     "finite_difference_least_error_smoothed": smoothed["least"],

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from ruas_jax.bilevel import compare, decompose, make_estimator
 from ruas_jax.hypergradient_study.frozen import Frozen, precision
 
-_EPSILON = 0.01  # finite_difference's own default
+_EPSILON = 0.01  # finite_difference's default
 _DIAGNOSTICS = ("residual", "inner_gradient_norm")  # of the implicit estimators
 ITSELF = "itself"
 
@@ -30,7 +30,7 @@ class Case(NamedTuple):
     losses: "raw" or "smoothed".
     against: the inner steps of the exact hypergradient in float64 that it is compared with, or `ITSELF` in float64.
     rate: of the inner optimiser; none: the problem's own.
-    epsilon: of finite_difference.
+    epsilon: of finite_difference; none: its own default.
   """
 
   sweep: str
@@ -98,13 +98,13 @@ class Laboratory:
     """A row of the results; `milliseconds` is for `add_times` to fill.
 
     `relative_error`, `cosine` and `sign_agreement` compare with `reference`; `implicit_relative_error` is the same
-    difference over the norm of the exact hypergradient's implicit term, which alone tells estimators apart.
+    difference over the norm of the implicit term of the exact hypergradient, the small part that most of them estimate.
     """
-    program, rate = self.program(case), self._rate(case)
-    gradient, diagnostics = program(rate, case.epsilon or _EPSILON)
+    program, rate, epsilon = self.program(case), self._rate(case), case.epsilon or _EPSILON
+    gradient, diagnostics = program(rate, epsilon)
     exact, implicit = self._exact(case.losses, case.steps if case.against == ITSELF else case.against)(rate)
     if case.against == ITSELF:
-      exact, _ = self.program(case._replace(dtype="float64"))(rate, case.epsilon or _EPSILON)
+      exact, _ = self.program(case._replace(dtype="float64"))(rate, epsilon)
     with precision("float64"):
       compared = {name: float(value) for name, value in compare(gradient, exact).items()}
     scale = np.linalg.norm(exact) / np.linalg.norm(implicit)
@@ -112,7 +112,7 @@ class Laboratory:
       "sweep": case.sweep,
       "estimator": case.estimator,
       "options": " ".join(f"{name}={value}" for name, value in case.options.items()),
-      "epsilon": case.epsilon,
+      "epsilon": epsilon if case.estimator == "finite_difference" else None,
       "steps": case.steps,
       "rate": rate,
       "dtype": case.dtype,

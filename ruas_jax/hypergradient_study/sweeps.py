@@ -21,7 +21,7 @@ class Grid(NamedTuple):
     rates: of the inner optimiser.
     dtypes: to run the estimators of one step in.
     neumann_terms: lengths of the Neumann series, at the inner rate for its scale.
-    implicit: other estimators of the implicit sweep with their options.
+    implicit: the other estimators of the implicit sweep, with their options.
     rounds: calls that a time is the median of.
   """
 
@@ -51,11 +51,11 @@ QUICK = Grid(
   epsilon_dtypes=("float64",),
   horizons=(),
   rates=(),
-  dtypes=("float32",),
+  dtypes=(),
   neumann_terms=(),
   implicit=(),
 )
-"""Only what the bars need."""
+"""Only the errors that the bars need."""
 
 
 def plan(grid: Grid, rate: float) -> dict[str, list[Case]]:

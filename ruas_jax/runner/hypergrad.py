@@ -15,7 +15,7 @@ from ruas_jax.data.sources import ImageSource
 from ruas_jax.errors import UserError
 from ruas_jax.files import check_writable, write_atomically, write_json
 from ruas_jax.hypergradient_study import figures, tables
-from ruas_jax.hypergradient_study.bars import against_bars, measure_ratios, summarize_epsilon
+from ruas_jax.hypergradient_study.bars import against_bars, measure_costs, summarize_epsilon
 from ruas_jax.hypergradient_study.measure import Case, Laboratory, Row
 from ruas_jax.hypergradient_study.sweeps import QUICK, Grid, plan
 from ruas_jax.runner.frozen_search import freeze, player_of
@@ -89,8 +89,8 @@ def hypergrad(
 
   laboratory = Laboratory(frozen, seed=seed)
   rows = _measure(laboratory, plan(grid, frozen.rate), grid.rounds)
-  ratios = measure_ratios(laboratory, longest=grid.longest, rounds=_ROUNDS)
-  bars = against_bars(rows, ratios)
+  costs = measure_costs(laboratory, longest=grid.longest, rounds=_ROUNDS)
+  bars = against_bars(rows, costs)
   conformance = [] if quick else _conformance()
 
   text = io.StringIO()
@@ -111,7 +111,7 @@ def hypergrad(
     "quick": quick,
     "grid": grid._asdict(),
   }
-  results = {"rows": rows, "ratios": ratios, "finite_difference": summarize_epsilon(rows), "conformance": conformance}
+  results = {"rows": rows, "costs": costs, "finite_difference": summarize_epsilon(rows), "conformance": conformance}
   report = write_report(None, settings=settings, results=results, bars=bars)
   for path in reports:
     write_json(path, report)
@@ -131,6 +131,8 @@ def _find(state, train, tfds_dir, *, crop, seed, quick) -> _Found:
   if train is not None:
     data = dataclasses.replace(data, train=train, val=None)
   config = dataclasses.replace(config, data=data, seed=seed)
+  if config.search.weight_optimizer.learning_rate == 0:
+    raise UserError(f"{state}: its weights did not move (search.weight_optimizer.learning_rate is 0): nothing to study")
   sources = open_sources(config, None, None)
   if frozen is not None:
     log = epath.Path(state) / METRICS
