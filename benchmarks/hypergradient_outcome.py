@@ -9,6 +9,7 @@ random genotypes, are trained for the same number of steps.
 
 - The same seed means the same initial weights, halves of the images, order and crops. But T = 4 reads four train
   batches a round: round r looks ahead through images 4r to 4r + 3 of that order, and steps the weights on image 4r.
+  First-order on that data stands beside it, so that what the horizon does is not mixed up with what the images do.
 - A search's own validation loss (`last_tenth`, medians) is at the weights T steps ahead, for first-order at the current
   ones. Between estimators compare L_t + beta L_n after training, over the evaluated pairs' whole low-light images.
 - A genotype is trained with its search's seed (random ones with the seeds in turn), once where a seed found it twice.
@@ -54,6 +55,7 @@ from ruas_jax.search_space.operations import CANDIDATES, operation_names
 
 ESTIMATORS = {
   "first-order": {"hypergradient": "first_order", "unroll_steps": 1},
+  "first-order, data of T = 4": {"hypergradient": "first_order", "unroll_steps": 4},
   "finite difference": {"hypergradient": "finite_difference", "unroll_steps": 1},
   "exact, T = 1": {"hypergradient": "unrolled", "unroll_steps": 1},
   "exact, T = 4": {"hypergradient": "unrolled", "unroll_steps": 4},
