@@ -274,7 +274,7 @@ def _summary(architectures, similarity, chance: float) -> dict[str, dict[str, An
 
 def _plot(path: pathlib.Path, architectures, similarity) -> None:
   """Left, figures of every trained architecture with their means; right, similarity of what was found."""
-  figure = Figure(figsize=(15, 4.2), dpi=120, facecolor="white", layout="constrained")
+  figure = Figure(figsize=(19, 4.6), dpi=120, facecolor="white", layout="constrained")
   axes = figure.subplots(1, 4, width_ratios=(3, 3, 4, 4))
   methods = [*ESTIMATORS, RANDOM]
   titles = ("PSNR, dB", r"$L_t + \beta\,L_n$", "edges that agree (chance: 0.14)", "cosine of softmax(alpha) - 1/7")

@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 
 class Program:
-  """A compiled function of the inner rate and of epsilon; outputs are flat numpy arrays in float64.
+  """A compiled function of the inner rate and of epsilon; outputs are numpy's, in float64.
 
   Attributes:
     compile_seconds: tracing, lowering and compiling; less where a compilation cache on disk knew the program.
@@ -101,7 +101,7 @@ class Laboratory:
     difference over the norm of the implicit term of the exact hypergradient, the small part that most of them estimate.
     """
     program, rate, epsilon = self.program(case), self._rate(case), case.epsilon or _EPSILON
-    gradient, diagnostics = program(rate, epsilon)
+    gradient, out = program(rate, epsilon)
     exact, implicit = self._exact(case.losses, case.steps if case.against == ITSELF else case.against)(rate)
     if case.against == ITSELF:
       exact, _ = self.program(case._replace(dtype="float64"))(rate, epsilon)
@@ -125,7 +125,7 @@ class Laboratory:
       "milliseconds": None,
       "temporary_bytes": program.temporary_bytes,
       "compile_seconds": program.compile_seconds,
-      **{name: float(diagnostics[name]) if name in diagnostics else None for name in _DIAGNOSTICS},
+      **{name: float(out.diagnostics[name]) if name in out.diagnostics else None for name in _DIAGNOSTICS},
     }
 
   def times(self, cases: Sequence[Case], *, rounds: int, seconds: float = np.inf) -> list[np.ndarray]:
@@ -148,14 +148,15 @@ class Laboratory:
       row["milliseconds"] = medians[self._key(case)]
 
   def program(self, case: Case) -> Program:
-    """The estimator of the case: `-> (gradient [m], diagnostics)`."""
+    """The estimator of the case: `-> (gradient [m], HypergradientOut)`. The whole record, so that nothing of what the
+    estimator does goes unmeasured: the compiler would drop the first-order estimate's inner step."""
 
     def estimate(others, alpha, weights, inner_state, train_batches, val_batch, rate, epsilon):
       options = dict(case.options) | ({"epsilon": epsilon} if case.estimator == "finite_difference" else {})
       estimator = make_estimator(case.estimator, inner=self._frozen.make_inner(rate), steps=case.steps, **options)
       problem, key = self._frozen.problems[case.losses](others), jax.random.key(self._seed)
       out = estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
-      return ravel_pytree(out.gradient)[0], out.diagnostics
+      return ravel_pytree(out.gradient)[0], out
 
     return self._once(self._key(case), estimate, case.steps, case.dtype)
 

@@ -100,9 +100,9 @@ def hypergrad(
   tables.print_bars(bars, text)
   print(text.getvalue(), end="")
   settings = {
-    "state": "a short search" if state is None else os.fspath(state),
+    "state": "a short search" if state is None else epath.Path(state).name,
     "search_steps": int(found.state.step),
-    "data": found.config.data.train,
+    "data": epath.Path(found.config.data.train).name,
     "module": module,
     "crop": crop,
     "batch_size": found.config.data.batch_size,
