@@ -12,12 +12,16 @@ from ruas_jax.hypergradient_study.measure import Row
 from ruas_jax.plots import make_figure, save_figure, tidy
 
 _DTYPES = {"float64": "-", "float32": "--"}
+# One for each curve of the horizon plot, so that curves that coincide are seen: large ones lie below.
+_MARKERS = [
+  {"marker": kind, "markersize": size} for kind, size in zip("osD^vP*X", (9, 7.5, 5, 5, 5, 4, 4, 4), strict=True)
+]
 _LOSSES = {"raw": ("C3", "losses as they are, with kinks"), "smoothed": ("C0", "kinks rounded")}
 
 
 def plot_epsilon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
   """The V-curve: rounding on the left, the difference's own error on the right."""
-  figure = make_figure(7.2, 4.8, layout="constrained")
+  figure = make_figure(7.2, 5.2, layout="constrained")
   axis = figure.subplots()
   for losses, (color, words) in _LOSSES.items():
     for dtype, line in _DTYPES.items():
@@ -37,7 +41,7 @@ def plot_epsilon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
   axis.set_ylabel("error / norm of the exact implicit term")
   axis.set_title("Finite difference against the exact one-step hypergradient", fontsize=12)
   tidy(axis)
-  axis.legend(frameon=False, fontsize=9)
+  figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
   save_figure(figure, path)
 
 
@@ -60,7 +64,7 @@ def plot_horizon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
         if level:
           axis.axhline(level / unit, color=f"C{index}", linewidth=1, linestyle=":", label=f"{name}, 1 step")
         continue
-      _curve(axis, curve, "steps", column, color=f"C{index}", unit=unit, label=name, offset=index)
+      _curve(axis, curve, "steps", column, color=f"C{index}", unit=unit, label=name, **_MARKERS[index])
     axis.set_xscale("log", base=2)
     if column == "milliseconds":
       axis.set_yscale("log")
@@ -108,7 +112,7 @@ def plot_decomposition(path: str | os.PathLike, records: Sequence[Mapping[str, A
     "shift": "shift: what the inner step changes in it",
     "implicit": "implicit: through the weights",
   }
-  figure = make_figure(11.0, 4.2, layout="constrained")
+  figure = make_figure(11.0, 4.6, layout="constrained")
   sizes, angles = figure.subplots(1, 2)
   marker = "." if len(steps) < 60 else None
   for index, (term, words) in enumerate(terms.items()):
@@ -126,16 +130,15 @@ def plot_decomposition(path: str | os.PathLike, records: Sequence[Mapping[str, A
     axis.set_xlabel("step of the search")
     axis.xaxis.get_major_locator().set_params(integer=True)
     tidy(axis)
-  sizes.legend(frameon=False, fontsize=9)
+  figure.legend(*sizes.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=4)
   save_figure(figure, path)
 
 
-def _curve(axis, rows, x, y, *, unit=1.0, offset=0, **style) -> None:
+def _curve(axis, rows, x, y, *, unit=1.0, marker="o", markersize=4.0, **style) -> None:
   """One curve; a value that is missing, not finite or zero leaves a gap on its logarithmic axis."""
   values = _values(rows, y) / unit
-  markers = "osD^vP*X"
-  axis.plot([row[x] for row in rows], np.where(values > 0, values, np.nan), marker=markers[offset % len(markers)],
-            markersize=4, linewidth=1.5, **style)  # fmt: skip
+  values = np.where(values > 0, values, np.nan)
+  axis.plot([row[x] for row in rows], values, linewidth=1.5, marker=marker, markersize=markersize, **style)
 
 
 def _values(rows, column) -> np.ndarray:

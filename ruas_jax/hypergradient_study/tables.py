@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from ruas_jax.hypergradient_study.measure import Row
 from ruas_jax.runtime.report import Bar, print_table
 
-_WIDTH = 150
+_WIDTH = 180
 _HEADINGS = {
   "estimator": "estimator",
   "options": "options",
