@@ -12,10 +12,13 @@ from ruas_jax.errors import UserError
 from ruas_jax.inference.model import Model, enhance, load, save_model
 from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import RELEASED, RUAS, NetworkOptions
+from ruas_jax.runner.population import PopulationResult, search_population
 from ruas_jax.runner.search import SearchResult, search
 from ruas_jax.runner.train import TrainResult, train
+from ruas_jax.runtime.compile_cache import enable_compilation_cache
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
+from ruas_jax.sweep import PopulationOptions
 
 __all__ = [
   "CANDIDATES",
@@ -28,14 +31,18 @@ __all__ = [
   "Model",
   "NetworkOptions",
   "Operation",
+  "PopulationOptions",
+  "PopulationResult",
   "SearchResult",
   "TrainResult",
   "UserError",
+  "enable_compilation_cache",
   "enhance",
   "load",
   "load_config",
   "losses",
   "save_model",
   "search",
+  "search_population",
   "train",
 ]

@@ -12,6 +12,7 @@ import typing
 from etils import epath
 
 from ruas_jax.architecture_search.options import SearchOptions
+from ruas_jax.data.feed import Placement
 from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import NetworkOptions
@@ -32,6 +33,9 @@ class DataOptions:
   """Side of the random square crops in pixels."""
   batch_size: int = 1
   """Crops in a step."""
+  placement: Placement = "auto"
+  """device: all images lie there; stream: batches are read ahead; auto: device if the images are of one size and take
+  at most 1 GiB."""
 
   def __post_init__(self):
     require_at_least(1, self, "data", "crop", "batch_size")

@@ -30,14 +30,17 @@ class OptimizerOptions:
 
 
 def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
-  """The optimiser."""
+  """The optimiser; every number of the options may be a traced one.
+
+  A weight decay that is the number zero is left out, which does not change the leaves of the state.
+  """
   parts = []
   if options.clip is not None:
     parts.append(optax.clip_by_global_norm(options.clip))
-  if options.weight_decay:
+  if not isinstance(options.weight_decay, int | float) or options.weight_decay:
     parts.append(optax.add_decayed_weights(options.weight_decay))
   if options.name == "sgd":
-    parts.append(optax.sgd(options.learning_rate, momentum=options.momentum or None))
+    parts.append(optax.sgd(options.learning_rate, momentum=options.momentum))
   else:
     parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment))
   return optax.chain(*parts)

@@ -1,4 +1,4 @@
-"""Pictures of a run: alpha heat maps, loss curves, before/after grids and genotypes drawn as graphs, each one PNG file.
+"""Pictures of a run: alpha heat maps, loss curves, before/after grids, genotypes as graphs or side by side; each a PNG.
 
 Every function writes its file whole or not at all. Figures are made without pyplot, so nothing global is touched and no
 display is needed. Images are HWC RGB float in [0, 1].
@@ -22,6 +22,7 @@ _DOTS_PER_INCH = 120
 _TITLES = {"illumination": "IEM (illumination)", "denoising": "NRM (noise removal)"}
 _CHOSEN = "#d62728"
 _GREY = "#5f6b76"
+_LIGHT = {"conv_1x1": "#9ecae9", "conv_3x3": "#a5d8ae", "dilated_conv_3x3": "#dfb0d8"}  # beside their residual forms
 
 
 def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_names: Sequence[str]) -> None:
@@ -154,6 +155,74 @@ def plot_before_after(
   save_figure(figure, path)
 
 
+def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None:
+  """What each member of a population chose: for each cell a grid of members and edges, coloured by operation.
+
+  Over each edge stands a bar, the share of members that have its most frequent operation, in that operation's colour.
+
+  Args:
+    path: the PNG file.
+    summary: what `population.json` holds; a member without a genotype, which failed, has an empty row.
+  """
+  members, distinct = summary["members"], len(summary["genotypes"])
+  headline = f"{len(members)} searches found {distinct} genotype{'s' if distinct > 1 else ''}"
+  words = {"within_setting": "two seeds of one setting", "across_settings_same_seed": "two settings from one seed"}
+  pairs = {text: summary["pairs"][name] for name, text in words.items() if summary["pairs"][name] is not None}
+  shares = "; ".join(f"{text} agree on {share:.0%} of the edges" for text, share in pairs.items())
+  chosen = [member["genotype"] and Genotype.from_text(member["genotype"]) for member in members]
+  names = {name for genotype in chosen if genotype for cell in CELLS for name in getattr(genotype, cell)}
+  order = [*(name for name in SHORT_NAMES if name in names), *sorted(names - set(SHORT_NAMES))]
+  labels = [_member_label(member) for member in members]
+  left, top, cell_width, row = 0.5 + 0.075 * max(map(len, labels)), 2.35, 4.6, 0.3
+  size = (left + 2 * cell_width + 0.7, top + row * len(members) + 1.35)
+  figure = make_figure(*size)
+
+  def box(x, y, width, height):  # in inches from the upper left
+    return figure.add_axes((x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1]))
+
+  for y, text, options in ((0.33, headline, {"fontsize": 13, "fontweight": "bold"}), (0.57, shares, {"fontsize": 10})):
+    figure.text(left / size[0], 1 - y / size[1], text, **options)
+  for index, cell in enumerate(CELLS):
+    x = left + index * (cell_width + 0.4)
+    bars, grid = box(x, 0.95, cell_width, top - 1.05), box(x, top, cell_width, row * len(members))
+    shares = [summary["edges"][cell][edge] for edge in EDGES]
+    heights, colors = [entry["share"] for entry in shares], [_shade(entry["operation"]) for entry in shares]
+    for bar, share in zip(bars.bar(range(len(EDGES)), heights, width=0.92, color=colors), heights, strict=True):
+      bars.text(bar.get_x() + bar.get_width() / 2, share + 0.03, f"{share:.0%}", ha="center", fontsize=9)
+    bars.set(xlim=(-0.5, len(EDGES) - 0.5), ylim=(0, 1.15), xticks=[], yticks=[0, 1] if index == 0 else [])
+    bars.set_yticklabels(["0", "100 %"] if index == 0 else [])
+    bars.set_title(_TITLES[cell], fontsize=12)
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    bars.tick_params(length=0)
+    for number, genotype in enumerate(chosen):
+      for edge, name in enumerate(getattr(genotype, cell)) if genotype else ():
+        grid.add_patch(Rectangle((edge - 0.46, number - 0.44), 0.92, 0.88, facecolor=_shade(name)))
+        grid.text(edge, number, SHORT_NAMES.get(name, name), ha="center", va="center", fontsize=8.5,
+                  color="black" if name in _LIGHT else "white")  # fmt: skip
+      if not genotype:
+        grid.text(3, number, "failed", ha="center", va="center", fontsize=9, color=_CHOSEN)
+      if number and members[number]["values"] != members[number - 1]["values"]:  # another setting
+        grid.axhline(number - 0.5, color="black", linewidth=0.9)
+    grid.set(xlim=(-0.5, len(EDGES) - 0.5), ylim=(len(members) - 0.5, -0.5))
+    grid.set_xticks(range(len(EDGES)), [_words(edge).replace(" ", "\n") for edge in EDGES], fontsize=9)
+    grid.set_yticks(range(len(members)), labels if index == 0 else [""] * len(members), fontsize=9)
+    grid.tick_params(length=0)
+    grid.spines[:].set_visible(False)
+  handles = [Rectangle((0, 0), 1, 1, facecolor=_shade(name), label=_words(name)) for name in order]
+  figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=9.5)
+  save_figure(figure, path)
+
+
+def _member_label(member: Mapping[str, Any]) -> str:
+  """Short, as long as the last parts of the paths tell the options apart."""
+  paths = list(member["values"])
+  short = {path: path.rpartition(".")[2] for path in paths}
+  if len(set(short.values())) < len(paths):
+    short = {path: ".".join(path.split(".")[-2:]) for path in paths}
+  values = [f"{short[path]} {value:g}" for path, value in member["values"].items()]
+  return ", ".join([*values, f"seed {member['seed']}"])
+
+
 def draw_genotype(path: str | os.PathLike, genotype: Genotype) -> None:
   """Both cells as graphs: the remain path runs along the top, a distill edge hangs below each node, all are fused.
 
@@ -213,6 +282,11 @@ def _color(operation: str) -> str:
   if "dilated" in operation:
     return "#a2418f"
   return "#1f77b4" if operation.endswith("1x1") else "#2a8a4a"
+
+
+def _shade(operation: str) -> str:
+  """`_color`, with the operations that have no residual lighter than those that have one."""
+  return _LIGHT.get(operation, _color(operation))
 
 
 def _words(name: str) -> str:

@@ -99,12 +99,12 @@ def test_folded_equals_summed_in_the_hypergradient(supernet):
   assert np.max(np.abs(folded.gradient)) > 1e-3
 
 
-def test_supernet_folds_into_stacked_pairs(supernet):
+def test_supernet_folds_into_pairs(supernet):
   cell, weights, alpha, *_ = supernet
   folded = cell.fold(weights, alpha)
   taps = len(cell.node_taps()[0])
   shapes = jax.tree.map(jnp.shape, folded)
-  assert shapes.pairs == ((3, taps, 2 * CHANNELS, CHANNELS), (3, 2 * CHANNELS))
+  assert shapes.pairs == (((taps, 2 * CHANNELS, CHANNELS), (2 * CHANNELS,)),) * 3
   assert shapes.last == ((taps, CHANNELS, CHANNELS), (CHANNELS,))
   assert shapes.fusion == ((1, CHANNELS, 4 * CHANNELS), (CHANNELS,))
 

@@ -20,7 +20,7 @@ STUDY = {*GROUND, "bilevel", "runtime", "plots"}
 RUNNER = {
   *LEARNING,
   *STUDY,
-  *("architecture_search", "training", "config", "inference", "evaluation", "hypergradient_study"),
+  *("architecture_search", "training", "config", "sweep", "inference", "evaluation", "hypergradient_study"),
 }
 MAY_IMPORT = {
   "errors": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT = {
   "architecture_search": {*LEARNING, "bilevel"},
   "training": LEARNING,
   "config": {*LEARNING, "architecture_search", "training"},
+  "sweep": {*GROUND, "config"},
   "runtime": GROUND,
   "plots": {*GROUND, "search_space", "runtime"},
   "hypergradient_study": STUDY,  # of any bilevel problem

@@ -212,9 +212,10 @@ def batches_of(monkeypatch):
   def collect(config, rounds=24):
     shades = []
 
-    def iterate(step, state, batches, key, **_):
-      for _, (train_batch, val_batch) in zip(range(rounds), batches, strict=False):
-        shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in (train_batch, val_batch)])
+    def iterate(step, state, feed, key, **_):
+      for _ in range(rounds):
+        element = jax.tree.map(lambda leaf: leaf[0], feed.read(1))
+        shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in feed.fetch(feed.images, element)])
       return state, []
 
     monkeypatch.setattr("ruas_jax.runner.search.iterate", iterate)

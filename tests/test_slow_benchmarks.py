@@ -49,6 +49,13 @@ def test_demo(tmp_path):
   assert values["results"]["mean"]["psnr"] > values["results"]["input"]["psnr"]
 
 
+def test_inference(tmp_path):
+  values = report(tmp_path, "inference")
+  assert all(bar["met"] for bar in values["bars"].values())
+  shared, own = values["results"]["folder"]
+  assert shared["compiled"] < own["compiled"] == own["sizes"]
+
+
 def test_hypergrad(tmp_path):
   """On a short search; what does not depend on how busy the machine is must hold."""
   values = run(tmp_path, "-c", "from ruas_jax.cli import main; main()", "hypergrad")

@@ -73,7 +73,7 @@ def _illumination_problem(objectives: Objectives, beta: float, *, look_ahead: bo
 
     def outer(weights, alpha, images):
       loss, u = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      if beta == 0:
+      if isinstance(beta, int | float) and beta == 0:  # a traced zero costs the work, and changes nothing else
         return loss
       if not look_ahead:
         _, u = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)

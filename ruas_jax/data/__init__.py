@@ -1,6 +1,7 @@
 """Data: sources of images, the built-in set, LOL, batches in a seeded order, crops on the device."""
 
 from ruas_jax.data.crops import random_crops
+from ruas_jax.data.feed import Reading, open_feed
 from ruas_jax.data.pipeline import check_crop, check_images, image_order, make_batches
 from ruas_jax.data.sources import (
   IMAGE_SUFFIXES,
@@ -28,6 +29,7 @@ __all__ = [
   "ImageSource",
   "PairFolders",
   "Pairs",
+  "Reading",
   "Subset",
   "builtin_pairs",
   "check_crop",
@@ -36,6 +38,7 @@ __all__ = [
   "image_order",
   "list_images",
   "make_batches",
+  "open_feed",
   "open_pairs",
   "open_source",
   "random_crops",

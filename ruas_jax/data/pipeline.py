@@ -5,7 +5,7 @@ are padded with zeros at the bottom and right, so that one compiled program serv
 Crops are drawn in the jitted step (`crops.random_crops`), not here, so what feeds that step does not change its result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -45,9 +45,7 @@ def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.Da
   height, width = np.max(sizes, axis=0)
 
   def load(index):
-    image = source[index]
-    if image.shape[:2] != sizes[index]:
-      raise UserError(f"image {source.names[index]} changed its size since the data was opened")
+    image = _load(source, index, sizes[index])
     padded = np.zeros((height, width, 3), np.uint8)
     padded[: image.shape[0], : image.shape[1]] = image
     return {"image": padded, "size": np.array(sizes[index], np.int32)}
@@ -66,15 +64,35 @@ def check_images(sources: Sequence[ImageSource], crop: int) -> None:
   """
   for source in sources:
     check_crop(source, crop)
+  for _ in decode_each((source, range(len(source))) for source in sources):
+    pass
+
+
+def decode_each(parts: Iterable[tuple[ImageSource, Sequence[int]]]) -> Iterator[tuple[int, int, np.ndarray]]:
+  """The images of each source at its indices: `(number of the part, place in it, image)`, one after the other.
+
+  Raises:
+    UserError: when the others have been delivered, one line for each image that cannot be read.
+  """
   failures = []
-  for source in sources:
-    for index in range(len(source)):
+  for part, (source, indices) in enumerate(parts):
+    sizes = source.sizes()
+    for place, index in enumerate(indices):
       try:
-        source[index]
+        image = _load(source, index, sizes[index])
       except UserError as error:
         failures.append(str(error))
+      else:
+        yield part, place, image
   if failures:
     raise UserError("\n".join(failures))
+
+
+def _load(source: ImageSource, index: int, size: tuple[int, int]) -> np.ndarray:
+  image = source[index]
+  if image.shape[:2] != size:
+    raise UserError(f"image {source.names[index]} changed its size since the data was opened")
+  return image
 
 
 def check_crop(source: ImageSource, crop: int) -> None:

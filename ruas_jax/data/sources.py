@@ -85,14 +85,14 @@ class Subset(ImageSource):
   """The images of `source` at `indices`, in that order."""
 
   def __init__(self, source: ImageSource, indices: Sequence[int]):
-    self._source, self.indices = source, [int(index) for index in indices]
+    self.source, self.indices = source, [int(index) for index in indices]
     self.names = [source.names[index] for index in self.indices]
 
   def __getitem__(self, index: int) -> np.ndarray:
-    return self._source[self.indices[index]]
+    return self.source[self.indices[index]]
 
   def sizes(self) -> list[tuple[int, int]]:
-    sizes = self._source.sizes()
+    sizes = self.source.sizes()
     return [sizes[index] for index in self.indices]
 
 

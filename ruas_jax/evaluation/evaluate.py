@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.data.sources import Pairs
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none, psnr, ssim, to_uint8
-from ruas_jax.inference.model import Model, enhance
+from ruas_jax.inference.enhancer import Enhancer
+from ruas_jax.inference.model import Model
 
 MACS_SIZE = (400, 600)
 """Height and width for which operations are counted, as Table 2 of the paper does."""
@@ -55,8 +54,7 @@ def evaluate_images(
 def evaluate(model: Model, pairs: Pairs, on_image=None, on_failure=None) -> dict[str, Any]:
   """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and the hash
   of its weights."""
-  forward = jax.jit(enhance)
-  report = evaluate_images(lambda image: forward(model, jnp.asarray(image)), pairs, on_image, on_failure)
+  report = evaluate_images(Enhancer(model), pairs, on_image, on_failure)
   return report | {
     "parameters": model.parameters(),
     "macs": model.macs(*MACS_SIZE),

@@ -1,8 +1,8 @@
 """Reads a photograph for enhancement and writes the result in the photograph's own form.
 
-`read_photo` gives upright float32 RGB, `[H, W, 3]` in [0, 1]; `write_photo` takes enhanced values of that shape and
-writes the format, grey or colour, bit depth, alpha plane, ICC profile and metadata of the source. PNG, TIFF and BMP are
-lossless both ways.
+`read_photo` gives upright samples as they are stored, uint8 or uint16 `[H, W, C]`, and `Photo.values` any window of
+them as float32 RGB in [0, 1]; `write_photo` takes samples of that form and writes the format, grey or colour, bit
+depth, alpha plane, ICC profile and metadata of the source. PNG, TIFF and BMP are lossless both ways.
 
 What changes on purpose: palettes and single transparent colours become RGB(A), fewer than 8 bits become 8, CMYK becomes
 RGB (through the embedded profile to sRGB where there is one), TIFF is written uncompressed, JPEG at quality 95 without
@@ -66,20 +66,33 @@ class Photo:
   """A photograph, and what is needed to write another picture in its form.
 
   Attributes:
-    rgb: float32 [H, W, 3] in [0, 1], upright; a grey photograph has three equal channels.
+    samples: uint8 or uint16 [H, W, C], upright: grey or RGB, then alpha where the file has it.
     path: the file it was read from.
-    grey: whether the file holds one grey channel.
-    bits: 8 or 16 per sample.
-    alpha: uint8 or uint16 [H, W], upright, or None; written back as it is.
-    encode: makes the bytes of a file out of uint8 or uint16 [H, W, C] samples, alpha last.
+    encode: makes the bytes of a file out of other samples of that form.
   """
 
-  rgb: np.ndarray = field(repr=False)
+  samples: np.ndarray = field(repr=False)
   path: Path
-  grey: bool
-  bits: int
-  alpha: np.ndarray | None = field(repr=False)
   encode: Callable[[np.ndarray], bytes] = field(repr=False)
+
+  @property
+  def colours(self) -> int:
+    """How many channels of the samples are no alpha: 1 for a grey photograph, else 3."""
+    return 1 if self.samples.shape[-1] <= 2 else 3
+
+  def values(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+    """A window as float32 [h, w, 3] in [0, 1]; a grey photograph has three equal channels."""
+    colour = self.samples[rows, columns, : self.colours]
+    scaled = colour.astype(np.float32) / np.float32(np.iinfo(colour.dtype).max)
+    return np.repeat(scaled, 3, axis=-1) if self.colours == 1 else scaled
+
+  def to_levels(self, values: np.ndarray) -> np.ndarray:
+    """Enhanced values of any window, finite float [h, w, 3], as samples [h, w, colours]: clipped to [0, 1] and rounded
+    once to the nearest level. A grey photograph gets the mean of the three channels: all three estimate the same
+    quantity, and their mean is exact where they agree."""
+    values = np.asarray(values, np.float32)
+    values = values.mean(axis=-1, keepdims=True) if self.colours == 1 else values
+    return np.rint(np.clip(values, 0, 1) * np.iinfo(self.samples.dtype).max).astype(self.samples.dtype)
 
 
 def collect_inputs(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path]]:
@@ -146,38 +159,26 @@ def read_photo(path: str | os.PathLike) -> Photo:
   except Exception as error:  # the decoders meet damaged files with exceptions of many kinds
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     raise UserError(f"{path}: cannot read the image, it may be damaged or cut short ({cause})") from error
-  channels = samples.shape[-1]
-  grey, has_alpha = channels <= 2, channels in (2, 4)
-  colour = samples[..., :-1] if has_alpha else samples
-  scaled = colour.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-  return Photo(
-    rgb=np.repeat(scaled, 3, axis=-1) if grey else scaled,
-    path=path,
-    grey=grey,
-    bits=8 * samples.itemsize,
-    alpha=samples[..., -1] if has_alpha else None,
-    encode=encode,
-  )
+  return Photo(samples, path, encode)
 
 
-def write_photo(path: str | os.PathLike, rgb: np.ndarray, photo: Photo, *, overwrite: bool = False) -> None:
-  """Writes enhanced values in the form of the photograph they were made from, whole or not at all.
-
-  Values are clipped to [0, 1] and rounded once to the nearest level. A grey photograph gets the mean of the three
-  channels: all three estimate the same quantity, and their mean is exact where they agree.
+def write_photo(path: str | os.PathLike, samples: np.ndarray, photo: Photo, *, overwrite: bool = False) -> None:
+  """Writes enhanced samples in the form of the photograph they were made from, whole or not at all.
 
   Args:
     path: the file to write; folders on the way are made. It keeps the suffix of the photograph.
-    rgb: float [H, W, 3], the shape of `photo.rgb`.
+    samples: of the shape and type of `photo.samples`, alpha included.
     photo: what `read_photo` returned.
     overwrite: replace an existing output. The photograph itself is never replaced.
 
   Raises:
-    UserError: an existing output, a path that cannot be written, or values that are not finite.
+    UserError: an existing output, or a path that cannot be written.
   """
-  path, rgb = Path(path), np.asarray(rgb, np.float32)
-  if rgb.shape != photo.rgb.shape:
-    raise ValueError(f"enhanced values have shape {rgb.shape}, the photograph {photo.rgb.shape}")
+  path = Path(path)
+  if (samples.shape, samples.dtype) != (photo.samples.shape, photo.samples.dtype):
+    raise ValueError(
+      f"{samples.dtype} {samples.shape} cannot be written as {photo.samples.dtype} {photo.samples.shape}"
+    )
   if path.suffix.lower() != photo.path.suffix.lower():
     raise UserError(f"{path}: the output keeps the format of the input, so its name must end in {photo.path.suffix}")
   if path.exists():
@@ -185,12 +186,6 @@ def write_photo(path: str | os.PathLike, rgb: np.ndarray, photo: Photo, *, overw
       raise UserError(f"{path}: the output would replace the input")
     if not overwrite:
       raise UserError(f"{path}: already exists (--overwrite replaces it)")
-  if not np.isfinite(rgb).all():
-    raise UserError(f"{path}: not written, the enhanced image has values that are not finite")
-  values = rgb.mean(axis=-1, keepdims=True) if photo.grey else rgb
-  samples = np.rint(np.clip(values, 0, 1) * (2**photo.bits - 1)).astype(f"uint{photo.bits}")
-  if photo.alpha is not None:
-    samples = np.concatenate([samples, photo.alpha[..., None]], axis=-1)
   try:
     data = photo.encode(samples)
   except (OSError, TypeError, ValueError, struct.error) as error:  # metadata that can be read but not written
@@ -249,7 +244,7 @@ def _pillow_samples(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
     mode = "RGBA" if image.has_transparency_data else "RGB"
   else:
     raise _Refused(f"pictures of mode {image.mode} are not supported")
-  samples = np.asarray(image.convert(mode))
+  samples = np.asarray(image if image.mode == mode else image.convert(mode))
   return samples.reshape(*samples.shape[:2], -1), profile
 
 
@@ -261,7 +256,8 @@ def _encode_pillow(samples: np.ndarray, *, format: str, **options) -> bytes:
 
 def _decode_png(image: Image.Image, data: bytes) -> tuple[np.ndarray, Callable[[np.ndarray], bytes]]:
   """Copies the metadata chunks; leaves to Pillow the samples that it reads rightly."""
-  chunks = [(name, bytes(content)) for name, content in png.Reader(bytes=data).chunks()]  # checks every checksum
+  kept = {b"IHDR", *_PNG_METADATA}  # reading the others checks their checksums
+  chunks = [(name, bytes(content)) for name, content in png.Reader(bytes=data).chunks() if name in kept]
   orientation = _orientation(image)
   exif = image.info.get("exif") or (image.getexif().tobytes() if orientation != 1 else b"")
   metadata = [

@@ -17,7 +17,16 @@ from etils import epath
 
 from ruas_jax.config import from_dict
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import Network, NetworkOptions, Variant, build_network, count_macs, count_parameters, run
+from ruas_jax.retinex.network import (
+  FoldedNetwork,
+  Network,
+  NetworkOptions,
+  Variant,
+  build_network,
+  count_macs,
+  count_parameters,
+  run_folded,
+)
 from ruas_jax.runtime.checkpoint import absolute, read_about, read_arrays, save_checkpoint
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
@@ -69,13 +78,42 @@ class Model:
     return digest.hexdigest()
 
 
-def enhance(model: Model, images: jax.Array) -> jax.Array:
-  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
-  work."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FoldedModel:
+  """A model whose convolutions are ready to run; a pytree whose leaves are their kernels and biases.
+
+  Attributes:
+    convolutions: edges, pairs and residuals folded; without the noise removal in variant "i".
+    network: which wiring they belong to.
+  """
+
+  convolutions: FoldedNetwork
+  network: Network = dataclasses.field(metadata={"static": True})
+
+
+def fold(model: Model) -> FoldedModel:
+  """Does once what is the same for every image. Pure, like `enhance_folded`."""
+  network = model.network
+  return FoldedModel(network.fold(model.options.variant, model.weights, {}), network)
+
+
+def enhance_folded(folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+  """`enhance` from the folded form, computed in the common dtype of kernels and images.
+
+  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where the rest of `images` only fills a larger
+  shape: there, the result is that of the image alone, whatever the rest holds, and elsewhere it has no meaning.
+  """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(f"enhance takes float images [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
   batch = images.reshape(-1, *images.shape[-3:])
-  return run(model.network, model.options.variant, model.weights, {}, batch).image.reshape(images.shape)
+  return run_folded(folded.network, folded.convolutions, batch, valid).image.reshape(images.shape)
+
+
+def enhance(model: Model, images: jax.Array) -> jax.Array:
+  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
+  work."""
+  return enhance_folded(fold(model), images)
 
 
 def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | None = None) -> None:

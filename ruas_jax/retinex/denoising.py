@@ -8,15 +8,15 @@ images.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ruas_jax import kinks
 from ruas_jax.errors import require_at_least
-from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
-from ruas_jax.search_space.cell import Cell, Weights, apply_affine, fold_fusion
+from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.search_space.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion, reach
 from ruas_jax.search_space.convolution import square_taps
 from ruas_jax.search_space.mixed_op import init_kernels
 
@@ -39,6 +39,14 @@ class DenoisingOptions:
 
   def __post_init__(self):
     require_at_least(1, self, "network.denoising", "stages", "channels")
+
+
+class FoldedDenoising(NamedTuple):
+  """The module's convolutions; `cells` has a leading axis of stages."""
+
+  stem: Affine
+  cells: FoldedCell
+  head: Affine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,24 +78,40 @@ class DenoisingModule:
       weights: as `init` gives them.
       alpha: `[E, O]` logits of the supernet; not used by a derived network.
     """
-    u = to_channels_first(images)
-    stem, head = fold_fusion(weights["stem"]), fold_fusion(weights["head"])
+    return self.run(self.fold(weights, alpha), images)
 
-    def cell(folded, features):
-      return self.cell.apply(folded, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing))
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
+    """What `run` starts from."""
+    cells = fold_stages(self.cell, weights["cells"], alpha)
+    return FoldedDenoising(fold_fusion(weights["stem"]), cells, fold_fusion(weights["head"]))
+
+  def run(self, folded: FoldedDenoising, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
+    u = to_channels_first(images)
+
+    def cell(folded_cell, features):
+      return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), valid)
+
+    def features_of(x):
+      return apply_affine(x, folded.stem, _TAPS, valid)
 
     def correction(features):
-      return apply_affine(features, head, _TAPS)
+      return apply_affine(features, folded.head, _TAPS, valid)
 
-    def residual_stage(x, folded):
-      return u - correction(cell(folded, apply_affine(x, stem, _TAPS))), None
+    def residual_stage(x, folded_cell):
+      return u - correction(cell(folded_cell, features_of(x))), None
 
-    def stacked_stage(features, folded):
-      return cell(folded, features), None
+    def stacked_stage(features, folded_cell):
+      return cell(folded_cell, features), None
 
     def scan(stage, carry):
-      return scan_stages(stage, carry, self.cell, weights["cells"], alpha, self.options.stages)[0]
+      return scan_stages(stage, carry, folded.cells, self.options.stages)[0]
 
     if self.options.update == "residual":
       return to_channels_last(scan(residual_stage, u))
-    return to_channels_last(u - correction(scan(stacked_stage, apply_affine(u, stem, _TAPS))))
+    return to_channels_last(u - correction(scan(stacked_stage, features_of(u))))
+
+  def reach(self) -> int:
+    """How many pixels away the result looks at `images`."""
+    stages, ends = self.options.stages, 2 * reach(_TAPS)
+    return stages * self.cell.reach() + ends * (stages if self.options.update == "residual" else 1)

@@ -17,8 +17,8 @@ from jax import lax
 
 from ruas_jax import kinks
 from ruas_jax.errors import require_at_least
-from ruas_jax.retinex.stages import init_stages, scan_stages, to_channels_first, to_channels_last
-from ruas_jax.search_space.cell import Cell, Weights
+from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.search_space.cell import Cell, FoldedCell, Weights, inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class IlluminationOptions:
 
 
 class IlluminationOutput(NamedTuple):
-  """All stages' results, float `[K, B, H, W, 3]`, and two single images `[B, H, W, 3]`.
+  """All stages' results, float `[K, B, H, W, 3]`, and three single images `[B, H, W, 3]`.
 
   Attributes:
     t: illumination, in [floor, 1].
@@ -61,12 +61,14 @@ class IlluminationOutput(NamedTuple):
     estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the
       floor, where the clipped one has no derivative.
     warm_start: t_hat_0.
+    result: u_K once more, for a program that is to hold no other stage's images.
   """
 
   t: jax.Array
   u: jax.Array
   estimate: jax.Array
   warm_start: jax.Array
+  result: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,37 +93,56 @@ class IlluminationModule:
       weights: as `init` gives them.
       alpha: `[E, O]` logits of the supernet; not used by a derived network.
     """
-    y = to_channels_first(images)
-    first = self._warm_start(y, y)
+    return self.run(self.fold(weights, alpha), images)
 
-    def stage(carry, folded):
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
+    """What `run` starts from; a leading axis of stages."""
+    return fold_stages(self.cell, weights, alpha)
+
+  def run(self, folded: FoldedCell, images: jax.Array, valid: jax.Array | None = None) -> IlluminationOutput:
+    """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
+    y = to_channels_first(images)
+    first = self._warm_start(y, y, valid)
+
+    def stage(carry, folded_cell):
       t, u, _ = carry
-      warm = self._warm_start(u, y) if self.options.warm_start == "updated" else first
-      estimate = self._estimate(folded, t, warm)
+      warm = self._warm_start(u, y, valid) if self.options.warm_start == "updated" else first
+      estimate = self._estimate(folded_cell, t, warm, valid)
       t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
       gain = t if self.options.exponent == 1 else t**self.options.exponent
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
       return (t, u, estimate), (t, u)
 
     # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
-    (_, _, estimate), (t, u) = scan_stages(stage, (first, y, first), self.cell, weights, alpha, self.options.stages)
-    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first)))
+    (_, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded, self.options.stages)
+    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result)))
 
-  def _estimate(self, folded, t, warm):
+  def reach(self) -> int:
+    """How many pixels away u_K looks at `images`."""
+    options, cell = self.options, self.cell.reach()
+    region = options.region // 2 if options.window == "centred" else options.region - 1
+    t, u = region, 0
+    for _ in range(options.stages):
+      warm = region + (u if options.warm_start == "updated" else 0)
+      t = max(warm, cell + t) if options.update == "residual" else cell + warm
+      u = t
+    return u
+
+  def _estimate(self, folded_cell, t, warm, valid):
     def activation(x):
       return kinks.leaky_relu(x, self.slope, self.smoothing)
 
     if self.options.update == "residual":
-      t = warm - self.cell.apply(folded, t, activation)
+      t = warm - self.cell.apply(folded_cell, t, activation, valid)
     else:
-      t = jax.nn.sigmoid(self.cell.apply(folded, warm, activation))
+      t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, valid))
     if self.options.one_illumination:
       t = jnp.broadcast_to(t.mean(axis=1, keepdims=True), t.shape)
     return t
 
-  def _warm_start(self, u, y):
+  def _warm_start(self, u, y, valid):
     """Eq. 1 on channels-first images."""
-    region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing)
+    region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing, valid)
     if self.options.one_illumination:
       channels = [region_maximum[:, channel] for channel in range(region_maximum.shape[1])]
       over_colours = channels[0]
@@ -131,13 +152,15 @@ class IlluminationModule:
     return region_maximum - self.options.gamma * (u - y)
 
 
-def local_maximum(x: jax.Array, size: int, window: str, smoothing: float = 0.0) -> jax.Array:
-  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`, zero outside the image."""
+def local_maximum(
+  x: jax.Array, size: int, window: str, smoothing: float = 0.0, valid: jax.Array | None = None
+) -> jax.Array:
+  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`, zero outside the image (`inside`)."""
   before = (size - 1) // 2 if window == "centred" else 0
   for axis in (-1, -2):
     padding = [(0, 0)] * x.ndim
     padding[axis] = (before, size - 1 - before)
-    padded = jnp.pad(x, padding)
+    padded = jnp.pad(inside(x, valid), padding)  # anew for each axis: a rounded maximum of zeros is not zero
     length = x.shape[axis]
     x = lax.slice_in_dim(padded, 0, length, axis=axis)
     for offset in range(1, size):

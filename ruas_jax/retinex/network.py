@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from ruas_jax.errors import require_at_least
-from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions
+from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions, FoldedDenoising
 from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOptions
-from ruas_jax.search_space.cell import Cell, Weights
+from ruas_jax.search_space.cell import Cell, FoldedCell, Weights
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
@@ -50,6 +50,13 @@ RELEASED = NetworkOptions(
 """The forward pass of the authors' released code."""
 
 
+class FoldedNetwork(NamedTuple):
+  """All convolutions of a forward pass, each ready to run; `denoising` is None where the variant is "i"."""
+
+  illumination: FoldedCell
+  denoising: FoldedDenoising | None
+
+
 class Network(NamedTuple):
   """The two modules; each is `module.init(key)` and `module(weights, alpha, images)`."""
 
@@ -67,6 +74,18 @@ class Network(NamedTuple):
       return {}
     shape = (len(EDGES), len(self.illumination.cell.operations))
     return {"illumination": jnp.zeros(shape, dtype), "denoising": jnp.zeros(shape, dtype)}
+
+  def fold(self, variant: Variant, weights: Weights, alpha: dict[str, Any]) -> FoldedNetwork:
+    """Folds edges, pairs and residuals of all stages once, for any number of `run_folded`."""
+
+    def folded(name):
+      return getattr(self, name).fold(weights[name], alpha.get(name))
+
+    return FoldedNetwork(folded("illumination"), folded("denoising") if variant == "i+n" else None)
+
+  def reach(self, variant: Variant) -> int:
+    """How many pixels away, at most, the variant's result looks at the image."""
+    return self.illumination.reach() + (self.denoising.reach() if variant == "i+n" else 0)
 
 
 def build_network(
@@ -109,10 +128,21 @@ class RUASOutput(NamedTuple):
 
 def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, Any], images: jax.Array) -> RUASOutput:
   """The whole forward pass; variant "i" leaves noise removal out."""
-  lit = network.illumination(weights["illumination"], alpha.get("illumination"), images)
-  if variant == "i":
-    return RUASOutput(jnp.clip(lit.u[-1], 0.0, 1.0), lit.t, lit.u, None)
-  clean = network.denoising(weights["denoising"], alpha.get("denoising"), lit.u[-1])
+  return run_folded(network, network.fold(variant, weights, alpha), images)
+
+
+def run_folded(
+  network: Network, folded: FoldedNetwork, images: jax.Array, valid: jax.Array | None = None
+) -> RUASOutput:
+  """`run` from the folded form.
+
+  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where `images` holds more: there, the results
+  are those of the image alone, whatever the rest holds.
+  """
+  lit = network.illumination.run(folded.illumination, images, valid)
+  if folded.denoising is None:
+    return RUASOutput(jnp.clip(lit.result, 0.0, 1.0), lit.t, lit.u, None)
+  clean = network.denoising.run(folded.denoising, lit.result, valid)
   return RUASOutput(jnp.clip(clean, 0.0, 1.0), lit.t, lit.u, clean)
 
 

@@ -1,10 +1,10 @@
-"""What both unrolled modules share: stacked weights, a scan over the stages, the change to the inner layout."""
+"""What both unrolled modules share: stacked weights and their folding, a scan over the stages, the inner layout."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ruas_jax.search_space.cell import Cell, Weights
+from ruas_jax.search_space.cell import Cell, FoldedCell, Weights
 
 
 def to_channels_first(images: jax.Array) -> jax.Array:
@@ -22,10 +22,14 @@ def init_stages(init, key: jax.Array, stages: int) -> Weights:
   return jax.vmap(init)(jax.random.split(key, stages))
 
 
-def scan_stages(stage, carry, cell: Cell, weights: Weights, alpha: jax.Array | None, stages: int):
-  """`lax.scan` of `stage(carry, folded cell) -> (carry, output)` over per-stage weights, or over one shared set."""
-  folded = jax.vmap(cell.fold, in_axes=(0, None))(weights, alpha)
-  if jax.tree.leaves(weights)[0].shape[0] == stages:
+def fold_stages(cell: Cell, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
+  """The folded cell of every set of weights: one per stage, or one that all share."""
+  return jax.vmap(cell.fold, in_axes=(0, None))(weights, alpha)
+
+
+def scan_stages(stage, carry, folded: FoldedCell, stages: int):
+  """`lax.scan` of `stage(carry, folded cell) -> (carry, output)` over the cells of `fold_stages`."""
+  if jax.tree.leaves(folded)[0].shape[0] == stages:
     return lax.scan(stage, carry, folded)
   shared = jax.tree.map(lambda leaf: leaf[0], folded)
   return lax.scan(lambda state, _: stage(state, shared), carry, None, length=stages)

@@ -11,6 +11,7 @@ from etils import epath
 from ruas_jax.architecture_search.options import DiagnosticsOptions
 from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.config import Config, load_config
+from ruas_jax.data.pipeline import check_images
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.errors import UserError
 from ruas_jax.files import check_writable, write_atomically, write_json
@@ -134,6 +135,7 @@ def _find(state, train, tfds_dir, *, crop, seed, quick) -> _Found:
   if config.search.weight_optimizer.learning_rate == 0:
     raise UserError(f"{state}: its weights did not move (search.weight_optimizer.learning_rate is 0): nothing to study")
   sources = open_sources(config, None, None)
+  check_images(sources, crop)
   if frozen is not None:
     log = epath.Path(state) / METRICS
     return _Found(config, frozen, *sources, read_metrics(log) if log.exists() else [])

@@ -1,8 +1,11 @@
-"""The loop that search and training share: step, log, show progress, stop at the first loss that is not finite."""
+"""What search and training share: the work directory, and the loop that logs, shows progress and stops where a loss is
+not finite."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,21 +13,29 @@ import numpy as np
 from etils import epath
 
 from ruas_jax.config import Config
+from ruas_jax.data.feed import Feed
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
+from ruas_jax.runner.device_loop import DeviceLoop, Log
 from ruas_jax.runtime.metric_log import MetricLog, progress
 
 Record = dict[str, Any]
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
-OUTPUTS = (METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint", "state")
+POPULATION = "population.json"
+OUTPUTS = (
+  *(METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint", "state"),
+  *(POPULATION, "population.png"),
+)
+_MEMBER = re.compile(r"member_\d{3,}")
 
 
 def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwrite: bool) -> epath.Path | None:
   """Makes the work directory and writes `config.json`; an earlier run in it is refused, or cleared with `overwrite`.
 
-  All that any run writes goes before the new one starts, so that a run that fails leaves no other run's results.
+  All that any run writes goes before the new one starts, in a population's member folders too, so that a run that fails
+  leaves no other run's results.
 
   Raises:
     UserError: there is a run already, or the folder cannot be written.
@@ -33,7 +44,9 @@ def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwr
     return None
   folder = epath.Path(workdir).expanduser()
   try:
-    earlier = [folder / name for name in OUTPUTS if (folder / name).exists()]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    members = [path for path in inside if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists()]
+    earlier = [place / name for place in (folder, *members) for name in OUTPUTS if (place / name).exists()]
     if earlier and not overwrite:
       raise UserError(f"{folder} holds a run already; choose another --workdir, or replace it with --overwrite")
     for path in earlier:
@@ -41,6 +54,10 @@ def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwr
         path.rmtree()
       else:
         path.unlink()
+    for member in members if overwrite else ():
+      (member / CONFIG).unlink()
+      if not any(member.iterdir()):
+        member.rmdir()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, dataclasses.asdict(config))
   except OSError as error:
@@ -51,62 +68,71 @@ def prepare_workdir(workdir: str | os.PathLike | None, config: Config, *, overwr
 def iterate(
   step: Callable,
   state: Any,
-  batches: Iterator[tuple],
+  feed: Feed,
   key: jax.Array,
   *,
   steps: int,
   description: str,
   folder: epath.Path | None,
   observe: Callable[[int, Any, tuple], tuple[dict[str, Any], bool]] | None = None,
+  every: int = 0,
 ) -> tuple[Any, list[Record]]:
-  """Runs `state, metrics = step(state, *batch, key)` for `steps` steps; returns the last state and the records logged.
+  """Runs `state, metrics = step(state, *batches, key)` for `steps` steps; returns the last state and the records
+  logged.
 
-  `observe(step, state, batch)` is asked after every step for more metrics and whether to stop there.
+  `observe(step, state, batches)` is asked after every `every` steps for more metrics and whether to stop there.
+
+  Raises:
+    UserError: a loss, or new weights, are not finite; it names the step. The log holds all steps up to it.
+  """
+  loop = DeviceLoop(step, state, feed, key)
+  records: list[Record] = []
+  with contextlib.ExitStack() as stack:
+    log = stack.enter_context(MetricLog(folder / METRICS)) if folder else None
+    bar = stack.enter_context(progress(steps, description))
+    for first, rows in loop.calls(steps, every=every if observe else 0):
+      new, failure = make_records(first, rows)
+      stop, last = False, new[-1]["step"]
+      if observe and last % every == 0 and not failure:
+        more, stop = observe(last, loop.run.state, loop.batches())
+        new[-1] |= {name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()}
+      records += new
+      for record in new if log else ():
+        log.write(record)
+      bar.update(last, **losses_of(new[-1]))
+      if failure:
+        raise UserError(f"{description}: {failure}")
+      if stop:
+        break
+  return loop.run.state, records
+
+
+def make_records(first: int, log: Log) -> tuple[list[Record], str | None]:
+  """The records of a call's steps, the first of which is the step `first`; and what was not finite in the last one.
 
   A metric named `X_iterations` that is zero says that X did not play in this step; its metrics are left out.
 
-  Raises:
-    UserError: a loss, or the last weights, are not finite; it names the step. The log holds all steps up to it.
+  Args:
+    log: of one search or training, arrays `[steps]`.
   """
-  compiled = jax.jit(step, donate_argnums=0)
-  records: list[Record] = []
-  log = MetricLog(folder / METRICS) if folder else None
-  try:
-    with progress(steps, description) as bar:
-      waiting = None  # one step is always under way while the one before is logged
-      for index in range(1, steps + 1):
-        batch = next(batches)
-        state, metrics = compiled(state, *batch, key)
-        more, stop = observe(index, state, batch) if observe else ({}, False)
-        if waiting:
-          _finish(waiting, records, log, bar, description)
-        waiting = (index, metrics | more)
-        if stop:
-          break
-      if waiting:
-        _finish(waiting, records, log, bar, description)
-  finally:
-    if log:
-      log.close()
-  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.weights))):
-    raise UserError(f"{description}: the weights are not finite after step {records[-1]['step']}")
-  return state, records
+  columns = {name: values.tolist() for name, values in log.metrics.items()}
+  records, failure = [], None
+  for row in range(int(log.taken.sum())):
+    metrics = {name: column[row] for name, column in columns.items()}
+    idle = tuple(
+      name.removesuffix("iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value
+    )
+    records.append({"step": first + row} | {name: v for name, v in metrics.items() if not name.startswith(idle)})
+    if not log.sound[row]:
+      wrong = [name for name, value in losses_of(records[-1]).items() if not np.isfinite(value)]
+      failure = (
+        f"the {wrong[0].replace('_', ' ')} loss is not finite at step {first + row}"
+        if wrong
+        else f"the weights are not finite after step {first + row}"
+      )
+  return records, failure
 
 
-def _finish(waiting, records, log, bar, description) -> None:
-  index, metrics = waiting
-  metrics = {name: np.asarray(value).tolist() for name, value in jax.device_get(metrics).items()}
-  idle = [
-    name.removesuffix("_iterations") for name, value in metrics.items() if name.endswith("_iterations") and not value
-  ]
-  record = {"step": index} | {
-    name: value for name, value in metrics.items() if not any(name.startswith(f"{player}_") for player in idle)
-  }
-  records.append(record)
-  if log:
-    log.write(record)
-  losses = {name.removesuffix("_loss"): value for name, value in record.items() if name.endswith("_loss")}
-  bar.update(index, **losses)
-  wrong = [name for name, value in losses.items() if not np.isfinite(value)]
-  if wrong:
-    raise UserError(f"{description}: the {wrong[0].replace('_', ' ')} loss is not finite at step {index}")
+def losses_of(record: Record) -> dict[str, float]:
+  """The record's losses, by their names without the ending."""
+  return {name.removesuffix("_loss"): value for name, value in record.items() if name.endswith("_loss")}

@@ -9,19 +9,20 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
+from etils import epath
 
 from ruas_jax.architecture_search.diagnostics import make_diagnostics
 from ruas_jax.architecture_search.state import SearchState
-from ruas_jax.architecture_search.step import batches_per_round, make_search_step
+from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.config import Config
-from ruas_jax.data.pipeline import make_batches
+from ruas_jax.data.feed import Reading, StreamFeed, open_feed
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 from ruas_jax.runner.loop import Record, iterate, prepare_workdir
 from ruas_jax.runner.observer import Observer
-from ruas_jax.runner.setting import describe, open_sources, save_state
+from ruas_jax.runner.setting import describe, open_sources, readings_of, save_state
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
@@ -68,6 +69,7 @@ def search(
     UserError: the data, the configuration or the workdir do not serve, or a loss is not finite.
   """
   train, validation = open_sources(config, train_images, val_images)
+  feed = open_feed(readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement)
   options, names = config.search, operation_names(operations)
   players, weight_optimizer, alpha_optimizer, init = describe(
     config,
@@ -82,15 +84,31 @@ def search(
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
   diagnose = make_diagnostics(players, options, weight_optimizer, names, crop=config.data.crop)
 
+  measured = options.diagnostics
+  held_out = Reading(validation, (measured.batches, config.data.batch_size), seed=2 * config.seed + 1)
   folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  held_out = _stream(config, validation, options.diagnostics.batches, 1)
-  observer = Observer(options.diagnostics, jax.jit(diagnose), held_out, jax.random.fold_in(init_key, 1))
-  with contextlib.closing(_rounds(config, train, validation)) as batches, contextlib.closing(held_out):
+  with contextlib.closing(feed), contextlib.closing(_batches(held_out)) as held_out:
+    observer = Observer(measured, jax.jit(diagnose), held_out, jax.random.fold_in(init_key, 1))
     state, metrics = iterate(
-      step, state, batches, step_key, steps=options.steps, description="search", folder=folder, observe=observer
+      step,
+      state,
+      feed,
+      step_key,
+      steps=options.steps,
+      description="search",
+      folder=folder,
+      observe=observer if measured.every else None,
+      every=measured.every,
     )
   if observer.chosen is not None:
     state = state._replace(alpha=observer.chosen)
+  return finish_search(folder, state, metrics, names)
+
+
+def finish_search(
+  folder: epath.Path | None, state: SearchState, metrics: list[Record], names: tuple[str, ...]
+) -> SearchResult:
+  """The result of a search that has come to its end, written into its work directory; `names` are the candidates'."""
   alpha = jax.device_get(state.alpha)
   genotype = Genotype.derive(alpha["illumination"], alpha["denoising"], names)
   if folder:
@@ -105,23 +123,8 @@ def search(
   return SearchResult(genotype, state, metrics)
 
 
-def _rounds(config: Config, train: ImageSource, validation: ImageSource) -> Iterator[tuple]:
-  """The train and validation batches of each round, `[N, B, ...]`."""
-  streams = [
-    _stream(config, source, number, position)
-    for position, (source, number) in enumerate(zip((train, validation), batches_per_round(config.search), strict=True))
-  ]
-  try:
+def _batches(reading: Reading) -> Iterator[dict]:
+  """The batches of a reading, for a look now and then."""
+  with contextlib.closing(StreamFeed([reading])) as feed:
     while True:
-      yield tuple(next(stream) for stream in streams)
-  finally:
-    for stream in streams:
-      stream.close()
-
-
-def _stream(config: Config, source: ImageSource, number: int, position: int) -> Iterator[dict]:
-  """`number` batches at a time, `[number, B, ...]`; `position` is the stream's own part of the seed."""
-  size = config.data.batch_size
-  with contextlib.closing(make_batches(source, batch_size=number * size, seed=2 * config.seed + position)) as stream:
-    for batches in stream:
-      yield {name: values.reshape(number, size, *values.shape[1:]) for name, values in batches.items()}
+      yield jax.tree.map(lambda leaf: leaf[0], feed.read(1))[0]

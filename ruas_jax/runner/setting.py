@@ -9,9 +9,10 @@ import optax
 from etils import epath
 
 from ruas_jax.architecture_search.state import SearchState, init_state
+from ruas_jax.architecture_search.step import batches_per_round
 from ruas_jax.architecture_search.strategies import Player, make_players
 from ruas_jax.config import Config, read_config
-from ruas_jax.data.pipeline import check_images
+from ruas_jax.data.feed import Reading
 from ruas_jax.data.sources import ImageSource, open_source, split_in_half
 from ruas_jax.errors import UserError
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
@@ -65,15 +66,36 @@ def describe(
 def open_sources(
   config: Config, train: ImageSource | None, validation: ImageSource | None
 ) -> tuple[ImageSource, ImageSource]:
-  """The training and the validation images of a search; sources given go before those that `config.data` names."""
+  """The training and the validation images of a search, not yet looked into; sources given go before those that
+  `config.data` names."""
+  return split_sources(config, *open_places(config, train, validation))
+
+
+def open_places(
+  config: Config, train: ImageSource | None, validation: ImageSource | None
+) -> tuple[ImageSource, ImageSource | None]:
+  """The same before any split: without a place for validation, None stands for it."""
   data = config.data
   train = train if train is not None else open_source(data.train, tfds_dir=data.tfds_dir)
   if validation is None and data.val is not None:
     validation = open_source(data.val, tfds_dir=data.tfds_dir)
-  if validation is None:
-    train, validation = split_in_half(train, seed=config.seed)
-  check_images((train, validation), data.crop)
   return train, validation
+
+
+def split_sources(
+  config: Config, train: ImageSource, validation: ImageSource | None
+) -> tuple[ImageSource, ImageSource]:
+  """Training and validation images: without the latter, halves of the former by the configuration's seed."""
+  return (train, validation) if validation is not None else split_in_half(train, seed=config.seed)
+
+
+def readings_of(config: Config, train: ImageSource, validation: ImageSource) -> tuple[Reading, Reading]:
+  """What a round reads: its train and its validation batches, `[N, B]` images each."""
+  numbers, size = batches_per_round(config.search), config.data.batch_size
+  return tuple(
+    Reading(source, (number, size), seed=2 * config.seed + position)
+    for position, (source, number) in enumerate(zip((train, validation), numbers, strict=True))
+  )
 
 
 def save_state(folder: epath.Path, state: SearchState, names: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import jax
 import optax
 
 from ruas_jax.config import Config
-from ruas_jax.data.pipeline import check_images, make_batches
+from ruas_jax.data.feed import Reading, open_feed
 from ruas_jax.data.sources import ImageSource, open_source
 from ruas_jax.inference.model import Model, save_model
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
@@ -61,7 +61,7 @@ def train(
   """
   options, data = config.training, config.data
   source = images if images is not None else open_source(data.train, tfds_dir=data.tfds_dir)
-  check_images((source,), data.crop)
+  feed = open_feed([Reading(source, (data.batch_size,), seed=config.seed)], crop=data.crop, placement=data.placement)
   network = build_network(config.network, genotype, operations)
   objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
   optimizers = {
@@ -73,9 +73,8 @@ def train(
   step = make_train_step(objectives, optimizers, crop=data.crop)
 
   folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  with contextlib.closing(make_batches(source, batch_size=data.batch_size, seed=config.seed)) as stream:
-    batches = ((batch,) for batch in stream)
-    state, metrics = iterate(step, state, batches, step_key, steps=options.steps, description="train", folder=folder)
+  with contextlib.closing(feed):
+    state, metrics = iterate(step, state, feed, step_key, steps=options.steps, description="train", folder=folder)
   model = Model(state.weights, genotype, config.network, operations)
   if folder:
     plot_losses(folder / "losses.png", metrics)

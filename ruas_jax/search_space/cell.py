@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
 from ruas_jax.search_space.genotype import EDGES
@@ -44,17 +43,25 @@ class Affine(NamedTuple):
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: the three pairs (stacked where their taps agree), the last edge, the
-  fusion."""
+  """A cell's convolutions for one stage: the three pairs, the last edge, the fusion."""
 
-  pairs: Affine | tuple[Affine, ...]
+  pairs: tuple[Affine, ...]
   last: Affine
   fusion: Affine
 
 
-def apply_affine(x: jax.Array, affine: Affine, taps: Taps) -> jax.Array:
-  """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`."""
+def apply_affine(x: jax.Array, affine: Affine, taps: Taps, valid: jax.Array | None = None) -> jax.Array:
+  """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`.
+
+  `valid`, bool `[1 or B, 1, H, W]`, says which pixels are the image; the others count as outside of it, hence as zero.
+  """
+  x = x if taps == identity_taps else inside(x, valid)  # a pixel that sees no other need not be told
   return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
+
+
+def inside(x: jax.Array, valid: jax.Array | None) -> jax.Array:
+  """`x` with zeros where it is not valid; None: all of it is. A choice, not a product: NaN stays outside too."""
+  return x if valid is None else jnp.where(valid, x, jnp.zeros((), x.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +93,16 @@ class Cell:
       return (live_taps(self.operations, self.channels),) * NODES
     return tuple(live_taps(self.edge_operations[2 * node : 2 * node + 2], self.channels) for node in range(NODES))
 
+  def reach(self) -> int:
+    """How many pixels away the cell's value looks at its input, along the farthest of its paths."""
+    candidates = [self.operations] * len(EDGES) if self.genotype is None else [(own,) for own in self.edge_operations]
+    edges = [reach(live_taps(operations, self.channels)) for operations in candidates]
+    on_the_way, farthest = 0, 0
+    for distill, remain in zip(edges[:-1:2], edges[1::2], strict=True):
+      farthest = max(farthest, on_the_way + distill)
+      on_the_way += remain
+    return max(farthest, on_the_way + edges[-1])
+
   def init(self, key: jax.Array, *, output_scale: float = 1.0, dtype=jnp.float32) -> Weights:
     """Weights; `output_scale` multiplies the fusion's kernel, so that an unrolled stage can start near the identity."""
     edge_key, fusion_key = jax.random.split(key)
@@ -116,13 +133,7 @@ class Cell:
       remain = kernels[2 * node + 1] + identity
       kernel = jnp.concatenate([kernels[2 * node], remain], axis=1)
       pairs.append(Affine(kernel, jnp.concatenate([biases[2 * node], biases[2 * node + 1]])))
-    if len(set(taps[:PAIRS])) == 1:
-      pairs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
-    return FoldedCell(
-      pairs if isinstance(pairs, Affine) else tuple(pairs),
-      Affine(kernels[-1], biases[-1]),
-      fold_fusion(weights["fusion"]),
-    )
+    return FoldedCell(tuple(pairs), Affine(kernels[-1], biases[-1]), fold_fusion(weights["fusion"]))
 
   def _derived_edge(self, weights: Weights, edge: int) -> tuple[jax.Array, jax.Array]:
     operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]
@@ -130,23 +141,18 @@ class Cell:
     own = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
     return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps, dtype), own["bias"]
 
-  def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation) -> jax.Array:
-    """`[B, C, H, W]` to the same shape."""
+  def apply(
+    self, folded: FoldedCell, x: jax.Array, activation: Activation, valid: jax.Array | None = None
+  ) -> jax.Array:
+    """`[B, C, H, W]` to the same shape; `valid` as in `apply_affine`."""
     taps = self.node_taps()
 
-    def pair(x, affine, own_taps):
-      features = activation(apply_affine(x, affine, own_taps))
-      return features[:, self.channels :], features[:, : self.channels]
-
-    if isinstance(folded.pairs, Affine):  # one program for the three, which is compiled, and differentiated, once
-      x, distilled = lax.scan(lambda x, affine: pair(x, affine, taps[0]), x, folded.pairs)
-      distilled = list(distilled)
-    else:
-      distilled = []
-      for affine, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-        x, features = pair(x, affine, own_taps)
-        distilled.append(features)
-    distilled.append(activation(apply_affine(x, folded.last, taps[-1])))
+    distilled = []
+    for affine, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
+      features = activation(apply_affine(x, affine, own_taps, valid))
+      distilled.append(features[:, : self.channels])
+      x = features[:, self.channels :]
+    distilled.append(activation(apply_affine(x, folded.last, taps[-1], valid)))
     return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
@@ -168,3 +174,8 @@ def fold_fusion(weights: Weights) -> Affine:
   """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as the convolution on all of its taps."""
   kernel = weights["kernel"]
   return Affine(kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"])
+
+
+def reach(taps: Taps) -> int:
+  """The largest row or column offset among the taps."""
+  return max(abs(step) for tap in taps for step in tap)

@@ -12,6 +12,8 @@ Both primitives carry a leading axis of `G` independent groups, which `jax.vmap`
 """
 
 import functools
+import itertools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +24,10 @@ from jax.interpreters import ad, batching, mlir
 
 Taps = tuple[tuple[int, int], ...]
 
-_STRIP_ROWS = 32  # rows of one matrix product: its operands stay in the cache
-_FEW_TERMS = 20  # up to so many products per pixel, adding shifted rows beats a matrix product
+_MOST_TERMS = 256  # products per output number that are written out; beyond, the program grows too long
+_CHAINS = 4  # independent sums per output number: within one, every addition waits for the one before
+_STRIP_PIXELS = 25_600  # of one matrix product: its operands stay near the core, and products run side by side
+_MOST_STRIPS = 8
 _EXACT = lax.Precision.HIGHEST  # float32 as float32, never TF32
 
 
@@ -68,9 +72,8 @@ def _pad(image, rows, columns):
   return jnp.pad(image, ((0, 0),) * 3 + (rows, columns))
 
 
-# Lowerings. On a CPU both primitives are products of wide matrices over strips of rows, with the row shifts on one side
-# and the column shifts on the other, so that one small product holds every (dy, dx); accelerators have a convolution
-# unit.
+# Lowerings. On a CPU a convolution is a sum of shifted, scaled images, which XLA makes one vectorised loop over pixels
+# on all cores, and a weight gradient is one matrix product over the pixels; accelerators have a convolution unit.
 
 
 def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
@@ -80,64 +83,43 @@ def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
 
 
 def _grid(taps: Taps, dtype) -> np.ndarray:
-  """`[T, rows, columns]`, one where the tap has that row shift and that column shift: a scatter as a product, which XLA
+  """`[T, rows, columns]`, one where the tap has that row shift and that column shift: a gather as a product, which XLA
   compiles faster."""
   rows, columns = (np.array(shifts) for shifts in _shifts(taps))
   offsets = np.array(taps)
   return ((offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)).astype(dtype)
 
 
-def _strips(height: int) -> tuple[int, int]:
-  """Rows of a strip and number of strips."""
-  rows = min(_STRIP_ROWS, height)
-  return rows, -(-height // rows)
+def _on_its_own(function, *operands):
+  """`function(*operands)` as a computation that XLA does not merge into its consumers, each of which would repeat it.
+
+  The branch is always taken, which only its own run can tell; an optimisation barrier is gone before XLA merges.
+  """
+  result = jax.eval_shape(function, *operands)
+  taken = 0 * operands[-1].ravel()[0] != 1
+  return lax.cond(taken, function, lambda *_: jnp.zeros(result.shape, result.dtype), *operands)
 
 
-def _over_strips(batch: int, strips: int, body, start):
-  """`body(example, strip, carry)` for all; a real loop, which XLA cannot compute again inside a consumer."""
-  return lax.fori_loop(0, batch * strips, lambda index, carry: body(index // strips, index % strips, carry), start)
-
-
-def _column_shifted(rows: jax.Array, columns: list[int], reach: int, width: int) -> jax.Array:
-  """`[G, C, R, W + 2 reach]` to `[G, columns * C, R * W]`."""
-  shifted = [rows[..., reach + dx : reach + dx + width] for dx in columns]
-  return jnp.concatenate(shifted, axis=1).reshape(rows.shape[0], -1, rows.shape[2] * width)
-
-
-def _convolve_by_strips(image, kernel, *, taps):
+def _convolve_by_shifts(image, kernel, *, taps):
   groups, batch, channels, height, width = image.shape
-  outputs = kernel.shape[2]
-  rows, columns = _shifts(taps)
+  shape = (groups, batch, kernel.shape[2], height, width)
+  if len(taps) * channels > _MOST_TERMS:
+    return _convolve_by_library(image, kernel, taps=taps)
   reach_y, reach_x = _reach(taps)
-  strip, strips = _strips(height)
-  padded = _pad(image, (reach_y, reach_y + strips * strip - height), (reach_x, reach_x))
-  # matrix[(dy, o), (dx, c)]; pairs of shifts that are no tap are zero
-  matrix = jnp.einsum("tyx,gtoc->gyoxc", _grid(taps, kernel.dtype), kernel, precision=_EXACT)
-  matrix = matrix.reshape(groups, len(rows) * outputs, len(columns) * channels)
 
-  def shifted_sum(slab):
-    total = 0
+  def shifted_sums(padded, kernel):
+    sums = []
     for tap, (dy, dx) in enumerate(taps):
-      own = slab[..., reach_y + dy : reach_y + dy + strip, reach_x + dx : reach_x + dx + width]
       for channel in range(channels):
-        total = total + kernel[:, tap, :, channel, None, None] * own[:, channel, None]
-    return total
+        start = (0, 0, channel, reach_y + dy, reach_x + dx)
+        shifted = lax.slice(padded, start, (groups, batch, channel + 1, start[3] + height, start[4] + width))
+        term = lax.broadcast_in_dim(kernel[:, tap, :, channel], shape, (0, 2)) * lax.broadcast_in_dim(
+          lax.squeeze(shifted, (2,)), shape, (0, 1, 3, 4)
+        )
+        sums.append(sums[-_CHAINS] + term if len(sums) >= _CHAINS else term)
+    return functools.reduce(operator.add, sums[-_CHAINS:])
 
-  def product_sum(slab):
-    product = jnp.einsum("gij,gjp->gip", matrix, _column_shifted(slab, columns, reach_x, width), precision=_EXACT)
-    product = product.reshape(groups, len(rows), outputs, -1, width)
-    return sum(product[:, position, :, reach_y + dy : reach_y + dy + strip] for position, dy in enumerate(rows))
-
-  few = len(taps) * channels <= _FEW_TERMS
-
-  def body(example, index, result):
-    slab_shape = (groups, 1, channels, strip + 2 * reach_y, width + 2 * reach_x)
-    slab = lax.dynamic_slice(padded, (0, example, 0, index * strip, 0), slab_shape)[:, 0]
-    own = shifted_sum(slab) if few else product_sum(slab)
-    return lax.dynamic_update_slice(result, own[:, None], (0, example, 0, index * strip, 0))
-
-  result = jnp.zeros((groups, batch, outputs, strips * strip, width), image.dtype)
-  return _over_strips(batch, strips, body, result)[..., :height, :]
+  return _on_its_own(shifted_sums, _pad(image, (reach_y, reach_y), (reach_x, reach_x)), kernel)
 
 
 def _convolve_by_library(image, kernel, *, taps):
@@ -159,27 +141,36 @@ def _convolve_by_library(image, kernel, *, taps):
   return jax.vmap(one_group)(image, kernel)
 
 
-def _correlate_by_strips(image, cotangent, *, taps):
-  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]
-  groups, batch, channels, height, width = image.shape
+def _correlate_by_product(image, cotangent, *, taps):
+  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: the row shifts on one side and the
+  # column shifts on the other, so that few copies make every pair; pairs that are no tap are dropped.
+  groups, _, channels, height, width = image.shape
   outputs = cotangent.shape[2]
   rows, columns = _shifts(taps)
   reach_y, reach_x = _reach(taps)
-  strip, strips = _strips(height)
-  spare = strips * strip - height
-  image = _pad(image, (0, spare), (reach_x, reach_x))
-  cotangent = _pad(cotangent, (reach_y, reach_y + spare), (0, 0))
 
-  def body(example, index, total):
-    at = (0, example, 0, index * strip, 0)
-    right = lax.dynamic_slice(image, at, (groups, 1, channels, strip, width + 2 * reach_x))[:, 0]
-    slab = lax.dynamic_slice(cotangent, at, (groups, 1, outputs, strip + 2 * reach_y, width))[:, 0]
-    left = jnp.concatenate([slab[:, :, reach_y - dy : reach_y - dy + strip] for dy in rows], axis=1)
-    left = left.reshape(groups, len(rows) * outputs, strip * width)
-    return total + jnp.einsum("gip,gjp->gij", left, _column_shifted(right, columns, reach_x, width), precision=_EXACT)
+  def products(cotangent, image):  # of a strip; explicit matrices, since a product over several axes is slow
+    strip = image.shape[-2]
+    left = jnp.concatenate([cotangent[..., reach_y - dy : reach_y - dy + strip, :] for dy in rows], axis=2)
+    right = jnp.concatenate([image[..., reach_x + dx : reach_x + dx + width] for dx in columns], axis=2)
+    left, right = (side.reshape(*side.shape[:3], strip * width) for side in (left, right))
+    each = [
+      [jnp.matmul(a, b.T, precision=_EXACT) for a, b in zip(left[group], right[group], strict=True)]
+      for group in range(groups)
+    ]
+    return jnp.stack([functools.reduce(operator.add, examples) for examples in each])
 
-  total = jnp.zeros((groups, len(rows) * outputs, len(columns) * channels), image.dtype)
-  total = _over_strips(batch, strips, body, total)
+  cotangent, image = _pad(cotangent, (reach_y, reach_y), (0, 0)), _pad(image, (0, 0), (reach_x, reach_x))
+  strips = min(_MOST_STRIPS, -(-height * width // _STRIP_PIXELS))
+  edges = [height * strip // strips for strip in range(strips + 1)]
+  total = functools.reduce(
+    operator.add,
+    (
+      products(cotangent[..., top : bottom + 2 * reach_y, :], image[..., top:bottom, :])
+      for top, bottom in itertools.pairwise(edges)
+      if bottom > top
+    ),
+  )
   total = total.reshape(groups, len(rows), outputs, len(columns), channels)
   return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=_EXACT)
 
@@ -251,14 +242,14 @@ def _define(name, shape_of, lowerings, transposes, batching_axes):
 _convolve_p = _define(
   "ruas_convolve",
   lambda image, kernel, taps: (*image.shape[:2], kernel.shape[2], *image.shape[3:]),
-  {None: _convolve_by_library, "cpu": _convolve_by_strips},
+  {None: _convolve_by_library, "cpu": _convolve_by_shifts},
   (_convolve_image_transpose, _convolve_kernel_transpose),
   (1, 1, 2, 2),
 )
 _correlate_p = _define(
   "ruas_correlate",
   lambda image, cotangent, taps: (image.shape[0], len(taps), cotangent.shape[2], image.shape[2]),
-  {None: _correlate_by_strips},
+  {None: _correlate_by_product},
   (_correlate_image_transpose, _correlate_cotangent_transpose),
   (2, 3, 2, 2),
 )

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from ruas_jax.search_space.convolution import Taps
-from ruas_jax.search_space.operations import Operation, kernel_on_taps
+from ruas_jax.search_space.operations import Operation, sum_on_taps
 
 EdgeWeights = Mapping[str, Mapping[str, jax.Array]]
 
@@ -60,19 +60,17 @@ def fold_edges(
   """
   probabilities = jax.nn.softmax(alpha, axis=-1)
   edges = alpha.shape[0]
-  kernel, bias = 0.0, jnp.zeros((edges, channels), alpha.dtype)
+  kernels, bias = [], jnp.zeros((edges, channels), alpha.dtype)
   for position, operation in enumerate(operations):
     share = probabilities[:, position]
     own = weights.get(operation.name)
     if own is None:
-      one = kernel_on_taps(operation.to_kernel(None, channels), taps, alpha.dtype)
-      kernel = kernel + share[:, None, None, None] * one[None]
+      each = operation.to_kernel(None, channels).astype(alpha.dtype)[None]
     else:
-      to_taps = lambda weight, op=operation: kernel_on_taps(op.to_kernel(weight, channels), taps, weight.dtype)
-      each = jax.vmap(to_taps)(own["kernel"])
-      kernel = kernel + share[:, None, None, None] * each
+      each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(own["kernel"])
       bias = bias + share[:, None] * own["bias"]
-  return kernel, bias
+    kernels.append(share[:, None, None, None, None] * each)
+  return sum_on_taps(kernels, taps), bias
 
 
 def sum_of_operations(

@@ -109,7 +109,20 @@ def live_taps(operations: tuple[Operation, ...], channels: int) -> Taps:
 
 def kernel_on_taps(kernel: jax.Array, taps: Taps, dtype) -> jax.Array:
   """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]` of `dtype`; taps outside the kernel are zero."""
-  rows, columns = (np.arange(size) - size // 2 for size in kernel.shape[:2])
-  offsets = np.array(taps)
-  chosen = (offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)  # a gather as a product
-  return jnp.einsum("tyx,yxio->toi", chosen.astype(dtype), kernel.astype(dtype), precision=lax.Precision.HIGHEST)
+  return sum_on_taps([kernel[None].astype(dtype)], taps)[0]
+
+
+def sum_on_taps(kernels: Sequence[jax.Array], taps: Taps) -> jax.Array:
+  """The sum of centred kernels `[E, h, w, C_in, C_out]` of different sizes, as `convolve`'s `[E, T, C_out, C_in]`.
+
+  One product gathers and adds them all: every small array operation is a program to compile.
+  """
+  offsets = np.concatenate([_offsets(*kernel.shape[1:3]) for kernel in kernels])
+  numbers = jnp.concatenate([kernel.reshape(kernel.shape[0], -1, *kernel.shape[3:]) for kernel in kernels], axis=1)
+  chosen = np.all(np.array(taps)[:, None] == offsets, axis=-1).astype(numbers.dtype)
+  return jnp.einsum("tn,enio->etoi", chosen, numbers, precision=lax.Precision.HIGHEST)
+
+
+def _offsets(height: int, width: int) -> np.ndarray:
+  """`[height * width, 2]`: where a centred kernel's numbers lie, row by row."""
+  return np.indices((height, width)).reshape(2, -1).T - (height // 2, width // 2)

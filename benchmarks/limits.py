@@ -1,0 +1,85 @@
+"""What a machine could do at best: its measured peak rate and bandwidth, and a program's operations and bytes."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+_WIDTH = 2048  # of the matrix product that shows the peak rate
+_BYTES = 2**28  # of the array that shows the bandwidth
+
+
+class Machine(NamedTuple):
+  """Attributes:
+  operations: per second, of a large float32 matrix product.
+  bytes: per second, read and written, of a scaled copy of a large array.
+  """
+
+  operations: float
+  bytes: float
+
+
+class Work(NamedTuple):
+  """Attributes:
+  operations: multiplications and additions of convolutions and of their weight gradients.
+  bytes: of these convolutions' operands and results, each read or written once.
+  """
+
+  operations: float
+  bytes: float
+
+  def limits(self, machine: Machine) -> dict[str, float]:
+    """Least seconds by either limit."""
+    return {"arithmetic_seconds": self.operations / machine.operations, "memory_seconds": self.bytes / machine.bytes}
+
+
+def measure_machine(repeats: int = 7) -> Machine:
+  """The best of a few runs: another program on the machine only makes a run slower."""
+  matrix = jnp.asarray(np.random.default_rng(0).normal(size=(_WIDTH, _WIDTH)), jnp.float32)
+  array = jnp.zeros(_BYTES // 4, jnp.float32)
+  product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
+  scaled = jax.jit(lambda a: a * 1.5, donate_argnums=0)
+  product(matrix).block_until_ready()
+  best = {"product": np.inf, "copy": np.inf}
+  for _ in range(repeats):
+    start = time.perf_counter()
+    product(matrix).block_until_ready()
+    middle = time.perf_counter()
+    array = scaled(array).block_until_ready()
+    end = time.perf_counter()
+    best = {"product": min(best["product"], middle - start), "copy": min(best["copy"], end - middle)}
+  return Machine(2 * _WIDTH**3 / best["product"], 2 * _BYTES / best["copy"])
+
+
+def count_work(function, *arguments) -> Work:
+  """Of the convolutions that `function(*arguments)` computes; a loop's as often as it runs."""
+  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Jaxpr) -> Work:
+  operations = moved = 0.0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name in ("ruas_convolve", "ruas_correlate"):
+      arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
+      image, other = arrays[0].shape, arrays[1].shape  # [G, B, C, H, W], and a kernel [G, T, O, C] or [G, B, O, H, W]
+      outputs = other[2]
+      operations += 2 * len(equation.params["taps"]) * outputs * np.prod(image)
+      moved += sum(array.size * array.dtype.itemsize for array in arrays)
+      continue
+    times = equation.params["length"] if equation.primitive.name == "scan" else 1
+    for inner in _inside(equation.params):
+      work = _count(inner)
+      operations, moved = operations + times * work.operations, moved + times * work.bytes
+  return Work(float(operations), float(moved))
+
+
+def _inside(parameters: dict[str, Any]):
+  for value in parameters.values():
+    for item in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(item, ClosedJaxpr):
+        yield item.jaxpr
+      elif isinstance(item, Jaxpr):
+        yield item

@@ -1,0 +1,162 @@
+"""Seconds of a search step, ours beside eager PyTorch's, in one run and in turns.
+
+    pip install torch==2.13.0 && pip install -e ".[bench]"
+    python -m benchmarks.search_throughput --json benchmarks/results/search_throughput.json
+
+Before anything is timed, PyTorch's hypergradient must agree with our `finite_difference` within 1e-4 in float64. A step
+is one update of alpha by eq. 5 with beta L_n and one of the weights; the noise removal module's is a row of its own.
+"""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks import torch_counterpart as counterpart
+from benchmarks.limits import Machine, count_work, measure_machine
+from benchmarks.report import argument_parser, print_table, write_report
+from benchmarks.search_step import Problem, Runner, build_problem
+from ruas_jax.optimizers import make_optimizer
+
+AGREEMENT = 1e-4
+EPOCHS, IMAGES_PER_EPOCH = 20, 689  # of the paper's search
+_STEPS = {64: 20, 320: 1}  # in a call of either side
+
+
+def main() -> None:
+  parser = argument_parser(__doc__.split("\n")[0])
+  arguments = parser.parse_args()
+  jax.config.update("jax_enable_compilation_cache", False)
+  repeats = 2 if arguments.quick else 9
+  agreement = {module: disagreement(module) for module in ("illumination", "denoising")}
+  print("largest relative difference of PyTorch's hypergradient from our finite_difference, float64:", agreement)
+  if max(agreement.values()) > AGREEMENT:
+    raise SystemExit(f"the two sides do not compute the same: {agreement}")
+  machine = measure_machine()
+  cases = [
+    (size, module, hypergradient)
+    for size in ((64,) if arguments.quick else (64, 320))
+    for module in ("illumination", "denoising")
+    for hypergradient in (("mixed_mode",) if module == "denoising" else ("mixed_mode", "unrolled", "finite_difference"))
+  ]
+  rows = [row(*case, repeats=repeats, machine=machine) for case in cases]
+  print_table(rows, "seconds of a search step")
+  exact = {r["size"]: r for r in rows if r["module"] == "illumination" and r["hypergradient"] == "mixed_mode"}
+  bars = {f"search_step_{size}_times_faster": r["times_faster"] for size, r in exact.items()}
+  results = {"steps": rows, "agreement": agreement, "machine": machine._asdict()}
+  if not arguments.quick:
+    results["search"] = whole_search(200)
+    print_table([results["search"]], f"a search of {EPOCHS} epochs x {IMAGES_PER_EPOCH} steps at 320x320")
+  write_report(
+    arguments.json,
+    settings={"repeats": repeats, "batch": 1, "torch_threads": torch.get_num_threads(), "quick": arguments.quick},
+    results=results,
+    bars=bars,
+  )
+
+
+def disagreement(module: str, size: int = 32) -> float:
+  """Largest difference between the two sides' hypergradients by finite differences, over our largest number."""
+  with jax.enable_x64(True):
+    problem = build_problem(size, (module,), "finite_difference")
+    (player,) = problem.players
+    # An initial alpha of zeros would hide a wrong order of operations, and a step before, a wrong momentum.
+    wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
+    weights, alpha = wide(problem.state.weights), wide(problem.state.alpha)
+    alpha = {name: 0.3 * jax.random.normal(jax.random.key(2), leaf.shape) for name, leaf in alpha.items()}
+    rng = np.random.default_rng(3)
+    images = [np.asarray(0.4 * rng.random((1, size, size, 3))) for _ in range(2)]
+    theirs = torch_step(problem, module, weights, alpha)
+    gradient = theirs.hypergradient(*map(counterpart.images_from_jax, images)).numpy()
+    optimizer = make_optimizer(problem.config.search.weight_optimizer)
+    estimate = problem.config.search.estimator(optimizer)
+    own_weights, own_alpha = player.pick(weights), player.pick(alpha)
+    arguments = own_alpha, own_weights, optimizer.init(own_weights), images[0][None], images[1]
+    ours = jax.jit(lambda *arguments: estimate(player.problem(weights, alpha), *arguments).gradient)(*arguments)
+    own = np.asarray(ours[module])
+  return float(np.abs(gradient - own).max() / np.abs(own).max())
+
+
+def torch_step(problem: Problem, module: str, weights, alpha) -> counterpart.SearchStep:
+  options = problem.config
+  return counterpart.SearchStep(
+    counterpart.from_jax(weights),
+    counterpart.from_jax(alpha),
+    module=module,
+    beta=options.loss.beta,
+    weight_optimizer=options.search.weight_optimizer,
+    alpha_optimizer=options.search.alpha_optimizer,
+  )
+
+
+def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Machine) -> dict:
+  """Medians over calls that take turns."""
+  problem, steps = build_problem(size, (module,), hypergradient), _STEPS[size]
+  theirs = torch_step(problem, module, problem.state.weights, problem.state.alpha)
+  images = [
+    counterpart.images_from_jax(np.float32(reading[0][None, :size, :size]) / 255)
+    for reading in (_images(problem, 0), _images(problem, 1))
+  ]
+  element = jax.tree.map(lambda leaf: leaf[0], problem.feed.read(1))
+  work = count_work(
+    lambda state, images, element, key: problem.step(state, *problem.feed.fetch(images, element), key),
+    problem.state,
+    problem.feed.images,
+    element,
+    jax.random.key(0),
+  )
+  ours = Runner(problem)
+  ours(steps)
+  theirs(*images)
+  seconds = {"ours": [], "torch": []}
+  for _ in range(repeats):
+    start = time.perf_counter()
+    ours(steps)
+    middle = time.perf_counter()
+    for _ in range(max(1, steps // 4)):
+      theirs(*images)
+    end = time.perf_counter()
+    seconds["ours"].append((middle - start) / steps)
+    seconds["torch"].append((end - middle) / max(1, steps // 4))
+  own, other = (float(np.median(seconds[side])) for side in ("ours", "torch"))
+  limits = work.limits(machine)
+  return {
+    "size": size,
+    "module": module,
+    "hypergradient": hypergradient,
+    "seconds": own,
+    "torch_seconds": other,
+    "times_faster": other / own,
+    "gigaflop": work.operations / 1e9,
+    **limits,
+    "share_of_the_limit": max(limits.values()) / own,
+  }
+
+
+def _images(problem: Problem, place: int):
+  pool = problem.feed.images[min(place, len(problem.feed.images) - 1)]
+  return np.asarray(pool["image"])
+
+
+def whole_search(steps: int) -> dict:
+  """Extrapolated from so many steps in a row, logged as the package logs them."""
+  run = Runner(build_problem(320, ("illumination",), "mixed_mode"))
+  run(1)
+  seconds = []
+  while len(seconds) < steps:
+    start = time.perf_counter()
+    run(10)
+    seconds += [(time.perf_counter() - start) / 10] * 10
+  total = EPOCHS * IMAGES_PER_EPOCH
+  return {
+    "steps_measured": len(seconds),
+    "seconds_per_step": float(np.mean(seconds)),
+    "steps": total,
+    "hours": float(np.mean(seconds)) * total / 3600,
+  }
+
+
+if __name__ == "__main__":
+  main()

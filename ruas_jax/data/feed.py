@@ -1,0 +1,242 @@
+"""What a loop on the device reads: indices of images that lie on the device too, or whole batches that are streamed.
+
+Both give the same batches for the same seed, those of `pipeline.make_batches`. An *element* is what one step reads;
+`read` delivers many of them at once, stacked, and `fetch`, a pure function, turns one into batches inside the program.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from ruas_jax.data.pipeline import check_crop, check_images, decode_each, image_order, make_batches
+from ruas_jax.data.sources import ImageSource, Subset
+from ruas_jax.errors import UserError
+
+Placement = Literal["auto", "device", "stream"]
+Batch = dict[str, jax.Array]
+
+MOST_STEPS = 100  # in one call of the program
+_DEVICE_BYTES = 2**30  # of images that are put on the device unasked
+_STREAM_BYTES = 2**26  # of batches in one call
+
+
+class Reading(NamedTuple):
+  """An endless sequence of batches.
+
+  Attributes:
+    source: the images.
+    shape: leading axes of a batch's arrays; their product counts its images.
+    seed: of the order.
+  """
+
+  source: ImageSource
+  shape: tuple[int, ...]
+  seed: int
+
+
+class DeviceImages:
+  """The images that `sources` show, uint8 on the device; each is decoded once, however many sources show it.
+
+  Attributes:
+    pools: `{"image": [N, H, W, 3], "size": [N, 2]}` for each of the sources that lie under the subsets.
+
+  Raises:
+    UserError: as `decode_each`, or they do not fit on the device.
+  """
+
+  def __init__(self, sources: Sequence[ImageSource]):
+    self._bases = _shown(sources)
+    try:
+      self.pools = _put(self._bases)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+      reason = next(iter(str(error).splitlines()), "out of memory")
+      raise UserError(f"data.placement device: the images do not fit on the device ({reason})") from None
+
+  def locate(self, source: ImageSource) -> tuple[int, np.ndarray]:
+    """Which pool shows this source, and where in it each of the source's images lies."""
+    base, indices = _base(source)
+    place = next(place for place, (other, _) in enumerate(self._bases) if other is base)
+    return place, np.searchsorted(self._bases[place][1], indices).astype(np.int32)
+
+
+class DeviceFeed:
+  """Elements are image numbers, int32; the images are an argument of the program."""
+
+  capacity = MOST_STEPS
+
+  def __init__(self, readings: Sequence[Reading], images: DeviceImages):
+    self.images = images.pools
+    self._shapes = [reading.shape for reading in readings]
+    self._orders = [image_order(len(reading.source), seed=reading.seed) for reading in readings]
+    self._places, self._numbers = zip(*(images.locate(reading.source) for reading in readings), strict=True)
+    self._first = 0
+
+  def fetch(self, images: Any, element: Any) -> tuple[Batch, ...]:
+    """A batch for each reading, `{"image": uint8 [*shape, H, W, 3], "size": int32 [*shape, 2]}`."""
+    return tuple(
+      {name: values[numbers] for name, values in images[place].items()}
+      for place, numbers in zip(self._places, element, strict=True)
+    )
+
+  def read(self, count: int) -> tuple[np.ndarray, ...]:
+    """Elements of the next `count` steps, `[capacity, *shape]` for each reading; the rest is unused."""
+    elements = []
+    for shape, order, numbers in zip(self._shapes, self._orders, self._numbers, strict=True):
+      size = math.prod(shape)
+      visits = range(self._first * size, (self._first + count) * size)
+      element = np.zeros((self.capacity, *shape), np.int32)
+      element[:count] = numbers[[order[visit] for visit in visits]].reshape(count, *shape)
+      elements.append(element)
+    self._first += count
+    return tuple(elements)
+
+  def close(self) -> None:
+    """Nothing runs in the background."""
+
+
+class PopulationFeed:
+  """Feeds of many members over the same images; elements are `[capacity, P, ...]`."""
+
+  def __init__(self, feeds: Sequence[DeviceFeed]):
+    self._feeds = feeds
+    self.images, self.capacity, self.fetch = feeds[0].images, feeds[0].capacity, feeds[0].fetch
+
+  def read(self, count: int) -> tuple[np.ndarray, ...]:
+    """As of the members, stacked."""
+    return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
+
+  def close(self) -> None:
+    """Nothing runs in the background."""
+
+
+class StreamFeed:
+  """Elements are the batches themselves, read ahead by grain, as many in a call as a bounded memory holds."""
+
+  images = ()
+
+  def __init__(self, readings: Sequence[Reading]):
+    self._shapes = [reading.shape for reading in readings]
+    self._streams = [
+      make_batches(reading.source, batch_size=math.prod(reading.shape), seed=reading.seed) for reading in readings
+    ]
+    sizes = [math.prod(reading.shape) * 3 * math.prod(np.max(reading.source.sizes(), axis=0)) for reading in readings]
+    self.capacity = int(np.clip(_STREAM_BYTES // sum(sizes), 1, MOST_STEPS))
+
+  def fetch(self, images: Any, element: Any) -> tuple[Batch, ...]:
+    """As of the other feed."""
+    del images
+    return element
+
+  def read(self, count: int) -> tuple[dict[str, np.ndarray], ...]:
+    """As of the other feed."""
+    elements = []
+    for shape, stream in zip(self._shapes, self._streams, strict=True):
+      for step in range(count):
+        batch = next(stream)
+        if step == 0:
+          element = {
+            name: np.empty((self.capacity, *shape, *values.shape[1:]), values.dtype) for name, values in batch.items()
+          }
+        for name, values in batch.items():
+          element[name][step] = values.reshape(element[name].shape[1:])
+      elements.append(element)
+    return tuple(elements)
+
+  def close(self) -> None:
+    """Ends the reading threads."""
+    for stream in self._streams:
+      stream.close()
+
+
+Feed = DeviceFeed | PopulationFeed | StreamFeed
+
+
+def open_feed(readings: Sequence[Reading], *, crop: int, placement: Placement) -> Feed:
+  """The feed of these readings; every image has then been decoded once.
+
+  Args:
+    readings: one for each batch of a step.
+    crop: that every image must hold.
+    placement: auto puts the images on the device if each source's are of one size and all fit into 1 GiB.
+
+  Raises:
+    UserError: an image is too small or cannot be read, or the images do not serve for `placement="device"`.
+  """
+  sources = [reading.source for reading in readings]
+  for source in sources:
+    check_crop(source, crop)
+  obstacle = _obstacle(sources)
+  if placement == "device" and obstacle and not obstacle.large:
+    raise UserError(f"data.placement device: {obstacle.text}")
+  if placement == "device" or (placement == "auto" and not obstacle):
+    return DeviceFeed(readings, DeviceImages(sources))
+  check_images(sources, crop)
+  return StreamFeed(readings)
+
+
+def open_population_feed(members: Sequence[Sequence[Reading]], *, crop: int, placement: Placement) -> PopulationFeed:
+  """The feed of a population: the readings of each member, in the same order over the same images.
+
+  Raises:
+    UserError: as `open_feed`, or the images cannot lie on the device, which a population needs.
+  """
+  sources = [reading.source for readings in members for reading in readings]
+  for source in sources:
+    check_crop(source, crop)
+  obstacle = _obstacle(sources)
+  if placement == "stream":
+    raise UserError("data.placement stream: a population needs its images on the device")
+  if obstacle and not (placement == "device" and obstacle.large):
+    hint = "; --data.placement device puts them there all the same" if obstacle.large else ""
+    raise UserError(f"data: a population needs its images on the device, but {obstacle.text}{hint}")
+  images = DeviceImages(sources)
+  return PopulationFeed([DeviceFeed(readings, images) for readings in members])
+
+
+class _Obstacle(NamedTuple):
+  """Why images do not lie on the device; only `large` if somebody asks for it."""
+
+  text: str
+  large: bool
+
+
+def _obstacle(sources: Sequence[ImageSource]) -> _Obstacle | None:
+  total = 0
+  for base, indices in _shown(sources):
+    sizes = base.sizes()
+    kinds = sorted({sizes[index] for index in indices})
+    if len(kinds) > 1:
+      (height, width), (other_height, other_width) = kinds[0], kinds[-1]
+      return _Obstacle(f"they are of mixed sizes, {width}x{height} and {other_width}x{other_height}", large=False)
+    total += len(indices) * 3 * math.prod(kinds[0])
+  return _Obstacle(f"they take {total / 2**30:.1f} GiB", large=True) if total > _DEVICE_BYTES else None
+
+
+def _base(source: ImageSource) -> tuple[ImageSource, np.ndarray]:
+  """The source under all subsets, and the indices of `source`'s images in it."""
+  indices = np.arange(len(source))
+  while isinstance(source, Subset):
+    source, indices = source.source, np.asarray(source.indices)[indices]
+  return source, indices
+
+
+def _shown(sources: Sequence[ImageSource]) -> list[tuple[ImageSource, np.ndarray]]:
+  """Each source under `sources` once, with the indices that any of them shows, sorted."""
+  bases: dict[int, tuple[ImageSource, np.ndarray]] = {}
+  for source in sources:
+    base, indices = _base(source)
+    bases[id(base)] = (base, np.union1d(bases.get(id(base), (base, indices))[1], indices))
+  return list(bases.values())
+
+
+def _put(bases: Sequence[tuple[ImageSource, np.ndarray]]) -> tuple[Batch, ...]:
+  pools = []
+  for base, indices in bases:
+    sizes = np.array(base.sizes(), np.int32)[indices]
+    pools.append({"image": np.empty((len(indices), *sizes[0], 3), np.uint8), "size": sizes})
+  for part, place, image in decode_each((base, indices.tolist()) for base, indices in bases):
+    pools[part]["image"][place] = image
+  return tuple(jax.device_put(pools))

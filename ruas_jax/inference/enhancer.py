@@ -1,0 +1,121 @@
+"""Running a model on images of any size, on the device, with few compiled programs and bounded memory.
+
+Images are float32 NumPy `[H, W, 3]` in [0, 1] outside, whatever the model computes in.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.inference.model import Model, enhance_folded, fold
+from ruas_jax.inference.sizes import TILE, Shapes, Span, split_image
+from ruas_jax.runtime.compiler import compiler_options
+
+Dtype = Literal["float32", "bfloat16"]
+Read = Callable[[slice, slice], np.ndarray]  # rows and columns of an image -> float32 [h, w, 3]
+
+_AHEAD = 1  # windows under way beside the one that is waited for
+
+
+class Part(NamedTuple):
+  """A part of a result: `values`, float32 `[h, w, 3]`, belong at these rows and columns of the image."""
+
+  rows: slice
+  columns: slice
+  values: np.ndarray
+
+
+class Plan(NamedTuple):
+  """How the images of one size are run: in which windows, each in an array of `shape`, by which program."""
+
+  rows: list[Span]
+  columns: list[Span]
+  shape: tuple[int, int]
+  program: Callable[[np.ndarray, np.ndarray], jax.Array]
+
+  def parts(self, read: Read) -> Iterator[Part]:
+    """The whole result, part by part; `read` is asked for one window after the other."""
+    under_way = deque()
+    for rows, columns in itertools.product(self.rows, self.columns):
+      under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])))))
+      if len(under_way) > _AHEAD:
+        yield _cut(*under_way.popleft())
+    while under_way:
+      yield _cut(*under_way.popleft())
+
+  def _start(self, window: np.ndarray) -> jax.Array:
+    size = window.shape[:2]
+    if size != self.shape:
+      window = np.pad(window, [(0, full - own) for full, own in zip(self.shape, size, strict=True)] + [(0, 0)])
+    return self.program(window, np.array(size, np.int32))
+
+
+def _cut(rows: Span, columns: Span, result: jax.Array) -> Part:
+  """Waits for a window's result, and keeps of it what it is there for."""
+  inner = [slice(span.first - span.start, span.last - span.start) for span in (rows, columns)]
+  return Part(slice(*rows[2:]), slice(*columns[2:]), np.asarray(result)[*inner])
+
+
+class Enhancer:
+  """A folded model with the programs that it has been compiled to.
+
+  Up to a few different sizes have a program each, later ones share programs of larger shapes, and images beyond `tile`
+  squared run in windows; what a pixel becomes does not depend on that, up to rounding.
+
+  `plan` is to be called in the order of the images, by one thread at a time: by that order the shapes are chosen. What
+  it returns may run in several threads.
+
+  Args:
+    model: what enhances.
+    dtype: what it computes in; bfloat16 has 8 bits of precision and is for devices that are faster in it.
+    tile: side of the windows of large images in pixels.
+  """
+
+  def __init__(self, model: Model, *, dtype: Dtype = "float32", tile: int = TILE):
+    folded = jax.jit(fold)(model)
+    self.shapes = Shapes()
+    self._dtype, self._tile = jnp.dtype(dtype), tile
+    self._halo = model.network.reach(model.options.variant)
+    self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
+    self._programs = {}
+
+  @property
+  def compiled(self) -> int:
+    """How many programs there are by now."""
+    return len(self._programs)
+
+  def plan(self, height: int, width: int) -> Plan:
+    """How to run images of this size; compiles the program where it is a new one."""
+    rows, columns = split_image(height, width, self._tile, self._halo)
+    window = [spans[0].stop - spans[0].start for spans in (rows, columns)]
+    shape, masked = self.shapes.choose(*window)
+    if (shape, masked) not in self._programs:
+      self._programs[shape, masked] = self._compile(shape, masked)
+    return Plan(rows, columns, shape, self._programs[shape, masked])
+
+  def __call__(self, image: np.ndarray) -> np.ndarray:
+    """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result is like it."""
+    result = np.empty(image.shape, np.float32)
+    for part in self.plan(*image.shape[:2]).parts(lambda rows, columns: image[rows, columns]):
+      result[part.rows, part.columns] = part.values
+    return result
+
+  def _compile(self, shape, masked):
+    def forward(folded, window, size):
+      valid = _inside(shape, size) if masked else None
+      return enhance_folded(folded, window.astype(self._dtype), valid).astype(jnp.float32)
+
+    about = jax.ShapeDtypeStruct((*shape, 3), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
+    compiled = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about).compile()
+    return lambda window, size: compiled(self._folded, window, size)
+
+
+def _inside(shape: tuple[int, int], size: jax.Array) -> jax.Array:
+  """bool `[1, 1, *shape]`: the upper left `size` of it."""
+  rows, columns = (jnp.arange(length) < own for length, own in zip(shape, size, strict=True))
+  return (rows[:, None] & columns[None, :])[None, None]

@@ -1,0 +1,139 @@
+"""Many steps in one call of one program: they are fed, taken and recorded on the device.
+
+The program is compiled once, for any number of steps up to the feed's capacity, and its state is donated. It stops by
+itself at the first step with a loss or new weights that are not finite: that step is recorded, and the state stays as
+it was before it. A population is the same program with the step mapped over its members; each stops for itself.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ruas_jax.data.feed import Feed
+from ruas_jax.runtime.compiler import compiler_options
+
+_CALL_SECONDS = 2.5  # that a call should take: the log is to move every five seconds at the latest
+
+
+class Run(NamedTuple):
+  """What a call hands to the next.
+
+  Attributes:
+    state: of the search or training; with members, a leading axis on every leaf.
+    sound: bool `[]` or `[P]`, whether all was finite so far; where not, nothing moves any more.
+  """
+
+  state: Any
+  sound: jax.Array
+
+
+class Log(NamedTuple):
+  """What steps left, each array `[steps]` or `[steps, P]`.
+
+  Attributes:
+    metrics: by name.
+    taken: bool, whether the step was taken.
+    sound: bool, whether all was finite in it and before.
+  """
+
+  metrics: dict[str, Any]
+  taken: Any
+  sound: Any
+
+
+def make_program(step: Callable, feed: Feed, *, population: bool = False) -> Callable:
+  """`advance(run, images, elements, count, key) -> (run, log)` by `count` steps, jitted; `run` is donated.
+
+  Args:
+    step: `(state, *batches, key) -> (state, metrics)`; the state has `weights`, and metrics that end in `_loss` count
+      as losses.
+    feed: whose `fetch` makes batches of an element.
+    population: whether run, elements and key have an axis of members, for each of which `step` works.
+  """
+
+  def one(run, images, element, key):
+    state, metrics = step(run.state, *feed.fetch(images, element), key)
+    losses = [value for name, value in metrics.items() if name.endswith("_loss")]
+    sound = run.sound & _all_finite((losses, state.weights))
+    state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), state, run.state)
+    return Run(state, sound), Log(metrics, run.sound, sound)
+
+  # Jitted, so that it is traced once for its shapes and for the loop.
+  one = jax.jit(jax.vmap(one, in_axes=(0, None, 0, 0)) if population else one)
+
+  def advance(run, images, elements, count, key):
+    def element(index):
+      return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, keepdims=False), elements)
+
+    def unfinished(loop):
+      index, run, _ = loop
+      return (index < count) & run.sound.any()
+
+    def body(loop):
+      index, run, log = loop
+      run, new = one(run, images, element(index), key)
+      log = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, index, 0), log, new)
+      return index + 1, run, log
+
+    _, shapes = jax.eval_shape(one, run, images, element(0), key)
+    log = jax.tree.map(lambda shape: jnp.zeros((feed.capacity, *shape.shape), shape.dtype), shapes)
+    _, run, log = lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), run, log))
+    return run, log
+
+  return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options())
+
+
+class DeviceLoop:
+  """Calls of the program, one always under way while the log of the one before is read.
+
+  Attributes:
+    run: the newest; it belongs to the call that was yielded only where that ended at a multiple of `every`, or was the
+      last.
+  """
+
+  def __init__(self, step: Callable, state: Any, feed: Feed, key: Any, *, members: int | None = None):
+    """`state` is not used up; `members` is the length of its leading axis, where it has one."""
+    self._feed, self._key = feed, key
+    self._program = make_program(step, feed, population=members is not None)
+    self._fetch = jax.jit(feed.fetch)
+    self._element: Any = None
+    # A copy, since it is donated; without weak types, which would make the second call another program.
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), state)
+    self.run = Run(state, jnp.ones(() if members is None else (members,), bool))
+
+  def calls(self, steps: int, *, every: int = 0) -> Iterator[tuple[int, Log]]:
+    """Takes `steps` steps; yields each call's first step, counted from one, and its log as numpy arrays.
+
+    At multiples of `every` a call ends, and the next one begins only when the caller goes on.
+    """
+    done, most, under_way, last = 0, 1, [], time.monotonic()
+    while done < steps or under_way:
+      looked_at = every and done % every == 0 and under_way  # the caller wants to, so the state must not move on
+      if done < steps and len(under_way) < 2 and not looked_at:
+        count = min(most, self._feed.capacity, steps - done, every - done % every if every else steps)
+        elements = self._feed.read(count)
+        self.run, log = self._program(self.run, self._feed.images, elements, np.int32(count), self._key)
+        self._element = jax.tree.map(lambda leaf: leaf[count - 1], elements) if every else None
+        under_way.append((done + 1, count, log))
+        done += count
+        continue
+      first, count, log = under_way.pop(0)
+      log = jax.tree.map(lambda rows: np.asarray(rows)[:count], log)
+      seconds = max(time.monotonic() - last, 1e-6)
+      most = max(1, min(2 * count, int(count * _CALL_SECONDS / seconds)))
+      yield first, log
+      last = time.monotonic()
+
+  def batches(self) -> tuple:
+    """What the last step of the newest call was fed with; only where there is an `every`."""
+    return self._fetch(self._feed.images, self._element)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+  leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+  return jnp.stack(leaves).all()

@@ -1,0 +1,127 @@
+"""A population of searches as options: the same search from several seeds and with several values of some numbers."""
+
+import copy
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ruas_jax.config import Config
+from ruas_jax.errors import UserError, require_at_least
+
+_SEARCH = ("network", "loss", "search")  # the options that a search depends on, but for the data
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationOptions:
+  """Many searches as one program: every setting of the sweep from every seed."""
+
+  seeds: int = 1
+  """Seeds for every setting: the configuration's own and those that follow it."""
+  sweep: tuple[str, ...] = ()
+  """Values of numbers of the search, each as PATH=VALUE,VALUE,...; of several, every combination. On the command line
+  also as `--population.sweep.loss.eta_t 0.1,0.3`."""
+
+  def __post_init__(self):
+    require_at_least(1, self, "population", "seeds")
+    axes = [path for path, _ in map(_parse, self.sweep)]
+    for path in axes:
+      if axes.count(path) > 1:
+        raise UserError(f"population.sweep.{path} is given twice; list all its values at once")
+
+  @property
+  def is_one(self) -> bool:
+    """Whether there is nothing but one search."""
+    return self.seeds == 1 and not self.sweep
+
+
+class Member(NamedTuple):
+  """One search of a population.
+
+  Attributes:
+    config: its own, as if it were searched alone.
+    values: of the swept options, by path.
+  """
+
+  config: Config
+  values: dict[str, float]
+
+
+def list_members(config: Config, population: PopulationOptions) -> list[Member]:
+  """All members: the settings of the sweep in the order given, the last option fastest, each with all seeds.
+
+  Raises:
+    UserError: a value that its option cannot take.
+  """
+  axes = [[(path, value) for value in values] for path, values in map(_parse, population.sweep)]
+  members = []
+  for setting in itertools.product(*axes):
+    for seed in range(config.seed, config.seed + population.seeds):
+      own = dataclasses.replace(config, seed=seed)
+      for path, value in setting:
+        own = _checked(own, path.split("."), value)
+      members.append(Member(own, dict(setting)))
+  return members
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+  """The configuration with these numbers, which may be traced ones: they are not checked."""
+  for path, value in values.items():
+    config = _unchecked(config, path.split("."), value)
+  return config
+
+
+def _checked(options, path, value):
+  name, *rest = path
+  inner = getattr(options, name)
+  return dataclasses.replace(options, **{name: _checked(inner, rest, value) if rest else value})
+
+
+def _unchecked(options, path, value):
+  name, *rest = path
+  changed = copy.copy(options)
+  object.__setattr__(changed, name, _unchecked(getattr(options, name), rest, value) if rest else value)
+  return changed
+
+
+def _parse(text: str) -> tuple[str, tuple[float, ...]]:
+  """`PATH=VALUE,VALUE,...`."""
+  path, _, listed = text.partition("=")
+  path = path.strip().replace("-", "_")
+  _check_path(path)
+  try:
+    values = tuple(float(value) for value in listed.split(","))
+  except ValueError:
+    raise UserError(f"population.sweep.{path} takes numbers with commas between them, not {listed!r}") from None
+  if len(set(values)) < len(values):
+    raise UserError(f"population.sweep.{path}: {listed} names a value twice")
+  return path, values
+
+
+def _check_path(path: str) -> None:
+  """Raises UserError unless it is a float option of Config that a search depends on."""
+  options = dict(_options(Config))
+  known = [
+    option for option, kind in options.items() if kind and option.startswith(_SEARCH) and "diagnostics" not in option
+  ]
+  if path in known:
+    return
+  last = path.rpartition(".")[2]
+  near = [option for option in known if option.rpartition(".")[2] == last]
+  hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
+  if path not in options:
+    raise UserError(f"population.sweep.{path}: there is no option {path!r}{hint}")
+  reason = "no search depends on it" if options[path] else "it is not a real number, and makes another program"
+  raise UserError(f"population.sweep.{path}: {path} cannot be swept: {reason}{hint}")
+
+
+def _options(kind: type, prefix: str = ""):
+  """Every option under this dataclass: its path, and whether it is a float."""
+  for name, hint in typing.get_type_hints(kind).items():
+    if dataclasses.is_dataclass(hint):
+      yield from _options(hint, f"{prefix}{name}.")
+    else:
+      kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+      yield f"{prefix}{name}", float in kinds

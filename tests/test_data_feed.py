@@ -1,0 +1,141 @@
+"""Images on the device and streamed ones are the same batches; which of the two it is, and what is refused."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from tiny_problem import dark_images, truncate, write_images
+
+from ruas_jax.data import feed as feed_file
+from ruas_jax.data.feed import DeviceFeed, Reading, StreamFeed, open_feed, open_population_feed
+from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Subset, split_in_half
+from ruas_jax.errors import UserError
+
+
+class Counted(ImageSource):
+  """Counts how often each image is decoded."""
+
+  def __init__(self, images):
+    self.names, self.images, self.decoded = [str(i) for i in range(len(images))], images, [0] * len(images)
+
+  def __getitem__(self, index):
+    self.decoded[index] += 1
+    return self.images[index]
+
+  def sizes(self):
+    return [image.shape[:2] for image in self.images]
+
+
+def arrays(count, **size):
+  return ImageArrays([str(position) for position in range(count)], dark_images(count, **size))
+
+
+def steps_of(feed, counts):
+  """The batches of every step, read so many at a time; each array is what the program would get."""
+  steps = []
+  for count in counts:
+    elements = feed.read(count)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(elements)} == {feed.capacity}
+    for step in range(count):
+      element = jax.tree.map(lambda leaf: leaf[step], elements)
+      steps.append(jax.tree.map(np.asarray, feed.fetch(feed.images, element)))
+  feed.close()
+  return steps
+
+
+def assert_same_steps(one, other):
+  assert len(one) == len(other)
+  for a, b in zip(one, other, strict=True):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_device_and_stream_are_the_same_batches_however_many_are_read_at_once():
+  train, validation = split_in_half(arrays(7), seed=3)
+  readings = [Reading(train, (2, 3), 6), Reading(validation, (1, 2), 7), Reading(arrays(2, height=30), (1,), 8)]
+  device, again, stream = (open_feed(readings, crop=8, placement=placement) for placement in ("auto", "auto", "stream"))
+  assert isinstance(device, DeviceFeed) and isinstance(stream, StreamFeed)
+  one = steps_of(device, [1, 4, 2, 5])
+  assert one[0][0]["image"].shape == (2, 3, 16, 20, 3) and one[0][2]["image"].shape == (1, 30, 20, 3)
+  assert_same_steps(one, steps_of(stream, [3, 3, 6]))
+  assert_same_steps(one, steps_of(again, [12]))
+  shown = {batch.tobytes() for step in one for batch in step[0]["image"].reshape(-1, 16, 20, 3)}
+  assert shown == {image.tobytes() for image in train}
+
+
+def test_every_image_is_decoded_once_and_lies_on_the_device_once():
+  source = Counted(dark_images(6))
+  halves = split_in_half(source, seed=0)
+  feed = open_feed([Reading(half, (1,), 0) for half in halves], crop=8, placement="auto")
+  feed.read(20)
+  assert source.decoded == [1] * 6
+  (pool,) = feed.images
+  assert pool["image"].shape == (6, 16, 20, 3) and pool["image"].dtype == np.uint8
+  some = Counted(dark_images(6))
+  feed = open_feed([Reading(Subset(Subset(some, [5, 1, 3]), [2, 0]), (1,), 0)], crop=8, placement="device")
+  assert some.decoded == [0, 0, 0, 1, 0, 1]  # no more than are shown
+  seen = {step[0]["image"].tobytes() for step in steps_of(feed, [4])}
+  assert seen == {some.images[3].tobytes(), some.images[5].tobytes()}
+
+
+def test_members_share_the_images_and_keep_their_orders():
+  source = arrays(6)
+  members = [[Reading(half, (1, 2), seed) for half in split_in_half(source, seed=seed)] for seed in (0, 1, 2)]
+  feed = open_population_feed(members, crop=8, placement="auto")
+  assert len(feed.images) == 1
+  both = steps_of(feed, [2, 3])
+  for position, readings in enumerate(members):
+    alone = steps_of(open_feed(readings, crop=8, placement="auto"), [5])
+    assert_same_steps([jax.tree.map(lambda leaf: leaf[position], step) for step in both], alone)
+
+
+def test_images_that_do_not_serve_are_streamed_or_refused(monkeypatch):
+  mixed = ImageArrays(["a", "b"], [*dark_images(1), *dark_images(1, width=24)])
+  readings = [Reading(mixed, (1,), 0)]
+  assert isinstance(open_feed(readings, crop=8, placement="auto"), StreamFeed)
+  with pytest.raises(UserError, match=r"^data.placement device: they are of mixed sizes, 20x16 and 24x16$"):
+    open_feed(readings, crop=8, placement="device")
+  with pytest.raises(UserError, match=r"^data: a population needs .* mixed sizes"):
+    open_population_feed([readings], crop=8, placement="auto")
+  with pytest.raises(UserError, match=r"^data.placement stream: a population needs"):
+    open_population_feed([[Reading(arrays(2), (1,), 0)]], crop=8, placement="stream")
+
+  monkeypatch.setattr(feed_file, "_DEVICE_BYTES", 2 * 16 * 20 * 3)
+  assert isinstance(open_feed([Reading(arrays(2), (1,), 0)], crop=8, placement="auto"), DeviceFeed)
+  large = [Reading(arrays(3), (1,), 0)]
+  assert isinstance(open_feed(large, crop=8, placement="auto"), StreamFeed)
+  assert isinstance(open_feed(large, crop=8, placement="device"), DeviceFeed)
+  with pytest.raises(UserError, match=r"--data.placement device"):
+    open_population_feed([large], crop=8, placement="auto")
+  open_population_feed([large], crop=8, placement="device")
+
+
+def test_a_stream_holds_a_bounded_memory(monkeypatch):
+  monkeypatch.setattr(feed_file, "_STREAM_BYTES", 7 * 2 * 16 * 20 * 3)
+  feed = StreamFeed([Reading(arrays(3), (2, 1), 0)])
+  assert feed.capacity == 7 and feed.read(1)[0]["image"].shape == (7, 2, 1, 16, 20, 3)
+  feed.close()
+  monkeypatch.setattr(feed_file, "_STREAM_BYTES", 1)
+  assert StreamFeed([Reading(arrays(3), (2, 1), 0)]).capacity == 1
+
+
+@pytest.mark.parametrize("placement", ["auto", "stream"])
+def test_every_damaged_image_is_named_before_the_first_step(placement, tmp_path):
+  folder = write_images(tmp_path, dark_images(5))
+  for position in (1, 3):
+    truncate(folder / f"{position}.png")
+  halves = split_in_half(ImageFolder(folder), seed=0)
+  with pytest.raises(UserError) as error:
+    open_feed([Reading(half, (1,), 0) for half in halves], crop=8, placement=placement)
+  lines = sorted(str(error.value).splitlines())
+  assert len(lines) == 2 and all(name in line for name, line in zip(("1.png", "3.png"), lines, strict=True))
+  with pytest.raises(UserError, match="smaller than the crop of 17x17"):
+    open_feed([Reading(half, (1,), 0) for half in halves], crop=17, placement=placement)
+
+
+def test_orders_of_neighbouring_steps_differ():
+  feed = open_feed([Reading(arrays(8), (8,), 0)], crop=8, placement="auto")
+  epochs = [element.tolist() for element in feed.read(3)[0][:3]]
+  assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
+  assert all(a != b for a, b in itertools.pairwise(epochs))

@@ -1,0 +1,152 @@
+"""The loop on the device, on a step of one number: how many calls it makes, what it keeps, and where it stops."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ruas_jax.errors import UserError
+from ruas_jax.runner import device_loop
+from ruas_jax.runner.device_loop import DeviceLoop
+from ruas_jax.runner.loop import iterate, make_records
+from ruas_jax.runtime.metric_log import read_metrics
+
+
+class State(NamedTuple):
+  step: jax.Array
+  weights: jax.Array
+
+
+class Numbers:
+  """Feeds 1, 2, 3, ...; of members, to each its own multiple of them."""
+
+  images, capacity = jnp.float32(1), 5
+
+  def __init__(self, members=None):
+    self.calls, self._members, self._next = [], members, 1
+
+  def fetch(self, images, element):
+    return (images * element,)
+
+  def read(self, count):
+    self.calls.append(count)
+    numbers = np.full(self.capacity, np.nan, np.float32)
+    numbers[:count] = np.arange(self._next, self._next + count)
+    self._next += count
+    with np.errstate(over="ignore"):
+      return numbers if self._members is None else numbers[:, None] * np.asarray(self._members, np.float32)
+
+
+class Step:
+  """Adds the batch and the key to the weights, and counts how often it is traced; the loss is what it adds to."""
+
+  traced = 0
+
+  def __call__(self, state, batch, key):
+    self.traced += 1
+    metrics = {"x_loss": state.weights, "y_loss": batch, "y_iterations": jnp.where(batch > 2, 1, 0)}
+    return State(state.step + 1, state.weights + batch + key), metrics
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """Calls that seem to take no time, so that their lengths are what they are allowed to be."""
+  monkeypatch.setattr(device_loop.time, "monotonic", lambda: 0.0)
+
+
+def start(*shape):
+  return State(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
+
+
+def test_one_program_for_calls_of_every_length(quick):
+  feed, step = Numbers(), Step()
+  state, records = iterate(step, start(), feed, jnp.float32(0.5), steps=20, description="x", folder=None)
+  assert sum(feed.calls) == 20 and set(feed.calls) >= {1, 2, 4, 5} and max(feed.calls) == feed.capacity
+  assert step.traced == 1
+  sums = [0.5 * (k - 1) + k * (k - 1) / 2 for k in range(1, 22)]
+  assert [record["x_loss"] for record in records] == sums[:20]
+  assert [record["step"] for record in records] == list(range(1, 21))
+  assert (float(state.weights), int(state.step)) == (sums[20], 20)
+  assert set(records[1]) == {"step", "x_loss"}  # y did not play
+
+
+def test_a_slow_step_is_taken_alone(monkeypatch):
+  """A clock that moves by four seconds whenever it is asked."""
+  clock = iter(range(0, 10**6, 4))
+  monkeypatch.setattr(device_loop.time, "monotonic", lambda: float(next(clock)))
+  feed = Numbers()
+  iterate(Step(), start(), feed, jnp.float32(0), steps=6, description="x", folder=None)
+  assert feed.calls == [1] * 6
+
+
+def test_the_state_given_is_left_alone():
+  state = start()
+  iterate(Step(), state, Numbers(), jnp.float32(0), steps=3, description="x", folder=None)
+  assert float(state.weights) == 0
+
+
+def test_the_observer_sees_its_rounds_and_can_stop(quick):
+  seen = []
+
+  def observe(step, state, batches):
+    seen.append((step, int(state.step), float(state.weights), float(batches[0])))
+    return {"more": jnp.float32(step)}, step == 9
+
+  state, records = iterate(
+    Step(), start(), Numbers(), jnp.float32(0), steps=20, description="x", folder=None, observe=observe, every=3
+  )
+  assert seen == [(3, 3, 6.0, 3.0), (6, 6, 21.0, 6.0), (9, 9, 45.0, 9.0)]
+  assert [record.get("more") for record in records] == [None, None, 3.0, None, None, 6.0, None, None, 9.0]
+  assert float(state.weights) == 45
+
+
+class Failing(Step):
+  """Its loss, or else its weights, are not finite in the fourth step."""
+
+  def __init__(self, what):
+    self.what = what
+
+  def __call__(self, state, batch, key):
+    state, metrics = super().__call__(state, batch, key)
+    wrong = jnp.where(state.step == 4, jnp.nan, 0.0)
+    if self.what == "weights":
+      return state._replace(weights=state.weights + wrong), metrics
+    return state, metrics | {"x_loss": metrics["x_loss"] + wrong}
+
+
+@pytest.mark.parametrize(
+  "what, said",
+  [("loss", "run: the x loss is not finite at step 4"), ("weights", "run: the weights are not finite after step 4")],
+)
+def test_the_first_step_that_is_not_finite_is_the_last_one(what, said, quick, tmp_path):
+  with pytest.raises(UserError, match=f"^{said}$"):
+    iterate(Failing(what), start(), Numbers(), jnp.float32(0), steps=20, description="run", folder=tmp_path)
+  losses = [record["x_loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+  assert losses == [0, 1, 3, None if what == "loss" else 6]
+
+
+def test_the_state_stays_before_the_bad_step_and_later_calls_do_nothing(quick):
+  loop = DeviceLoop(Failing("loss"), start(), Numbers(), jnp.float32(0))
+  logs = [make_records(first, log) for first, log in loop.calls(20)]
+  assert [len(records) for records, _ in logs] == [1, 1, 2] + [0] * (len(logs) - 3) and len(logs) > 5
+  assert [failure for _, failure in logs if failure] == ["the x loss is not finite at step 4"]
+  assert (int(loop.run.state.step), float(loop.run.state.weights), bool(loop.run.sound)) == (3, 6, False)
+
+
+def test_a_member_stops_for_itself(quick):
+  """Of three, the second meets an infinity in its second step."""
+  factors = [1.0, 2e38, 2.0]
+  loop = DeviceLoop(Step(), start(3), Numbers(factors), jnp.zeros(3), members=3)
+  records, failures = [[], [], []], [[], [], []]
+  for first, log in loop.calls(12):
+    for position in range(3):
+      new, failure = make_records(first, jax.tree.map(lambda rows: rows[:, position], log))
+      records[position] += new
+      failures[position] += [failure] if failure else []
+  assert failures == [[], ["the y loss is not finite at step 2"], []]
+  assert [len(own) for own in records] == [12, 2, 12]
+  np.testing.assert_array_equal(loop.run.state.weights, np.float32([78, 2e38, 156]))
+  np.testing.assert_array_equal(loop.run.state.step, [12, 1, 12])
+  np.testing.assert_array_equal(loop.run.sound, [True, False, True])

@@ -1,0 +1,119 @@
+"""A search in float64: the same steps one by one, as one program fed from the device or streamed, in a population."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_problem import dark_images, get_config
+
+from ruas_jax.architecture_search import step as step_file
+from ruas_jax.architecture_search.state import init_state
+from ruas_jax.data.crops import random_crops
+from ruas_jax.data.pipeline import make_batches
+from ruas_jax.data.sources import ImageArrays, split_in_half
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.runner import setting
+from ruas_jax.runner.population import search_population
+from ruas_jax.runner.search import search
+from ruas_jax.sweep import PopulationOptions
+
+pytestmark = pytest.mark.usefixtures("doubles")
+STEPS = 20
+SWEEP = ("loss.eta_t=0.01,0.3", "search.alpha_optimizer.weight_decay=0,0.01")
+IMAGES = ImageArrays([str(position) for position in range(7)], dark_images(7))
+
+
+@pytest.fixture(scope="module")
+def doubles(x64_module):
+  """Searches in float64 from their first weights and crops on."""
+
+  def init(*arguments):
+    to_double = lambda leaf: leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+    return jax.tree.map(to_double, init_state(*arguments))
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(setting, "init_state", init)
+    patch.setattr(step_file, "random_crops", functools.partial(random_crops, dtype=jnp.float64))
+    yield
+
+
+def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
+  config = get_config()
+  stages = NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1))
+  alpha = dataclasses.replace(config.search.alpha_optimizer, weight_decay=weight_decay)
+  return dataclasses.replace(
+    config,
+    seed=seed,
+    network=stages,
+    loss=dataclasses.replace(config.loss, eta_t=eta_t),
+    data=dataclasses.replace(config.data, placement=placement),
+    search=dataclasses.replace(config.search, steps=STEPS, alpha_optimizer=alpha),
+  )
+
+
+@pytest.fixture(scope="module")
+def alone(doubles):
+  """The search with this configuration, alone."""
+  return functools.cache(lambda config: search(config, train_images=IMAGES))
+
+
+def assert_same(one, other, relative):
+  """Every leaf by its largest number; losses one by one."""
+  assert jax.tree.structure(one.state) == jax.tree.structure(other.state)
+  for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(other.state), strict=True):
+    assert a.dtype == b.dtype and a.dtype != jnp.float32
+    assert np.abs(a - b).max() <= relative * np.abs(a).max()
+  assert [record["step"] for record in one.metrics] == list(range(1, STEPS + 1))
+  for a, b in zip(one.metrics, other.metrics, strict=True):
+    assert a == pytest.approx(b, rel=relative)
+
+
+def step_by_step(config):
+  """Written out: one call for a step, on batches that the host reads."""
+  train, validation = split_in_half(IMAGES, seed=config.seed)
+  players, weight_optimizer, alpha_optimizer, init = setting.describe(config)
+  step = jax.jit(
+    step_file.make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop)
+  )
+  init_key, step_key = jax.random.split(jax.random.key(config.seed))
+  state, metrics = jax.jit(init)(init_key), []
+  halves = enumerate((train, validation))
+  streams = [make_batches(half, batch_size=1, seed=2 * config.seed + position) for position, half in halves]
+  for index in range(1, STEPS + 1):
+    batches = [{name: values[None] for name, values in next(stream).items()} for stream in streams]
+    state, new = step(state, *batches, step_key)
+    metrics.append({"step": index} | {name: value.item() for name, value in new.items()})
+  for stream in streams:
+    stream.close()
+  return state, metrics
+
+
+def test_one_program_takes_the_steps_of_single_calls(alone):
+  found = alone(config_of())
+  state, metrics = step_by_step(config_of())
+  assert_same(found, found._replace(state=state, metrics=metrics), 1e-12)
+
+
+def test_images_on_the_device_and_streamed_ones_give_the_same_steps(alone):
+  """The halves have 4 and 3 images, so batches cross the ends of epochs at different steps."""
+  assert_same(alone(config_of()), alone(config_of(placement="stream")), 1e-12)
+
+
+def test_a_member_is_the_search_with_its_settings(alone, tmp_path):
+  population = PopulationOptions(seeds=2, sweep=SWEEP)
+  found = search_population(config_of(), population, train_images=IMAGES)
+  settings = [(eta_t, decay, seed) for eta_t in (0.01, 0.3) for decay in (0.0, 0.01) for seed in (0, 1)]
+  assert [(*member.values.values(), member.config.seed) for member in found.members] == settings
+  for position in (0, 7):  # each value of each axis
+    eta_t, decay, seed = settings[position]
+    config = config_of(seed=seed, eta_t=eta_t, weight_decay=decay)
+    assert found.members[position].config == config
+    assert_same(found.results[position], alone(config), 1e-9)
+  alphas = [np.concatenate(list(result.state.alpha.values())) for result in found.results]
+  apart = [np.abs(a - b).max() for i, a in enumerate(alphas) for b in alphas[:i]]
+  assert min(apart) > 1e-6  # no two settings are one
