@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from tiny_problem import dark_images, get_config
 
-from ruas_jax.architecture_search import step as step_file
-from ruas_jax.architecture_search.state import init_state
-from ruas_jax.data.crops import random_crops
+from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.data.pipeline import make_batches
 from ruas_jax.data.sources import ImageArrays, split_in_half
 from ruas_jax.retinex.denoising import DenoisingOptions
@@ -22,24 +20,10 @@ from ruas_jax.runner.population import search_population
 from ruas_jax.runner.search import search
 from ruas_jax.sweep import PopulationOptions
 
-pytestmark = pytest.mark.usefixtures("doubles")
+pytestmark = pytest.mark.usefixtures("x64_module")
 STEPS = 20
 SWEEP = ("loss.eta_t=0.01,0.3", "search.alpha_optimizer.weight_decay=0,0.01")
 IMAGES = ImageArrays([str(position) for position in range(7)], dark_images(7))
-
-
-@pytest.fixture(scope="module")
-def doubles(x64_module):
-  """Searches in float64 from their first weights and crops on."""
-
-  def init(*arguments):
-    to_double = lambda leaf: leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-    return jax.tree.map(to_double, init_state(*arguments))
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(setting, "init_state", init)
-    patch.setattr(step_file, "random_crops", functools.partial(random_crops, dtype=jnp.float64))
-    yield
 
 
 def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
@@ -57,7 +41,7 @@ def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
 
 
 @pytest.fixture(scope="module")
-def alone(doubles):
+def alone(x64_module):
   """The search with this configuration, alone."""
   return functools.cache(lambda config: search(config, train_images=IMAGES))
 
@@ -77,9 +61,7 @@ def step_by_step(config):
   """Written out: one call for a step, on batches that the host reads."""
   train, validation = split_in_half(IMAGES, seed=config.seed)
   players, weight_optimizer, alpha_optimizer, init = setting.describe(config)
-  step = jax.jit(
-    step_file.make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop)
-  )
+  step = jax.jit(make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop))
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state, metrics = jax.jit(init)(init_key), []
   halves = enumerate((train, validation))

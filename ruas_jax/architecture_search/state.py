@@ -32,8 +32,9 @@ def init_state(
   alpha_optimizer: optax.GradientTransformation,
   key: jax.Array,
 ) -> SearchState:
-  """Fresh weights from `key`, uniform alpha."""
-  weights, alpha = network.init_weights(key), network.init_alpha()
+  """Fresh weights from `key`, uniform alpha, in jax's default float type."""
+  dtype = jnp.result_type(float)
+  weights, alpha = network.init_weights(key, dtype), network.init_alpha(dtype)
   return SearchState(
     step=jnp.zeros((), jnp.int32),
     weights=weights,

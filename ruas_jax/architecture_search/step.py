@@ -41,10 +41,11 @@ def make_search_step(
   def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, Metrics]:
     """Lines 5-6 (10-11): alpha by the hypergradient, then the weights at the new alpha."""
     train_key, validation_key, estimator_key = jax.random.split(key, 3)
-    train = jax.vmap(lambda batch, k: random_crops(batch, k, crop=crop))(
+    dtype = jax.tree.leaves(state.weights)[0].dtype
+    train = jax.vmap(lambda batch, k: random_crops(batch, k, crop=crop, dtype=dtype))(
       train, jax.random.split(train_key, options.unroll_steps)
     )
-    validation = random_crops(validation, validation_key, crop=crop)
+    validation = random_crops(validation, validation_key, crop=crop, dtype=dtype)
     problem = player.problem(state.weights, state.alpha)
     weights, alpha = player.pick(state.weights), player.pick(state.alpha)
     weight_state, alpha_state = state.weight_state[player.name], state.alpha_state[player.name]
