@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from ruas_jax.search_space import convolution
 from ruas_jax.search_space.convolution import convolve, correlate, identity_taps, square_taps
 
-pytestmark = pytest.mark.usefixtures("x64_module")
+pytestmark = pytest.mark.usefixtures("x64_module", "of_any_size")
 
 UNEVEN = ((-1, 0), (0, 2), (2, -1))  # no symmetry that could hide a flipped sign
 SHAPES = {  # image [B, C, H, W], outputs, taps
@@ -23,6 +23,14 @@ SHAPES = {  # image [B, C, H, W], outputs, taps
   "several_strips": ((2, 3, 11, 3), 2, square_taps(3, 2)),
   "many_terms": ((1, 29, 4, 3), 2, square_taps(3)),
 }
+
+
+@pytest.fixture(scope="module")
+def of_any_size():
+  """Large images' lowering on small ones."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(convolution, "_LEAST_PIXELS", 0)
+    yield
 
 
 def operands(shape, outputs, taps, seed=0):
@@ -176,6 +184,21 @@ def test_precision_is_float32_on_every_platform():
     program = jax.jit(functools.partial(lowering, taps=taps)).lower(image, second).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line or "stablehlo.convolution" in line]
     assert products and all("HIGHEST" in line for line in products)
+
+
+def test_small_images_have_a_short_program(monkeypatch):
+  """Written out, the terms of a search's convolutions take longer to compile than a small image to search on."""
+  taps = square_taps(3, 2)
+  image, kernel, _ = operands((1, 3, 5, 6), 4, taps)
+  lines = {}
+  for least in (0, 31):
+    monkeypatch.setattr(convolution, "_LEAST_PIXELS", least)
+    lowered = jax.jit(lambda image, kernel: convolve(image, kernel, taps)).lower(image, kernel)
+    lines[least] = len(lowered.as_text().splitlines())
+    np.testing.assert_allclose(
+      lowered.compile()(image, kernel), convolve_by_definition(image, kernel, taps), atol=1e-12
+    )
+  assert 2 * lines[31] < lines[0]
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -25,6 +25,7 @@ from jax.interpreters import ad, batching, mlir
 Taps = tuple[tuple[int, int], ...]
 
 _MOST_TERMS = 256  # products per output number that are written out; beyond, the program grows too long
+_LEAST_PIXELS = 1024  # for which that is done; a smaller image is not worth so long a program
 _CHAINS = 4  # independent sums per output number: within one, every addition waits for the one before
 _STRIP_PIXELS = 25_600  # of one matrix product: its operands stay near the core, and products run side by side
 _MOST_STRIPS = 8
@@ -103,7 +104,7 @@ def _on_its_own(function, *operands):
 def _convolve_by_shifts(image, kernel, *, taps):
   groups, batch, channels, height, width = image.shape
   shape = (groups, batch, kernel.shape[2], height, width)
-  if len(taps) * channels > _MOST_TERMS:
+  if len(taps) * channels > _MOST_TERMS or height * width < _LEAST_PIXELS:
     return _convolve_by_library(image, kernel, taps=taps)
   reach_y, reach_x = _reach(taps)
 
@@ -124,11 +125,11 @@ def _convolve_by_shifts(image, kernel, *, taps):
 
 def _convolve_by_library(image, kernel, *, taps):
   reach_y, reach_x = _reach(taps)
-  size = (2 * reach_y + 1, 2 * reach_x + 1)
-  rows, columns = np.array(taps).T + np.array([[reach_y], [reach_x]])
+  square = np.stack(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], axis=-1)
+  chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # a scatter as a product
 
   def one_group(image, kernel):
-    dense = jnp.zeros((*size, *kernel.shape[1:]), kernel.dtype).at[rows, columns].set(kernel)
+    dense = jnp.einsum("tyx,toc->yxoc", chosen.astype(kernel.dtype), kernel, precision=_EXACT)
     return lax.conv_general_dilated(
       image,
       dense,
