@@ -43,9 +43,10 @@ def measure(name: str) -> None:
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
-  repeats, names = (1, ("step",)) if arguments.quick else (3, tuple(_MODULES))
+  repeats = 1 if arguments.quick else 3
+  names = ["step"] * repeats + ["round"] * (not arguments.quick)
   rows = []
-  for name in names * repeats:
+  for name in names:
     with tempfile.TemporaryDirectory() as cache:
       for state in ("cold", "cached"):
         command = [sys.executable, "-c", f"from benchmarks.compile_time import measure; measure({name!r})"]

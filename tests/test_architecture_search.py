@@ -52,8 +52,8 @@ START = {"w": [0.4, -0.3], "a": [0.2, 0.5], "v": [-0.2, 0.7], "b": [0.9, -0.4]}
 def stand_in_network():
   value = lambda name: jnp.array(START[name], jnp.float64)
   return SimpleNamespace(
-    init_weights=lambda key: {"illumination": value("w"), "denoising": value("v")},
-    init_alpha=lambda: {"illumination": value("a"), "denoising": value("b")},
+    init_weights=lambda key, dtype: {"illumination": value("w"), "denoising": value("v")},
+    init_alpha=lambda dtype: {"illumination": value("a"), "denoising": value("b")},
   )
 
 
