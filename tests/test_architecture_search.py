@@ -73,7 +73,7 @@ def images(count, seed, side=CROP):
 
 
 def crops(batches):
-  return [jnp.asarray(image, jnp.float32) / 255 for image in batches["image"]]
+  return [(jnp.asarray(image, jnp.float32) / 255).astype(jnp.float64) for image in batches["image"]]
 
 
 class ByHand:
