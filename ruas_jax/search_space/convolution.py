@@ -104,7 +104,8 @@ def _on_its_own(function, *operands):
 def _convolve_by_shifts(image, kernel, *, taps):
   groups, batch, channels, height, width = image.shape
   shape = (groups, batch, kernel.shape[2], height, width)
-  if len(taps) * channels > _MOST_TERMS or height * width < _LEAST_PIXELS:
+  small = height * width < _LEAST_PIXELS and groups == 1  # of groups the library makes long and slow programs
+  if len(taps) * channels > _MOST_TERMS or small:
     return _convolve_by_library(image, kernel, taps=taps)
   reach_y, reach_x = _reach(taps)
 
