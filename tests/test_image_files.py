@@ -1,4 +1,4 @@
-"""Photographs keep their form: format, grey or colour, bit depth, alpha, ICC profile and metadata go through."""
+"""Photographs keep their form: format, grey or colour, bit depth, alpha, ICC profile go through."""
 
 import dataclasses
 import struct
@@ -8,66 +8,23 @@ import png
 import pytest
 import tifffile
 from etils import epath
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+from photo_files import (
+  HEIGHT,
+  WIDTH,
+  exif_block,
+  pass_through,
+  profile_block,
+  random_samples,
+  read_deep_png,
+  write_deep_png,
+  write_tiff,
+  write_values,
+)
+from PIL import Image
 
 from ruas_jax.errors import UserError
 from ruas_jax.inference import image_files
 from ruas_jax.inference.image_files import collect_inputs, read_photo, write_photo
-
-HEIGHT, WIDTH = 6, 9
-ORIENTATION = ExifTags.Base.Orientation
-
-
-def random_samples(channels: int, bits: int) -> np.ndarray:
-  shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
-  return np.random.default_rng(channels).integers(0, 2**bits, shape).astype(f"uint{bits}")
-
-
-def write_deep_png(path, samples: np.ndarray, **options) -> None:
-  channels = 1 if samples.ndim == 2 else samples.shape[-1]
-  writer = png.Writer(WIDTH, HEIGHT, greyscale=channels <= 2, alpha=channels in (2, 4), bitdepth=16, **options)
-  with open(path, "wb") as file:
-    writer.write(file, samples.reshape(HEIGHT, -1).tolist())
-
-
-def read_deep_png(path) -> np.ndarray:
-  _, _, rows, info = png.Reader(bytes=path.read_bytes()).read()
-  assert info["bitdepth"] == 16
-  return np.asarray([list(row) for row in rows]).reshape(HEIGHT, WIDTH, info["planes"]).squeeze()
-
-
-def write_tiff(path, samples: np.ndarray, **options) -> None:
-  channels = 1 if samples.ndim == 2 else samples.shape[-1]
-  extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
-  tifffile.imwrite(path, samples, photometric="minisblack" if channels <= 2 else "rgb", **extra, **options)
-
-
-def write_values(path, values: np.ndarray, photo, **options) -> None:
-  """Writes enhanced colours beside the photograph's own alpha."""
-  samples = photo.samples.copy()
-  samples[..., : photo.colours] = photo.to_levels(values)
-  write_photo(path, samples, photo, **options)
-
-
-def pass_through(source, output=None):
-  """Reads, enhances by nothing, writes; returns the photograph and the output's path."""
-  output = output or source.parent / "out" / source.name
-  photo = read_photo(source)
-  write_values(output, photo.values(), photo)
-  return photo, output
-
-
-def exif_block(orientation: int) -> bytes:
-  exif = Image.Exif()
-  exif[ExifTags.Base.Make] = "Maker"
-  exif[ORIENTATION] = orientation
-  exif[ExifTags.IFD.Exif] = {ExifTags.Base.ExifImageWidth: WIDTH, ExifTags.Base.ExifImageHeight: HEIGHT}
-  exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
-  return exif.tobytes()
-
-
-def profile_block() -> bytes:
-  return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -175,132 +132,6 @@ def test_one_bit_pictures_become_eight_bit_grey(tmp_path):
     with Image.open(output) as after:
       assert photo.colours == 1 and after.mode == "L"
       np.testing.assert_array_equal(np.asarray(after), np.where(random_samples(1, 8) > 127, 255, 0))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_turns_as_viewers_turn(orientation):
-  samples = random_samples(3, 8)
-  image = Image.fromarray(samples)
-  image.getexif()[ORIENTATION] = orientation
-  np.testing.assert_array_equal(image_files._upright(samples, orientation), np.asarray(ImageOps.exif_transpose(image)))
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_orientation_is_applied_once_and_metadata_kept(tmp_path, suffix):
-  smooth = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1).repeat(3, -1).astype(np.uint8)
-  options = {"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix == ".jpg" else {}
-  source = tmp_path / f"turned{suffix}"
-  Image.fromarray(smooth).save(source, exif=exif_block(6), icc_profile=profile_block(), **options)
-  photo, output = pass_through(source)
-  turned = np.rot90(smooth, -1)
-  assert np.abs(photo.values() * 255 - turned).max() < 3
-  with Image.open(output) as image:
-    exif = image.getexif()
-    assert image.size == (HEIGHT, WIDTH) and image.info["icc_profile"] == profile_block()
-    assert exif.get(ORIENTATION, 1) == 1 and exif[ExifTags.Base.Make] == "Maker"
-    if suffix != ".tif":
-      details = exif.get_ifd(ExifTags.IFD.Exif)
-      assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == (HEIGHT, WIDTH)
-    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
-    assert np.abs(np.asarray(ImageOps.exif_transpose(image)).astype(int) - turned).max() < 5
-  again, _ = pass_through(output, tmp_path / f"again{suffix}")
-  assert again.samples.shape == photo.samples.shape
-
-
-def test_exif_is_patched_in_place_and_its_thumbnail_unlinked(tmp_path):
-  for order in "<>":
-    entries = [
-      (274, 3, 1, struct.pack(f"{order}HH", 8, 0)),
-      (0x8769, 4, 1, struct.pack(f"{order}I", 100)),
-      (33432, 2, 4, "© 1".encode("latin-1") + b"\0"),
-    ]
-    directory = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
-    block = (
-      (b"II*\0" if order == "<" else b"MM\0*")
-      + struct.pack(f"{order}IH", 8, 3)
-      + directory
-      + struct.pack(f"{order}I", 60)
-    )
-    block = block.ljust(60, b"\0") + struct.pack(f"{order}HHHII", 1, 256, 3, 1, 0) + struct.pack(f"{order}I", 0)
-    block = block.ljust(100, b"\0") + struct.pack(f"{order}HHHII", 1, 0x927C, 7, 8, 130) + struct.pack(f"{order}I", 0)
-    block = b"Exif\0\0" + block.ljust(130, b"\0") + b"makernot"
-    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.jpg", exif=block)
-    photo, output = pass_through(tmp_path / "a.jpg", tmp_path / f"out{ord(order)}.jpg")
-    assert photo.samples.shape == (WIDTH, HEIGHT, 3)
-    with Image.open(output) as image:
-      written, exif = image.info["exif"], image.getexif()
-      assert exif[ORIENTATION] == 1 and exif[33432] == "© 1" and not exif.get_ifd(ExifTags.IFD.IFD1)
-    assert len(written) == len(block)
-    assert sum(one != other for one, other in zip(written, block, strict=True)) == 2  # the orientation and the link
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_does_not_stop_a_photograph(tmp_path):
-  for index, block in enumerate((b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\0\0\0")):
-    source = tmp_path / f"{index}.jpg"
-    Image.new("RGB", (WIDTH, HEIGHT)).save(source, exif=block)
-    _, output = pass_through(source)
-    with Image.open(output) as image:
-      assert image.info["exif"] == block
-
-
-def test_deep_tiff_turns_and_keeps_tags(tmp_path):
-  samples = random_samples(3, 16)
-  tags = [(274, 3, 1, 6, True), (33432, 2, 0, "© us".encode("latin-1"), True), (700, 1, 3, b"xmp", True)]
-  write_tiff(
-    tmp_path / "deep.tif", samples, extratags=tags, iccprofile=profile_block(), resolution=(300, 300), metadata=None
-  )
-  _, output = pass_through(tmp_path / "deep.tif")
-  with tifffile.TiffFile(output) as file:
-    page = file.pages.first
-    np.testing.assert_array_equal(page.asarray(), np.rot90(samples, -1))
-    assert page.tags[33432].value == "© us" and page.tags[700].value == b"xmp" and page.iccprofile == profile_block()
-    assert page.tags[282].value == (300, 1) and 274 not in page.tags
-
-
-def test_orientation_known_from_xmp_only_is_reset_there_too(tmp_path):
-  xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-  Image.fromarray(random_samples(3, 8)).save(tmp_path / "turned.jpg", xmp=xmp)
-  photo, output = pass_through(tmp_path / "turned.jpg")
-  assert photo.samples.shape == (WIDTH, HEIGHT, 3)
-  with Image.open(output) as image:
-    assert image.getexif().get(ORIENTATION, 1) == 1
-    assert image.info["xmp"] == xmp.replace(b'"6"', b'"1"')
-
-
-def test_exif_kept_as_text_is_applied_once_and_becomes_a_chunk(tmp_path):
-  block = exif_block(6)
-  text = PngImagePlugin.PngInfo()
-  text.add_text("Raw profile type exif", f"\nexif\n{len(block):8d}\n{block.hex()}\n", zip=True)
-  Image.fromarray(random_samples(3, 8)).save(tmp_path / "old.png", pnginfo=text)
-  photo, output = pass_through(tmp_path / "old.png")
-  assert photo.samples.shape == (WIDTH, HEIGHT, 3)
-  with Image.open(output) as image:
-    assert image.getexif()[ORIENTATION] == 1 and image.getexif()[ExifTags.Base.Make] == "Maker"
-    assert "Raw profile type exif" not in image.info
-
-
-def test_png_text_gamma_and_resolution_are_kept_at_both_depths(tmp_path):
-  text = PngImagePlugin.PngInfo()
-  text.add_text("Title", "night")
-  text.add(b"gAMA", (45455).to_bytes(4, "big"))
-  Image.fromarray(random_samples(3, 8)).save(
-    tmp_path / "eight.png", pnginfo=text, dpi=(300, 300), icc_profile=profile_block()
-  )
-  write_deep_png(tmp_path / "plain.png", random_samples(3, 16))
-  metadata = [
-    chunk
-    for chunk in png.Reader(bytes=(tmp_path / "eight.png").read_bytes()).chunks()
-    if chunk[0] in image_files._PNG_METADATA
-  ]
-  header, *rest = png.Reader(bytes=(tmp_path / "plain.png").read_bytes()).chunks()
-  with open(tmp_path / "deep.png", "wb") as file:
-    png.write_chunks(file, [header, *metadata, *rest])
-  for name in ("eight.png", "deep.png"):
-    _, output = pass_through(tmp_path / name)
-    with Image.open(output) as image:
-      assert image.info["Title"] == "night" and image.info["gamma"] == pytest.approx(0.45455)
-      assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1) and image.info["icc_profile"] == profile_block()
 
 
 def test_jpeg_keeps_mode_resolution_and_comment_and_full_chroma(tmp_path):

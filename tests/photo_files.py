@@ -1,0 +1,63 @@
+"""Small photographs of every kind for the tests of reading and writing them."""
+
+import numpy as np
+import png
+import tifffile
+from PIL import ExifTags, Image, ImageCms
+
+from ruas_jax.inference.image_files import read_photo, write_photo
+
+HEIGHT, WIDTH = 6, 9
+ORIENTATION = ExifTags.Base.Orientation
+
+
+def random_samples(channels: int, bits: int) -> np.ndarray:
+  shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
+  return np.random.default_rng(channels).integers(0, 2**bits, shape).astype(f"uint{bits}")
+
+
+def write_deep_png(path, samples: np.ndarray, **options) -> None:
+  channels = 1 if samples.ndim == 2 else samples.shape[-1]
+  writer = png.Writer(WIDTH, HEIGHT, greyscale=channels <= 2, alpha=channels in (2, 4), bitdepth=16, **options)
+  with open(path, "wb") as file:
+    writer.write(file, samples.reshape(HEIGHT, -1).tolist())
+
+
+def read_deep_png(path) -> np.ndarray:
+  _, _, rows, info = png.Reader(bytes=path.read_bytes()).read()
+  assert info["bitdepth"] == 16
+  return np.asarray([list(row) for row in rows]).reshape(HEIGHT, WIDTH, info["planes"]).squeeze()
+
+
+def write_tiff(path, samples: np.ndarray, **options) -> None:
+  channels = 1 if samples.ndim == 2 else samples.shape[-1]
+  extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+  tifffile.imwrite(path, samples, photometric="minisblack" if channels <= 2 else "rgb", **extra, **options)
+
+
+def write_values(path, values: np.ndarray, photo, **options) -> None:
+  """Writes enhanced colours beside the photograph's own alpha."""
+  samples = photo.samples.copy()
+  samples[..., : photo.colours] = photo.to_levels(values)
+  write_photo(path, samples, photo, **options)
+
+
+def pass_through(source, output=None):
+  """Reads, enhances by nothing, writes; returns the photograph and the output's path."""
+  output = output or source.parent / "out" / source.name
+  photo = read_photo(source)
+  write_values(output, photo.values(), photo)
+  return photo, output
+
+
+def exif_block(orientation: int) -> bytes:
+  exif = Image.Exif()
+  exif[ExifTags.Base.Make] = "Maker"
+  exif[ORIENTATION] = orientation
+  exif[ExifTags.IFD.Exif] = {ExifTags.Base.ExifImageWidth: WIDTH, ExifTags.Base.ExifImageHeight: HEIGHT}
+  exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+  return exif.tobytes()
+
+
+def profile_block() -> bytes:
+  return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
