@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
 
-Counterpart = Callable[..., float]
-"""The same forward pass elsewhere: `(model, image float32 [H, W, 3], repeats) -> median seconds`."""
+Counterpart = Callable[..., Callable[[], object]]
+"""The same forward pass elsewhere: `(model, image float32 [H, W, 3]) -> a call that computes it`."""
 
 VARIANTS = ("i", "i+n")
 DTYPES = ("float32", "bfloat16")
@@ -61,47 +61,56 @@ def as_float(photo: np.ndarray) -> np.ndarray:
 
 
 def forward_rows(repeats: int, counterpart: Counterpart | None = None) -> list[dict]:
-  """Seconds of one image that lies on the device, of the compiled forward pass alone."""
+  """Seconds of one image that lies on the device, of the compiled forward pass alone, as `Enhancer` compiles it."""
   import jax
 
   from ruas_jax.inference.model import enhance_folded, fold
+  from ruas_jax.runtime.compiler import compiler_options
 
   image = as_float(dark_photo(*FORWARD))
   rows = []
   for variant in VARIANTS:
-    elsewhere = counterpart(random_model(variant), image, repeats) if counterpart else None
+    elsewhere = counterpart(random_model(variant), image) if counterpart else None
     results = {}
     for dtype in DTYPES:
       cast = lambda tree, dtype=dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
       arguments = cast(jax.jit(fold)(random_model(variant))), cast(jax.numpy.asarray(image))
       start = time.perf_counter()
-      forward = jax.jit(enhance_folded).lower(*arguments).compile()
+      forward = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
       compiled = time.perf_counter()
       results[dtype] = np.asarray(forward(*arguments), np.float32)
-      median = median_seconds(lambda: forward(*arguments).block_until_ready(), repeats)
+      sides = {"ours": lambda: forward(*arguments).block_until_ready()} | (
+        {"elsewhere": elsewhere} if elsewhere else {}
+      )
+      seconds = median_seconds(sides, repeats)
       rows.append(
         {
           "variant": variant,
           "dtype": dtype,
-          "milliseconds": 1e3 * median,
-          "megapixels_per_second": image[..., 0].size / median / 1e6,
+          "milliseconds": 1e3 * seconds["ours"],
+          "megapixels_per_second": image[..., 0].size / seconds["ours"] / 1e6,
           "compile_seconds": compiled - start,
           "largest_deviation": float(np.abs(results[dtype] - results["float32"]).max()),
           "mean_deviation": float(np.abs(results[dtype] - results["float32"]).mean()),
         }
       )
       if elsewhere:
-        rows[-1] |= {"counterpart_milliseconds": 1e3 * elsewhere, "times_faster": elsewhere / median}
+        rows[-1] |= {
+          "counterpart_milliseconds": 1e3 * seconds["elsewhere"],
+          "times_faster": seconds["elsewhere"] / seconds["ours"],
+        }
   return rows
 
 
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-  seconds = []
+def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+  """Of calls that take turns."""
+  seconds = {name: [] for name in sides}
   for _ in range(repeats):
-    start = time.perf_counter()
-    function()
-    seconds.append(time.perf_counter() - start)
-  return float(np.median(seconds))
+    for name, call in sides.items():
+      start = time.perf_counter()
+      call()
+      seconds[name].append(time.perf_counter() - start)
+  return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def folder_rows(copies: int) -> list[dict]:
@@ -184,7 +193,7 @@ def _resident(field: str) -> int:
   return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 
-def torch_seconds(model, image: np.ndarray, repeats: int) -> float:
+def torch_forward(model, image: np.ndarray) -> Callable[[], object]:
   """The counterpart in eager PyTorch, its weights ours; its result must agree with ours first."""
   from benchmarks import torch_counterpart
   from ruas_jax.inference.model import enhance
@@ -194,14 +203,14 @@ def torch_seconds(model, image: np.ndarray, repeats: int) -> float:
   difference = np.abs(forward()[0].numpy().transpose(1, 2, 0) - np.asarray(enhance(model, image))).max()
   if difference > _AGREEMENT:
     raise SystemExit(f"PyTorch's forward pass differs by {difference}")
-  return median_seconds(forward, repeats)
+  return forward
 
 
 def main() -> None:
   parser = argument_parser(__doc__.split("\n")[0])
   parser.add_argument("--torch", action="store_true", help="beside eager PyTorch (the extra `bench`)")
   arguments = parser.parse_args()
-  counterpart = torch_seconds if arguments.torch else None
+  counterpart = torch_forward if arguments.torch else None
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what is compiled here is measured; also for the new processes
   repeats, copies = (5, 1) if arguments.quick else (50, 2)
   photo, whole = ((1000, 1500), (1100, 1000)) if arguments.quick else (PHOTO, WHOLE)

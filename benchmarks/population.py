@@ -7,16 +7,12 @@ import dataclasses
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.search_step import Runner, build_problem, dark_images, search_config
-from ruas_jax.data.feed import PopulationFeed, open_feed
-from ruas_jax.runner.device_loop import Run, make_program
 from ruas_jax.runner.population import search_population
 from ruas_jax.runner.search import search
-from ruas_jax.runner.setting import readings_of
 from ruas_jax.sweep import PopulationOptions
 
 MEMBERS = 4
@@ -43,28 +39,9 @@ def main() -> None:
   )
 
 
-class Population:
-  """`MEMBERS` searches of different seeds as one program."""
-
-  def __init__(self, size: int):
-    problem = build_problem(size, ("illumination",), "mixed_mode")
-    config, sources = problem.config, (dark_images(size, 0), dark_images(size, 1))
-    seeds = [dataclasses.replace(config, seed=seed) for seed in range(MEMBERS)]
-    feeds = [open_feed(readings_of(own, *sources), crop=size, placement="device") for own in seeds]
-    self._feed = PopulationFeed(feeds)
-    self._program = make_program(problem.step, self._feed, population=True)
-    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * MEMBERS), problem.state)
-    self._run, self._keys = Run(state, jnp.ones(MEMBERS, bool)), jax.random.split(jax.random.key(1), MEMBERS)
-
-  def __call__(self, steps: int) -> None:
-    elements = self._feed.read(steps)
-    self._run, log = self._program(self._run, self._feed.images, elements, np.int32(steps), self._keys)
-    if not log.sound[:steps].all():
-      raise RuntimeError("a loss is not finite")
-
-
 def speed_row(size: int, repeats: int) -> dict:
-  alone, together = Runner(build_problem(size, ("illumination",), "mixed_mode")), Population(size)
+  problem = build_problem(size, ("illumination",), "mixed_mode")
+  alone, together = Runner(problem), Runner(problem, MEMBERS)
   steps = {"alone": _STEPS[size], "together": _STEPS[size] // MEMBERS}
   seconds = {"alone": [], "together": []}
   for repeat in range(repeats + 1):

@@ -8,12 +8,13 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.architecture_search.strategies import Player
 from ruas_jax.config import Config, DataOptions
-from ruas_jax.data.feed import open_feed
+from ruas_jax.data.feed import DeviceFeed, PopulationFeed, open_feed
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import RELEASED
@@ -66,21 +67,33 @@ def build_problem(size: int, modules: tuple[str, ...] = MODULES, hypergradient: 
   players, weight_optimizer, alpha_optimizer, init = describe(config)
   players = tuple(player for player in players if player.name in modules)
   step = make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=size)
-  readings = readings_of(config, dark_images(size, 0), dark_images(size, 1))
-  feed = open_feed(readings, crop=size, placement="device")
-  return Problem(config, players, jax.jit(init)(jax.random.key(config.seed)), step, feed)
+  state = jax.jit(init)(jax.random.key(config.seed))
+  return Problem(config, players, state, step, open_problem_feed(config, config.seed))
+
+
+def open_problem_feed(config: Config, seed: int) -> DeviceFeed:
+  """Two sets of images on the device, read in the order of this seed."""
+  size = config.data.crop
+  readings = readings_of(dataclasses.replace(config, seed=seed), dark_images(size, 0), dark_images(size, 1))
+  return open_feed(readings, crop=size, placement="device")
 
 
 class Runner:
-  """The problem as the package runs it: many steps in one call of one program."""
+  """The problem as the package runs it: many steps in one call of one program; of several members, from one seed each,
+  as a population."""
 
-  def __init__(self, problem: Problem):
-    self._feed, self._program = problem.feed, make_program(problem.step, problem.feed)
-    self._run = Run(jax.tree.map(jax.numpy.array, problem.state), jax.numpy.ones((), bool))
+  def __init__(self, problem: Problem, members: int | None = None):
+    state, sound, self._key, self._feed = problem.state, jnp.ones((), bool), jax.random.key(1), problem.feed
+    if members is not None:
+      state, sound = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), (state, sound))
+      self._key = jax.random.split(self._key, members)
+      self._feed = PopulationFeed([open_problem_feed(problem.config, seed) for seed in range(members)])
+    self._program = make_program(problem.step, self._feed, population=members is not None)
+    self._run = Run(jax.tree.map(jnp.array, state), sound)
 
   def __call__(self, steps: int) -> None:
     """Takes so many steps and waits for them."""
     elements = self._feed.read(steps)
-    self._run, log = self._program(self._run, self._feed.images, elements, np.int32(steps), jax.random.key(1))
+    self._run, log = self._program(self._run, self._feed.images, elements, np.int32(steps), self._key)
     if not log.sound[:steps].all():
       raise RuntimeError("a loss is not finite")

@@ -106,10 +106,8 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
   """Medians over calls that take turns."""
   problem, steps = build_problem(size, (module,), hypergradient), _STEPS[size]
   theirs = torch_step(problem, module, problem.state.weights, problem.state.alpha)
-  images = [
-    counterpart.images_from_jax(np.float32(reading[0][None, :size, :size]) / 255)
-    for reading in (_images(problem, 0), _images(problem, 1))
-  ]
+  crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.images)
+  images = [counterpart.images_from_jax(np.float32(crop) / 255) for crop in crops]
   element = jax.tree.map(lambda leaf: leaf[0], problem.feed.read(1))
   work = count_work(
     lambda state, images, element, key: problem.step(state, *problem.feed.fetch(images, element), key),
@@ -144,11 +142,6 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
     **limits,
     "share_of_limit": max(limits.values()) / own,
   }
-
-
-def _images(problem: Problem, place: int):
-  pool = problem.feed.images[min(place, len(problem.feed.images) - 1)]
-  return np.asarray(pool["image"])
 
 
 def whole_search(steps: int) -> dict:

@@ -60,7 +60,7 @@ def make_program(step: Callable, feed: Feed, *, population: bool = False) -> Cal
     state, metrics = step(run.state, *feed.fetch(images, element), key)
     losses = [value for name, value in metrics.items() if name.endswith("_loss")]
     sound = run.sound & _all_finite((losses, state.weights))
-    state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), state, run.state)
+    state = lax.cond(sound, lambda: state, lambda: run.state)  # a choice for each leaf would be a kernel for each
     return Run(state, sound), Log(metrics, run.sound, sound)
 
   # Jitted, so that it is traced once for its shapes and for the loop.
@@ -135,5 +135,6 @@ class DeviceLoop:
 
 
 def _all_finite(tree: Any) -> jax.Array:
-  leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-  return jnp.stack(leaves).all()
+  """Of the floating leaves, all at once: small kernels add up."""
+  leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+  return jnp.isfinite(jnp.concatenate(leaves)).all()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ruas_jax.search_space.convolution import Taps, convolve, identity_taps
+from ruas_jax.search_space.convolution import Taps, convolve, identity_taps, reach
 from ruas_jax.search_space.genotype import EDGES
 from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_kernels, sum_of_operations
 from ruas_jax.search_space.operations import (
@@ -174,8 +174,3 @@ def fold_fusion(weights: Weights) -> Affine:
   """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as the convolution on all of its taps."""
   kernel = weights["kernel"]
   return Affine(kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"])
-
-
-def reach(taps: Taps) -> int:
-  """The largest row or column offset among the taps."""
-  return max(abs(step) for tap in taps for step in tap)

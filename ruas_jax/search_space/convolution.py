@@ -61,6 +61,11 @@ def _common_dtype(*operands):
   return [jnp.asarray(operand, dtype) for operand in operands]
 
 
+def reach(taps: Taps) -> int:
+  """The largest row or column offset among the taps."""
+  return max(_reach(taps))
+
+
 def _reach(taps: Taps) -> tuple[int, int]:
   return max(abs(dy) for dy, _ in taps), max(abs(dx) for _, dx in taps)
 
