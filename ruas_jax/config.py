@@ -34,8 +34,7 @@ class DataOptions:
   batch_size: int = 1
   """Crops in a step."""
   placement: Placement = "auto"
-  """device: all images lie there; stream: batches are read ahead; auto: device if the images are of one size and take
-  at most 1 GiB."""
+  """device: all images lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB."""
 
   def __post_init__(self):
     require_at_least(1, self, "data", "crop", "batch_size")

@@ -1,5 +1,6 @@
 """Images on the device and streamed ones are the same batches; which of the two it is, and what is refused."""
 
+import functools
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from tiny_problem import dark_images, truncate, write_images
 
 from ruas_jax.data import feed as feed_file
+from ruas_jax.data.crops import random_crops
 from ruas_jax.data.feed import DeviceFeed, Reading, StreamFeed, open_feed, open_population_feed
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Subset, split_in_half
 from ruas_jax.errors import UserError
@@ -90,14 +92,19 @@ def test_members_share_the_images_and_keep_their_orders():
     assert_same_steps([jax.tree.map(lambda leaf: leaf[position], step) for step in both], alone)
 
 
-def test_images_that_do_not_serve_are_streamed_or_refused(monkeypatch):
-  mixed = ImageArrays(["a", "b"], [*dark_images(1), *dark_images(1, width=24)])
-  readings = [Reading(mixed, (1,), 0)]
-  assert isinstance(open_feed(readings, crop=8, placement="auto"), StreamFeed)
-  with pytest.raises(UserError, match=r"^data.placement device: they are of mixed sizes, 20x16 and 24x16$"):
-    open_feed(readings, crop=8, placement="device")
-  with pytest.raises(UserError, match=r"^data: a population needs .* mixed sizes"):
-    open_population_feed([readings], crop=8, placement="auto")
+def test_images_of_mixed_sizes_give_the_same_crops():
+  """On the device all are as large as the largest there, in the stream as the largest of their own half."""
+  images = [*dark_images(3), *dark_images(2, width=24), *dark_images(2, height=40, seed=5)]
+  halves = split_in_half(ImageArrays([str(position) for position in range(7)], images), seed=1)
+  readings = [Reading(half, (2,), position) for position, half in enumerate(halves)]
+  feeds = [open_feed(readings, crop=8, placement=placement) for placement in ("auto", "stream")]
+  assert isinstance(feeds[0], DeviceFeed) and feeds[0].images[0]["image"].shape == (7, 40, 24, 3)
+  crop = functools.partial(random_crops, key=jax.random.key(0), crop=16)
+  assert_same_steps(*(jax.tree.map(crop, steps_of(feed, [4]), is_leaf=lambda x: "size" in x) for feed in feeds))
+  open_population_feed([readings], crop=8, placement="auto")
+
+
+def test_images_that_do_not_fit_are_streamed_or_refused(monkeypatch):
   with pytest.raises(UserError, match=r"^data.placement stream: a population needs"):
     open_population_feed([[Reading(arrays(2), (1,), 0)]], crop=8, placement="stream")
 

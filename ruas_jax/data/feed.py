@@ -41,7 +41,8 @@ class DeviceImages:
   """The images that `sources` show, uint8 on the device; each is decoded once, however many sources show it.
 
   Attributes:
-    pools: `{"image": [N, H, W, 3], "size": [N, 2]}` for each of the sources that lie under the subsets.
+    pools: `{"image": [N, H, W, 3], "size": [N, 2]}` for each of the sources that lie under the subsets; smaller images
+      are filled up with zeros, as in `pipeline`.
 
   Raises:
     UserError: as `decode_each`, or they do not fit on the device.
@@ -160,18 +161,15 @@ def open_feed(readings: Sequence[Reading], *, crop: int, placement: Placement) -
   Args:
     readings: one for each batch of a step.
     crop: that every image must hold.
-    placement: auto puts the images on the device if each source's are of one size and all fit into 1 GiB.
+    placement: auto puts the images on the device if all fit into 1 GiB.
 
   Raises:
-    UserError: an image is too small or cannot be read, or the images do not serve for `placement="device"`.
+    UserError: an image is too small or cannot be read, or the images do not fit on the device.
   """
   sources = [reading.source for reading in readings]
   for source in sources:
     check_crop(source, crop)
-  obstacle = _obstacle(sources)
-  if placement == "device" and obstacle and not obstacle.large:
-    raise UserError(f"data.placement device: {obstacle.text}")
-  if placement == "device" or (placement == "auto" and not obstacle):
+  if placement == "device" or (placement == "auto" and _device_bytes(sources) <= _DEVICE_BYTES):
     return DeviceFeed(readings, DeviceImages(sources))
   check_images(sources, crop)
   return StreamFeed(readings)
@@ -186,33 +184,25 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, crop: int, pla
   sources = [reading.source for readings in members for reading in readings]
   for source in sources:
     check_crop(source, crop)
-  obstacle = _obstacle(sources)
   if placement == "stream":
     raise UserError("data.placement stream: a population needs its images on the device")
-  if obstacle and not (placement == "device" and obstacle.large):
-    hint = "; --data.placement device puts them there all the same" if obstacle.large else ""
-    raise UserError(f"data: a population needs its images on the device, but {obstacle.text}{hint}")
+  if placement == "auto" and (total := _device_bytes(sources)) > _DEVICE_BYTES:
+    raise UserError(
+      f"data: a population needs its images on the device, where they take {total / 2**30:.1f} GiB; "
+      "--data.placement device puts them there all the same"
+    )
   images = DeviceImages(sources)
   return PopulationFeed([DeviceFeed(readings, images) for readings in members])
 
 
-class _Obstacle(NamedTuple):
-  """Why images do not lie on the device; only `large` if somebody asks for it."""
-
-  text: str
-  large: bool
+def _device_bytes(sources: Sequence[ImageSource]) -> int:
+  """What `DeviceImages` takes."""
+  return sum(len(indices) * 3 * math.prod(_largest(base, indices)) for base, indices in _shown(sources))
 
 
-def _obstacle(sources: Sequence[ImageSource]) -> _Obstacle | None:
-  total = 0
-  for base, indices in _shown(sources):
-    sizes = base.sizes()
-    kinds = sorted({sizes[index] for index in indices})
-    if len(kinds) > 1:
-      (height, width), (other_height, other_width) = kinds[0], kinds[-1]
-      return _Obstacle(f"they are of mixed sizes, {width}x{height} and {other_width}x{other_height}", large=False)
-    total += len(indices) * 3 * math.prod(kinds[0])
-  return _Obstacle(f"they take {total / 2**30:.1f} GiB", large=True) if total > _DEVICE_BYTES else None
+def _largest(base: ImageSource, indices: np.ndarray) -> tuple[int, int]:
+  """The height and the width that have room for each of these images."""
+  return tuple(np.array(base.sizes())[indices].max(axis=0).tolist())
 
 
 def _base(source: ImageSource) -> tuple[ImageSource, np.ndarray]:
@@ -235,8 +225,8 @@ def _shown(sources: Sequence[ImageSource]) -> list[tuple[ImageSource, np.ndarray
 def _put(bases: Sequence[tuple[ImageSource, np.ndarray]]) -> tuple[Batch, ...]:
   pools = []
   for base, indices in bases:
-    sizes = np.array(base.sizes(), np.int32)[indices]
-    pools.append({"image": np.empty((len(indices), *sizes[0], 3), np.uint8), "size": sizes})
+    images = np.zeros((len(indices), *_largest(base, indices), 3), np.uint8)
+    pools.append({"image": images, "size": np.array(base.sizes(), np.int32)[indices]})
   for part, place, image in decode_each((base, indices.tolist()) for base, indices in bases):
-    pools[part]["image"][place] = image
+    pools[part]["image"][place, : image.shape[0], : image.shape[1]] = image
   return tuple(jax.device_put(pools))
