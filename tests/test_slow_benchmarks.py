@@ -44,6 +44,24 @@ def test_compile_time(tmp_path):
   assert report(tmp_path, "compile_time")["results"][0]["compile"] > 0
 
 
+def test_convolution(tmp_path):
+  """The library is several times slower, whatever else the machine does."""
+  assert all(bar["met"] for bar in report(tmp_path, "convolution")["bars"].values())
+
+
+def test_population(tmp_path):
+  values = report(tmp_path, "population")
+  assert values["bars"]["population_member_difference"]["met"]
+  assert values["results"]["speed"][0]["speed_up"] > 0
+
+
+def test_search_throughput(tmp_path):
+  """Both sides compute the same, or nothing is timed."""
+  pytest.importorskip("torch", reason="needs the extra `bench`")
+  values = report(tmp_path, "search_throughput")
+  assert max(values["results"]["agreement"].values()) < 1e-4
+
+
 def test_demo(tmp_path):
   values = report(tmp_path, "demo_time")
   assert values["results"]["mean"]["psnr"] > values["results"]["input"]["psnr"]
