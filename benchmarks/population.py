@@ -13,6 +13,7 @@ from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.search_step import Runner, build_problem, dark_images, search_config
 from ruas_jax.runner.population import search_population
 from ruas_jax.runner.search import search
+from ruas_jax.runtime.mesh import one_cpu_device_per_core
 from ruas_jax.sweep import PopulationOptions
 
 MEMBERS = 4
@@ -23,6 +24,7 @@ _COMPARED = 20  # steps after which members are compared with their solo searche
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   jax.config.update("jax_enable_compilation_cache", False)
+  one_cpu_device_per_core()
   repeats = 2 if arguments.quick else 7
   speed = [speed_row(size, repeats) for size in ((64,) if arguments.quick else (64, 320))]
   print_table(speed, "member-steps per second")
@@ -30,7 +32,13 @@ def main() -> None:
   print_table(equality, "a member against its search alone")
   write_report(
     arguments.json,
-    settings={"members": MEMBERS, "repeats": repeats, "module": "illumination", "quick": arguments.quick},
+    settings={
+      "members": MEMBERS,
+      "devices": jax.local_device_count(),
+      "repeats": repeats,
+      "module": "illumination",
+      "quick": arguments.quick,
+    },
     results={"speed": speed, "equality": equality},
     bars={
       "population_64_speed_up": speed[0]["speed_up"],

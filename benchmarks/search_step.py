@@ -20,6 +20,7 @@ from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import RELEASED
 from ruas_jax.runner.device_loop import Run, make_program
 from ruas_jax.runner.setting import describe, readings_of
+from ruas_jax.runtime.mesh import POPULATION, on_mesh, population_mesh
 
 IMAGES = 8  # of each set
 MODULES = ("illumination", "denoising")
@@ -83,17 +84,19 @@ class Runner:
   as a population."""
 
   def __init__(self, problem: Problem, members: int | None = None):
-    state, sound, self._key, self._feed = problem.state, jnp.ones((), bool), jax.random.key(1), problem.feed
+    run, self._key, self._feed = Run(problem.state, jnp.ones((), bool)), jax.random.key(1), problem.feed
+    self._run, self._images, mesh = jax.tree.map(jnp.array, run), self._feed.images, None
     if members is not None:
-      state, sound = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), (state, sound))
-      self._key = jax.random.split(self._key, members)
+      mesh = population_mesh(members)
+      run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
       self._feed = PopulationFeed([open_problem_feed(problem.config, seed) for seed in range(members)])
-    self._program = make_program(problem.step, self._feed, population=members is not None)
-    self._run = Run(jax.tree.map(jnp.array, state), sound)
+      self._run, self._key = on_mesh((run, jax.random.split(self._key, members)), mesh, POPULATION)
+      self._images = on_mesh(self._feed.images, mesh)
+    self._program = make_program(problem.step, self._feed, mesh=mesh)
 
   def __call__(self, steps: int) -> None:
     """Takes so many steps and waits for them."""
     elements = self._feed.read(steps)
-    self._run, log = self._program(self._run, self._feed.images, elements, np.int32(steps), self._key)
+    self._run, log = self._program(self._run, self._images, elements, np.int32(steps), self._key)
     if not log.sound[:steps].all():
       raise RuntimeError("a loss is not finite")

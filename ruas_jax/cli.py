@@ -51,7 +51,9 @@ class Search(_Experiment):
 
   def _run_population(self) -> None:
     from ruas_jax.runner.population import member_name, search_population
+    from ruas_jax.runtime.mesh import one_cpu_device_per_core
 
+    one_cpu_device_per_core()
     found = search_population(self.experiment(), self.population, workdir=self.workdir, overwrite=self.overwrite)
     for position, failure in enumerate(found.failures):
       if failure:

@@ -2,7 +2,8 @@
 
 The program is compiled once, for any number of steps up to the feed's capacity, and its state is donated. It stops by
 itself at the first step with a loss or new weights that are not finite: that step is recorded, and the state stays as
-it was before it. A population is the same program with the step mapped over its members; each stops for itself.
+it was before it. A population is the same program with the step mapped over its members, which are shared out over the
+devices; each stops for itself.
 """
 
 import time
@@ -13,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from ruas_jax.data.feed import Feed
 from ruas_jax.runtime.compiler import compiler_options
+from ruas_jax.runtime.mesh import POPULATION, on_mesh, population_mesh
 
 _CALL_SECONDS = 2.5  # that a call should take: the log is to move every five seconds at the latest
 
@@ -46,14 +49,14 @@ class Log(NamedTuple):
   sound: Any
 
 
-def make_program(step: Callable, feed: Feed, *, population: bool = False) -> Callable:
+def make_program(step: Callable, feed: Feed, *, mesh: Mesh | None = None) -> Callable:
   """`advance(run, images, elements, count, key) -> (run, log)` by `count` steps, jitted; `run` is donated.
 
   Args:
     step: `(state, *batches, key) -> (state, metrics)`; the state has `weights`, and metrics that end in `_loss` count
       as losses.
     feed: whose `fetch` makes batches of an element.
-    population: whether run, elements and key have an axis of members, for each of which `step` works.
+    mesh: of a population, whose run, elements and key have an axis of members, for each of which `step` works.
   """
 
   def one(run, images, element, key):
@@ -64,7 +67,7 @@ def make_program(step: Callable, feed: Feed, *, population: bool = False) -> Cal
     return Run(state, sound), Log(metrics, run.sound, sound)
 
   # Jitted, so that it is traced once for its shapes and for the loop.
-  one = jax.jit(jax.vmap(one, in_axes=(0, None, 0, 0)) if population else one)
+  one = jax.jit(_over_members(one) if mesh else one)
 
   def advance(run, images, elements, count, key):
     def element(index):
@@ -85,7 +88,28 @@ def make_program(step: Callable, feed: Feed, *, population: bool = False) -> Cal
     _, run, log = lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), run, log))
     return run, log
 
+  if mesh:
+    own, all_own = PartitionSpec(POPULATION), PartitionSpec(None, POPULATION)
+    everyones = PartitionSpec()
+    advance = jax.shard_map(
+      advance,
+      mesh=mesh,
+      in_specs=(own, everyones, all_own, everyones, own),
+      out_specs=(own, all_own),
+      check_vma=False,  # no device hears of another
+    )
   return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options())
+
+
+def _over_members(one: Callable) -> Callable:
+  """`one` for every member of a device: all at once, but on a CPU, whose cache is small, one after the other."""
+  if jax.default_backend() != "cpu":
+    return jax.vmap(one, in_axes=(0, None, 0, 0))
+
+  def each(run, images, element, key):
+    return lax.map(lambda own: one(own[0], images, *own[1:]), (run, element, key))
+
+  return each
 
 
 class DeviceLoop:
@@ -98,13 +122,17 @@ class DeviceLoop:
 
   def __init__(self, step: Callable, state: Any, feed: Feed, key: Any, *, members: int | None = None):
     """`state` is not used up; `members` is the length of its leading axis, where it has one."""
-    self._feed, self._key = feed, key
-    self._program = make_program(step, feed, population=members is not None)
+    self._feed, self._key, self._images = feed, key, feed.images
     self._fetch = jax.jit(feed.fetch)
     self._element: Any = None
     # A copy, since it is donated; without weak types, which would make the second call another program.
     state = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), state)
     self.run = Run(state, jnp.ones(() if members is None else (members,), bool))
+    mesh = None if members is None else population_mesh(members)
+    if mesh:
+      self.run, self._key = on_mesh((self.run, key), mesh, POPULATION)
+      self._images = on_mesh(feed.images, mesh)
+    self._program = make_program(step, feed, mesh=mesh)
 
   def calls(self, steps: int, *, every: int = 0) -> Iterator[tuple[int, Log]]:
     """Takes `steps` steps; yields each call's first step, counted from one, and its log as numpy arrays.
@@ -117,7 +145,7 @@ class DeviceLoop:
       if done < steps and len(under_way) < 2 and not looked_at:
         count = min(most, self._feed.capacity, steps - done, every - done % every if every else steps)
         elements = self._feed.read(count)
-        self.run, log = self._program(self.run, self._feed.images, elements, np.int32(count), self._key)
+        self.run, log = self._program(self.run, self._images, elements, np.int32(count), self._key)
         self._element = jax.tree.map(lambda leaf: leaf[count - 1], elements) if every else None
         under_way.append((done + 1, count, log))
         done += count
@@ -131,7 +159,7 @@ class DeviceLoop:
 
   def batches(self) -> tuple:
     """What the last step of the newest call was fed with; only where there is an `every`."""
-    return self._fetch(self._feed.images, self._element)
+    return self._fetch(self._images, self._element)
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -97,13 +98,10 @@ def _grid(taps: Taps, dtype) -> np.ndarray:
 
 
 def _on_its_own(function, *operands):
-  """`function(*operands)` as a computation that XLA does not merge into its consumers, each of which would repeat it.
-
-  The branch is always taken, which only its own run can tell; an optimisation barrier is gone before XLA merges.
-  """
-  result = jax.eval_shape(function, *operands)
-  taken = 0 * operands[-1].ravel()[0] != 1
-  return lax.cond(taken, function, lambda *_: jnp.zeros(result.shape, result.dtype), *operands)
+  """`function(*operands)` as a call that XLA does not inline: it would merge it into its consumers, and each would
+  repeat it. An optimisation barrier is gone before XLA merges."""
+  with set_xla_metadata(inlineable="false"):
+    return jax.jit(function)(*operands)
 
 
 def _convolve_by_shifts(image, kernel, *, taps):
