@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ruas_jax.data import ImageArrays, ImageFolder, check_crop, image_order, make_batches, open_source, random_crops
+from ruas_jax.data import ImageArrays, ImageFolder, ImageOrder, check_crop, make_batches, open_source, random_crops
 from ruas_jax.errors import UserError
 
 
@@ -37,12 +37,12 @@ def test_every_epoch_visits_every_image_once_also_across_batches(batch_size):
 def test_the_order_follows_the_seed_alone():
   one, again, other_batch_size = (visits(numbered(9), batch_size=b, batches=36 // b) for b in (2, 2, 3))
   assert one == again == other_batch_size
-  assert one == [image_order(9, seed=0)[k] for k in range(36)]
+  assert one == [ImageOrder(9, seed=0)[k] for k in range(36)]
   assert one != visits(numbered(9), batch_size=2, batches=18, seed=1)
 
 
 def test_neighbouring_seeds_are_not_each_others_later_epochs():
-  orders = [[image_order(30, seed=seed)[k] for k in range(60)] for seed in (0, 1)]
+  orders = [[ImageOrder(30, seed=seed)[k] for k in range(60)] for seed in (0, 1)]
   assert orders[0][30:] != orders[1][:30]
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 from tiny_problem import dark_images, get_config
 
-from ruas_jax.data.pipeline import image_order
+from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
 from ruas_jax.objectives import Objectives
@@ -112,7 +112,7 @@ def test_own_losses_and_optimizer_are_used():
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path):
   images = dark_images(3)
-  images[image_order(3, seed=0)[1]][:] = 255  # the second to be visited
+  images[ImageOrder(3, seed=0)[1]][:] = 255  # the second to be visited
   with pytest.raises(UserError, match=r"^train: the illumination train loss is not finite at step 2$"):
     train_with_own_parts(images, workdir=tmp_path / "run")
   losses = [record["illumination_train_loss"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]

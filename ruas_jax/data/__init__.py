@@ -2,7 +2,7 @@
 
 from ruas_jax.data.crops import random_crops
 from ruas_jax.data.feed import Reading, open_feed
-from ruas_jax.data.pipeline import check_crop, check_images, image_order, make_batches
+from ruas_jax.data.pipeline import ImageOrder, check_crop, check_images, make_batches
 from ruas_jax.data.sources import (
   IMAGE_SUFFIXES,
   ImageArrays,
@@ -26,6 +26,7 @@ __all__ = [
   "Darkened",
   "ImageArrays",
   "ImageFolder",
+  "ImageOrder",
   "ImageSource",
   "PairFolders",
   "Pairs",
@@ -35,7 +36,6 @@ __all__ = [
   "check_crop",
   "check_images",
   "darken",
-  "image_order",
   "list_images",
   "make_batches",
   "open_feed",

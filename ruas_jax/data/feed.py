@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from ruas_jax.data.pipeline import check_crop, check_images, decode_each, image_order, make_batches
+from ruas_jax.data.pipeline import ImageOrder, check_crop, check_images, decode_each, make_batches
 from ruas_jax.data.sources import ImageSource, Subset
 from ruas_jax.errors import UserError
 
@@ -71,7 +71,7 @@ class DeviceFeed:
   def __init__(self, readings: Sequence[Reading], images: DeviceImages):
     self.images = images.pools
     self._shapes = [reading.shape for reading in readings]
-    self._orders = [image_order(len(reading.source), seed=reading.seed) for reading in readings]
+    self._orders = [ImageOrder(len(reading.source), seed=reading.seed) for reading in readings]
     self._places, self._numbers = zip(*(images.locate(reading.source) for reading in readings), strict=True)
     self._first = 0
 

@@ -5,6 +5,8 @@ are padded with zeros at the bottom and right, so that one compiled program serv
 Crops are drawn in the jitted step (`crops.random_crops`), not here, so what feeds that step does not change its result.
 """
 
+import functools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import grain
@@ -16,14 +18,23 @@ from ruas_jax.errors import UserError
 _DECODING_THREADS = 4
 
 
-def image_order(count: int, *, seed: int) -> grain.MapDataset:
+class ImageOrder:
   """The endless order of visits: element k is the index of the k-th image; every epoch is a new permutation.
 
-  `make_batches` follows it, and so can a loop that keeps all images on the device.
+  `make_batches` follows it, and so does a loop that keeps all images on the device.
   """
-  # Grain adds the epoch to the seed: hashing first keeps the orders of neighbouring seeds apart.
-  hashed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-  return grain.MapDataset.range(count).shuffle(seed=hashed).repeat()
+
+  def __init__(self, count: int, *, seed: int):
+    self._count, self._seed = count, seed
+
+  def __getitem__(self, visit: int) -> int:
+    epoch, place = divmod(visit, self._count)
+    return int(_permutation(self._count, self._seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+  return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.DatasetIterator:
@@ -52,7 +63,8 @@ def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.Da
 
   # Prefetching single images, not batches, lets the threads share the work of one batch.
   ahead = grain.ReadOptions(num_threads=_DECODING_THREADS, prefetch_buffer_size=batch_size + _DECODING_THREADS)
-  images = image_order(len(source), seed=seed).map(load).to_iter_dataset(ahead)
+  order = ImageOrder(len(source), seed=seed)
+  images = grain.MapDataset.range(sys.maxsize).map(lambda visit: load(order[visit])).to_iter_dataset(ahead)
   return iter(images.batch(batch_size))
 
 
