@@ -154,27 +154,29 @@ def _correlate_by_product(image, cotangent, *, taps):
   rows, columns = _shifts(taps)
   reach_y, reach_x = _reach(taps)
 
-  def products(cotangent, image):  # of a strip; explicit matrices, since a product over several axes is slow
-    strip = image.shape[-2]
-    left = jnp.concatenate([cotangent[..., reach_y - dy : reach_y - dy + strip, :] for dy in rows], axis=2)
-    right = jnp.concatenate([image[..., reach_x + dx : reach_x + dx + width] for dx in columns], axis=2)
-    left, right = (side.reshape(*side.shape[:3], strip * width) for side in (left, right))
+  # Both are padded as a convolution pads them, which shares it. A row then ends in zeros of the cotangent, so that a
+  # shift along it may run on into the next: what it meets there counts for nothing.
+  reach_y = max(reach_y, min(reach_x, 1))
+  padding = (reach_y, reach_y), (reach_x, reach_x)
+  cotangent, image = _pad(cotangent, *padding), _pad(image, *padding)
+  wide = width + 2 * reach_x
+
+  def products(top, bottom):  # of a strip; explicit matrices, since a product over several axes is slow
+    flat = image.reshape(*image.shape[:3], -1)
+    first, last = (reach_y + top) * wide, (reach_y + bottom) * wide
+    left = [cotangent[..., reach_y + top - dy : reach_y + bottom - dy, :] for dy in rows]
+    left = jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in left], axis=2)
+    right = jnp.concatenate([flat[..., first + dx : last + dx] for dx in columns], axis=2)
     each = [
       [jnp.matmul(a, b.T, precision=_EXACT) for a, b in zip(left[group], right[group], strict=True)]
       for group in range(groups)
     ]
     return jnp.stack([functools.reduce(operator.add, examples) for examples in each])
 
-  cotangent, image = _pad(cotangent, (reach_y, reach_y), (0, 0)), _pad(image, (0, 0), (reach_x, reach_x))
   strips = min(_MOST_STRIPS, -(-height * width // _STRIP_PIXELS))
   edges = [height * strip // strips for strip in range(strips + 1)]
   total = functools.reduce(
-    operator.add,
-    (
-      products(cotangent[..., top : bottom + 2 * reach_y, :], image[..., top:bottom, :])
-      for top, bottom in itertools.pairwise(edges)
-      if bottom > top
-    ),
+    operator.add, (products(top, bottom) for top, bottom in itertools.pairwise(edges) if bottom > top)
   )
   total = total.reshape(groups, len(rows), outputs, len(columns), channels)
   return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=_EXACT)
