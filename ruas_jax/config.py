@@ -33,11 +33,14 @@ class DataOptions:
   """Side of the random square crops in pixels."""
   batch_size: int = 1
   """Crops in a step."""
+  vary_exposure: float = 0.0
+  """Share of the crops that are made brighter or darker at random, so that every exposure is learned from."""
   placement: Placement = "auto"
   """device: all images lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB."""
 
   def __post_init__(self):
     require_at_least(1, self, "data", "crop", "batch_size")
+    require_at_least(0, self, "data", "vary_exposure", most=1)
 
 
 @dataclasses.dataclass(frozen=True)

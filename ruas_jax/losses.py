@@ -5,6 +5,7 @@ width of `sqrt(x^2 + s^2)` in place of `|x|`; 0 keeps the kink.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -71,6 +72,52 @@ def total_variation(x: jax.Array, *, kind: TVKind = "l1", charbonnier: float = 0
   flat = squares == 0
   safe = jnp.where(flat & (charbonnier == 0), 1.0, squares + charbonnier**2)
   return jnp.mean(jnp.where(flat & (charbonnier == 0), 0.0, jnp.sqrt(safe)))
+
+
+def exposure(result: jax.Array, images: jax.Array, *, target: float) -> jax.Array:
+  """`(mean(result) - max(target, mean(image)))^2`, mean over the images `[B, H, W, C]`: an image is to come out with
+  the mean `target`, and one that is brighter as it was."""
+  means, own = (jnp.mean(batch, axis=(1, 2, 3)) for batch in (result, images))
+  return jnp.mean(jnp.square(means - jnp.maximum(own, target)))
+
+
+def log_fidelity(estimate: jax.Array, target: jax.Array) -> jax.Array:
+  """`1/2 ||log estimate - log target||^2` per number, of positive numbers: a ratio counts alike in dark and bright."""
+  return fidelity(jnp.log(estimate), jnp.log(target))
+
+
+def diagonal_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Two images of half the size, each pixel the mean of one of the two diagonals of a 2x2 block of `x [..., H, W, C]`;
+  an odd last row or column is left out. Where noise is independent from pixel to pixel, so is theirs."""
+  height, width = x.shape[-3] // 2 * 2, x.shape[-2] // 2 * 2
+  corner = {(dy, dx): x[..., dy:height:2, dx:width:2, :] for dy in (0, 1) for dx in (0, 1)}
+  return (corner[0, 0] + corner[1, 1]) / 2, (corner[0, 1] + corner[1, 0]) / 2
+
+
+def pair_downsampling(
+  denoise: Callable[[jax.Array, jax.Array], jax.Array],
+  u: jax.Array,
+  t: jax.Array,
+  x: jax.Array,
+  *,
+  consistency: float,
+) -> jax.Array:
+  """Noise2Noise on an image's own halves (Mansour and Heckel, "Zero-shot Noise2Noise", 2023): each half without its
+  noise is to be the other half, and to be what the same half of the denoised image is.
+
+      fidelity(f(u_1), u_2) + fidelity(f(u_2), u_1) + consistency (fidelity(f(u_1), x_1) + fidelity(f(u_2), x_2))
+
+  Args:
+    denoise: f, `(u, t) -> x` on `[B, H, W, C]` of any size.
+    u, t: the image and its illumination.
+    x: f(u, t).
+    consistency: weight of the second part.
+  """
+  halves, guides = (jnp.concatenate(diagonal_halves(values)) for values in (u, t))
+  denoised = denoise(halves, guides)
+  others = jnp.concatenate(diagonal_halves(u)[::-1])
+  same = jnp.concatenate(diagonal_halves(x))
+  return 2 * (fidelity(denoised, others) + consistency * fidelity(denoised, same))
 
 
 # The authors' released code, under its own terms.

@@ -20,16 +20,25 @@ DenoisingLoss = Callable[[jax.Array, jax.Array], jax.Array]
 class LossOptions:
   """Which losses, and their weights; the defaults are the paper's (section 3.2.3)."""
 
-  illumination: Literal["paper", "released"] = "paper"
-  """paper: 1/2 ||t - t_hat_0||^2 + eta_t RTV(t); released: the terms of the authors' code."""
+  illumination: Literal["paper", "released", "exposure"] = "paper"
+  """paper: 1/2 ||t - t_hat_0||^2 + eta_t RTV(t); released: the terms of the authors' code; exposure:
+  1/2 ||log t - log t_hat_0||^2 + eta_t RTV(t) + exposure_weight (mean u - target)^2, which has a minimum that is no
+  matter of when training stops."""
+  exposure: float = 0.45
+  """The mean that an image should come out with, if it is not brighter already."""
+  exposure_weight: float = 10.0
+  """How much that counts."""
   eta_t: float = 0.01
   """Weight of the relative total variation of t."""
   rtv_sigma: float = 3.0
   """Window of the relative total variation in pixels."""
   rtv_epsilon: float = 1e-3
   """Keeps its ratio finite where t is flat."""
-  denoising: Literal["paper", "released"] = "paper"
-  """paper: 1/2 ||x - u_K||^2 + eta_n TV(x); released: the terms of the authors' code."""
+  denoising: Literal["paper", "released", "pairs"] = "paper"
+  """paper: 1/2 ||x - u_K||^2 + eta_n TV(x); released: the terms of the authors' code; pairs: Noise2Noise between two
+  halves of the image, in place of the first term of the paper's."""
+  consistency: float = 0.3
+  """Of pairs: how much a denoised half is to be the half of the denoised image."""
   eta_n: float = 0.03
   """Weight of the total variation of x."""
   tv: TVKind = "l1"
@@ -41,16 +50,24 @@ class LossOptions:
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""
 
   def __post_init__(self):
-    require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta")
+    require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta", "exposure_weight", "consistency")
+    require_at_least(0, self, "loss", "exposure", most=1)
     require_at_least(1e-12, self, "loss", "rtv_sigma", "rtv_epsilon")
+
+
+class Lit(NamedTuple):
+  """What the illumination module hands on: u_K and t_K, `[B, H, W, 3]`."""
+
+  u: jax.Array
+  t: jax.Array
 
 
 class Objectives(NamedTuple):
   """Losses of the two modules.
 
   Attributes:
-    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, u_K [B, H, W, 3])`.
-    denoising: `(weights_n, alpha_n, u_K) -> L_n`.
+    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, Lit)`.
+    denoising: `(weights_n, alpha_n, Lit) -> L_n`.
   """
 
   illumination: Callable[..., tuple[jax.Array, jax.Array]]
@@ -68,14 +85,18 @@ def make_objectives(
   option's."""
   charbonnier = options.charbonnier or network.illumination.smoothing
   loss_t = illumination_loss or _illumination_loss(options, charbonnier)
-  loss_n = denoising_loss or _denoising_loss(options, charbonnier)
+  loss_n = _denoising_loss(options, charbonnier)
 
   def illumination(weights, alpha, images):
     output = network.illumination(weights, alpha, images)
-    return loss_t(output, images), output.u[-1]
+    return loss_t(output, images), Lit(output.result, output.illumination)
 
-  def denoising(weights, alpha, u):
-    return loss_n(network.denoising(weights, alpha, u), u)
+  def denoising(weights, alpha, lit):
+    def denoise(u, t):
+      return network.denoising(weights, alpha, u, t)
+
+    x = denoise(*lit)
+    return denoising_loss(x, lit.u) if denoising_loss else loss_n(denoise, lit, x)
 
   return Objectives(illumination, denoising)
 
@@ -84,20 +105,31 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
   if options.illumination == "released":
     return lambda output, images: losses.released_illumination_loss(output.t[-1], images, charbonnier=charbonnier)
 
+  def smoothness(output):
+    return options.eta_t * losses.relative_total_variation(
+      output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
+    )
+
   def paper(output, images):
     del images
-    t = output.estimate
-    smoothness = losses.relative_total_variation(
-      t, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
-    )
-    return losses.fidelity(t, output.warm_start) + options.eta_t * smoothness
+    return losses.fidelity(output.estimate, output.warm_start) + smoothness(output)
 
-  return paper
+  def exposed(output, images):
+    bright = options.exposure_weight * losses.exposure(output.result, images, target=options.exposure)
+    return bright + losses.log_fidelity(output.illumination, output.warm_start) + smoothness(output)
+
+  return paper if options.illumination == "paper" else exposed
 
 
-def _denoising_loss(options: LossOptions, charbonnier: float) -> DenoisingLoss:
+def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., jax.Array]:
+  """`(denoise, lit, x) -> L_n`, where `x` is `denoise(*lit)`."""
   if options.denoising == "released":
-    return losses.released_denoising_loss
-  return lambda x, u: (
-    losses.fidelity(x, u) + options.eta_n * losses.total_variation(x, kind=options.tv, charbonnier=charbonnier)
-  )
+    return lambda denoise, lit, x: losses.released_denoising_loss(x, lit.u)
+
+  def loss(denoise, lit, x):
+    smoothness = options.eta_n * losses.total_variation(x, kind=options.tv, charbonnier=charbonnier)
+    if options.denoising == "paper":
+      return losses.fidelity(x, lit.u) + smoothness
+    return losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency) + smoothness
+
+  return loss

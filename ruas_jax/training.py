@@ -56,20 +56,24 @@ def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -
   )
 
 
-def make_train_step(objectives: Objectives, optimizers: Optimizers, *, crop: int) -> Callable:
+def make_train_step(
+  objectives: Objectives, optimizers: Optimizers, *, crop: int, vary_exposure: float = 0.0
+) -> Callable:
   """`step(state, batch, key) -> (state, metrics)`, to be jitted once by the caller.
 
   `batch` is whole images, `{"image": uint8 [B, H, W, 3], "size": int32 [B, 2]}`; crops of `crop` pixels a side are
-  drawn from `key` and the state's step. Metrics are the two losses before the update.
+  drawn from `key` and the state's step, some with another exposure (`random_crops`). Metrics are the two losses before
+  the update.
   """
 
   def losses(weights, images):
-    loss_t, u = objectives.illumination(weights["illumination"], None, images)
-    loss_n = objectives.denoising(weights["denoising"], None, lax.stop_gradient(u))
+    loss_t, lit = objectives.illumination(weights["illumination"], None, images)
+    loss_n = objectives.denoising(weights["denoising"], None, lax.stop_gradient(lit))
     return loss_t + loss_n, {"illumination_train_loss": loss_t, "denoising_train_loss": loss_n}
 
   def step(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-    images = random_crops(batch, jax.random.fold_in(key, state.step), crop=crop)
+    own_key = jax.random.fold_in(key, state.step)
+    images = random_crops(batch, own_key, crop=crop, vary_exposure=vary_exposure)
     gradient, metrics = jax.grad(losses, has_aux=True)(state.weights, images)
     weights, states = {}, {}
     for name, optimizer in optimizers.items():

@@ -1,5 +1,6 @@
 """One round of Algorithm 1 as a pure function of (state, batches, key)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -29,11 +30,13 @@ def make_search_step(
   alpha_optimizer: optax.GradientTransformation,
   *,
   crop: int,
+  vary_exposure: float = 0.0,
 ):
   """`step(state, train, validation, key) -> (state, metrics)`, to be jitted once by the caller.
 
   `train` and `validation` are whole images, `{"image": uint8 [N, B, H, W, 3], "size": int32 [N, B, 2]}` with `N` from
-  `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step. Metrics are scalars:
+  `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step, some with another
+  exposure (`random_crops`). Metrics are scalars:
   each player's training loss, validation loss (its outer loss where the estimator evaluates it) and iterations.
   """
   estimator = options.estimator(weight_optimizer)
@@ -42,10 +45,9 @@ def make_search_step(
     """Lines 5-6 (10-11): alpha by the hypergradient, then the weights at the new alpha."""
     train_key, validation_key, estimator_key = jax.random.split(key, 3)
     dtype = jax.tree.leaves(state.weights)[0].dtype
-    train = jax.vmap(lambda batch, k: random_crops(batch, k, crop=crop, dtype=dtype))(
-      train, jax.random.split(train_key, options.unroll_steps)
-    )
-    validation = random_crops(validation, validation_key, crop=crop, dtype=dtype)
+    cut = functools.partial(random_crops, crop=crop, dtype=dtype, vary_exposure=vary_exposure)
+    train = jax.vmap(cut)(train, jax.random.split(train_key, options.unroll_steps))
+    validation = cut(validation, validation_key)
     problem = player.problem(state.weights, state.alpha)
     weights, alpha = player.pick(state.weights), player.pick(state.alpha)
     weight_state, alpha_state = state.weight_state[player.name], state.alpha_state[player.name]

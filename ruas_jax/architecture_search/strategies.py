@@ -72,12 +72,12 @@ def _illumination_problem(objectives: Objectives, beta: float, *, look_ahead: bo
       return objectives.illumination(weights["illumination"], alpha["illumination"], images)[0]
 
     def outer(weights, alpha, images):
-      loss, u = objectives.illumination(weights["illumination"], alpha["illumination"], images)
+      loss, lit = objectives.illumination(weights["illumination"], alpha["illumination"], images)
       if isinstance(beta, int | float) and beta == 0:  # a traced zero costs the work, and changes nothing else
         return loss
       if not look_ahead:
-        _, u = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)
-      return loss + beta * objectives.denoising(all_weights["denoising"], all_alpha["denoising"], u)
+        _, lit = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)
+      return loss + beta * objectives.denoising(all_weights["denoising"], all_alpha["denoising"], lit)
 
     return BilevelProblem(inner, outer)
 
@@ -87,8 +87,8 @@ def _illumination_problem(objectives: Objectives, beta: float, *, look_ahead: bo
 def _denoising_problem(objectives: Objectives):
   def problem(all_weights, all_alpha):
     def loss(weights, alpha, images):
-      _, u = objectives.illumination(all_weights["illumination"], all_alpha["illumination"], images)
-      return objectives.denoising(weights["denoising"], alpha["denoising"], lax.stop_gradient(u))
+      _, lit = objectives.illumination(all_weights["illumination"], all_alpha["illumination"], images)
+      return objectives.denoising(weights["denoising"], alpha["denoising"], lax.stop_gradient(lit))
 
     return BilevelProblem(loss, loss)
 
@@ -100,8 +100,8 @@ def _joint_problem(objectives: Objectives, beta: float):
     del all_weights, all_alpha
 
     def loss(weights, alpha, images):
-      illumination, u = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      return illumination + beta * objectives.denoising(weights["denoising"], alpha["denoising"], u)
+      illumination, lit = objectives.illumination(weights["illumination"], alpha["illumination"], images)
+      return illumination + beta * objectives.denoising(weights["denoising"], alpha["denoising"], lit)
 
     return BilevelProblem(loss, loss)
 

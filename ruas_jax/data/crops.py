@@ -3,13 +3,23 @@
 A crop depends on nothing but the key, the image and its true size: not on the padding, nor on how the batch came here.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+_MEANS = (0.02, 0.6)  # between which a varied exposure lies
 
 
 def random_crops(
-  batch: dict[str, chex.Array], key: chex.PRNGKey, *, crop: int, dtype: jnp.dtype = jnp.float32
+  batch: dict[str, chex.Array],
+  key: chex.PRNGKey,
+  *,
+  crop: int,
+  dtype: jnp.dtype = jnp.float32,
+  vary_exposure: float = 0.0,
 ) -> chex.Array:
   """One square crop of each image, its corner uniform over the places where the crop fits.
 
@@ -19,6 +29,8 @@ def random_crops(
     key: one key for the call, usually folded from (seed, step); image i uses `fold_in(key, i)`.
     crop: side of the crop in pixels.
     dtype: of the result.
+    vary_exposure: share of the crops that are multiplied so that their mean lies anywhere between 0.02 and 0.6, evenly
+      in its logarithm, and clipped at one.
 
   Returns:
     [B, crop, crop, 3] in [0, 1].
@@ -31,4 +43,14 @@ def random_crops(
     return jax.lax.dynamic_slice(image, (top, left, jnp.zeros_like(top)), (crop, crop, image.shape[-1]))
 
   crops = jax.vmap(one)(images, sizes, keys)
-  return (crops.astype(jnp.float32) / 255).astype(dtype)
+  crops = crops.astype(jnp.float32) / 255
+  if vary_exposure:
+    crops = jax.vmap(functools.partial(_vary, share=vary_exposure))(crops, keys)
+  return crops.astype(dtype)
+
+
+def _vary(crop, key, *, share):
+  chosen, place = jax.random.split(jax.random.fold_in(key, 1))  # the key itself has placed the crop
+  mean = jnp.exp(jax.random.uniform(place, (), crop.dtype, *np.log(_MEANS)))
+  varied = jnp.minimum(crop * (mean / jnp.maximum(jnp.mean(crop), 1e-3)), 1)
+  return jnp.where(jax.random.bernoulli(chosen, share), varied, crop)

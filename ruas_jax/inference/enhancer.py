@@ -36,23 +36,31 @@ class Plan(NamedTuple):
   rows: list[Span]
   columns: list[Span]
   shape: tuple[int, int]
-  program: Callable[[np.ndarray, np.ndarray], jax.Array]
+  program: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
+  needs_mean: bool
 
   def parts(self, read: Read) -> Iterator[Part]:
     """The whole result, part by part; `read` is asked for one window after the other."""
-    under_way = deque()
-    for rows, columns in itertools.product(self.rows, self.columns):
-      under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])))))
+    under_way, spans = deque(), list(itertools.product(self.rows, self.columns))
+    sums, pixels = 0.0, 0
+    if len(spans) > 1 and self.needs_mean:
+      for rows, columns in spans:
+        values = read(slice(*rows[2:]), slice(*columns[2:]))
+        sums, pixels = sums + np.sum(values, dtype=np.float64), pixels + values.size
+    for rows, columns in spans:
+      window = read(slice(*rows[:2]), slice(*columns[:2]))
+      mean = sums / pixels if pixels else np.mean(window, dtype=np.float64)
+      under_way.append((rows, columns, self._start(window, np.float32(mean))))
       if len(under_way) > _AHEAD:
         yield _cut(*under_way.popleft())
     while under_way:
       yield _cut(*under_way.popleft())
 
-  def _start(self, window: np.ndarray) -> jax.Array:
+  def _start(self, window: np.ndarray, mean: np.float32) -> jax.Array:
     size = window.shape[:2]
     if size != self.shape:
       window = np.pad(window, [(0, full - own) for full, own in zip(self.shape, size, strict=True)] + [(0, 0)])
-    return self.program(window, np.array(size, np.int32))
+    return self.program(window, np.array(size, np.int32), mean[None])
 
 
 def _cut(rows: Span, columns: Span, result: jax.Array) -> Part:
@@ -80,6 +88,7 @@ class Enhancer:
     folded = jax.jit(fold)(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile
+    self._needs_mean = model.options.illumination.adaptive
     self._halo = model.network.reach(model.options.variant)
     self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
     self._programs = {}
@@ -96,7 +105,7 @@ class Enhancer:
     shape, masked = self.shapes.choose(*window)
     if (shape, masked) not in self._programs:
       self._programs[shape, masked] = self._compile(shape, masked)
-    return Plan(rows, columns, shape, self._programs[shape, masked])
+    return Plan(rows, columns, shape, self._programs[shape, masked], self._needs_mean)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result is like it."""
@@ -106,13 +115,14 @@ class Enhancer:
     return result
 
   def _compile(self, shape, masked):
-    def forward(folded, window, size):
+    def forward(folded, window, size, mean):
       valid = _inside(shape, size) if masked else None
-      return enhance_folded(folded, window.astype(self._dtype), valid).astype(jnp.float32)
+      return enhance_folded(folded, window.astype(self._dtype), valid, mean).astype(jnp.float32)
 
-    about = jax.ShapeDtypeStruct((*shape, 3), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
+    about = [((*shape, 3), jnp.float32), ((2,), jnp.int32), ((1,), jnp.float32)]
+    about = [jax.ShapeDtypeStruct(*own) for own in about]
     compiled = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about).compile()
-    return lambda window, size: compiled(self._folded, window, size)
+    return lambda *arguments: compiled(self._folded, *arguments)
 
 
 def _inside(shape: tuple[int, int], size: jax.Array) -> jax.Array:

@@ -98,16 +98,19 @@ def fold(model: Model) -> FoldedModel:
   return FoldedModel(network.fold(model.options.variant, model.weights, {}), network)
 
 
-def enhance_folded(folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def enhance_folded(
+  folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None, mean: jax.Array | None = None
+) -> jax.Array:
   """`enhance` from the folded form, computed in the common dtype of kernels and images.
 
   `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where the rest of `images` only fills a larger
   shape: there, the result is that of the image alone, whatever the rest holds, and elsewhere it has no meaning.
+  `mean`, `[B]`, is that of the whole images where `images` are windows of them.
   """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(f"enhance takes float images [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
   batch = images.reshape(-1, *images.shape[-3:])
-  return run_folded(folded.network, folded.convolutions, batch, valid).image.reshape(images.shape)
+  return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
 
 
 def enhance(model: Model, images: jax.Array) -> jax.Array:

@@ -5,6 +5,9 @@
 A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"`
 is the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over
 images.
+
+`guided=True` shows the stem the illumination t_K too, and a correction counts by 1 - t_K: noise is where the image was
+brightened, and what was not brightened stays as it is.
 """
 
 import dataclasses
@@ -36,6 +39,8 @@ class DenoisingOptions:
   """residual: eq. 3; stacked: the cells in a row on features, one correction at the end, as in the released code."""
   share_weights: bool = False
   """One set of cell weights for all stages instead of one per stage."""
+  guided: bool = False
+  """Let the illumination say where noise is to be expected."""
 
   def __post_init__(self):
     require_at_least(1, self, "network.denoising", "stages", "channels")
@@ -64,39 +69,53 @@ class DenoisingModule:
     scale = 0.1 if self.options.update == "residual" else 1.0
     stages = 1 if self.options.share_weights else self.options.stages
     width = self.options.channels
-    ends = init_kernels(ends_key, {"stem": (3, 3, COLOURS, width), "head": (3, 3, width, COLOURS)}, dtype=dtype)
+    seen = 2 * COLOURS if self.options.guided else COLOURS
+    ends = init_kernels(ends_key, {"stem": (3, 3, seen, width), "head": (3, 3, width, COLOURS)}, dtype=dtype)
     return {
       "stem": {"kernel": ends["stem"], "bias": jnp.zeros((width,), dtype)},
       "cells": init_stages(lambda stage_key: self.cell.init(stage_key, dtype=dtype), cell_key, stages),
       "head": {"kernel": scale * ends["head"], "bias": jnp.zeros((COLOURS,), dtype)},
     }
 
-  def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> jax.Array:
+  def __call__(
+    self, weights: Weights, alpha: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
+  ) -> jax.Array:
     """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]; the result has the same shape and is not clipped.
 
     Args:
       weights: as `init` gives them.
       alpha: `[E, O]` logits of the supernet; not used by a derived network.
+      images: u_K.
+      illumination: t_K, of the same shape; only a guided module looks at it.
     """
-    return self.run(self.fold(weights, alpha), images)
+    return self.run(self.fold(weights, alpha), images, illumination)
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
     """What `run` starts from."""
     cells = fold_stages(self.cell, weights["cells"], alpha)
     return FoldedDenoising(fold_fusion(weights["stem"]), cells, fold_fusion(weights["head"]))
 
-  def run(self, folded: FoldedDenoising, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+  def run(
+    self,
+    folded: FoldedDenoising,
+    images: jax.Array,
+    illumination: jax.Array | None = None,
+    valid: jax.Array | None = None,
+  ) -> jax.Array:
     """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
     u = to_channels_first(images)
+    t = to_channels_first(illumination) if self.options.guided else None
 
     def cell(folded_cell, features):
       return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), valid)
 
     def features_of(x):
-      return apply_affine(x, folded.stem, _TAPS, valid)
+      seen = x if t is None else jnp.concatenate([x, t], axis=1)
+      return apply_affine(seen, folded.stem, _TAPS, valid)
 
     def correction(features):
-      return apply_affine(features, folded.head, _TAPS, valid)
+      noise = apply_affine(features, folded.head, _TAPS, valid)
+      return noise if t is None else (1 - t) * noise
 
     def residual_stage(x, folded_cell):
       return u - correction(cell(folded_cell, features_of(x))), None

@@ -6,9 +6,17 @@
 
 from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both, t is clipped to
 [floor, 1] and u to [0, 1].
+
+`adaptive=True` blends the illumination with one level for the whole image, which follows from its mean m:
+
+    epsilon = clip(exp(a logit(m) + b), floor, 1),   t_hat_k -> epsilon + (1 - epsilon) t_hat_k,   C -> (1 - epsilon) C
+
+With a = 1 and b = -logit(v), an even image comes out with the mean v, and one that is brighter than that (epsilon = 1)
+as it was; a and b are learned. So u is a curve of y rather than a gain.
 """
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax import kinks
-from ruas_jax.errors import require_at_least
+from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Cell, FoldedCell, Weights, inside
 
@@ -45,15 +53,19 @@ class IlluminationOptions:
   """p in u = y / t^p, after LIME (Guo et al. 2017): less than one keeps dark places darker than bright ones."""
   floor: float = 0.001
   """Least illumination."""
+  adaptive: bool = False
+  """Blend with a level that follows from the image's mean, so that a bright image stays as it is."""
 
   def __post_init__(self):
+    if self.adaptive and self.update != "residual":
+      raise UserError("network.illumination.adaptive needs the residual update, not " + self.update)
     require_at_least(1, self, "network.illumination", "stages", "region")
     require_at_least(0, self, "network.illumination", "gamma", "exponent")
     require_at_least(1e-6, self, "network.illumination", "floor", most=0.5)
 
 
 class IlluminationOutput(NamedTuple):
-  """All stages' results, float `[K, B, H, W, 3]`, and three single images `[B, H, W, 3]`.
+  """All stages' results, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
 
   Attributes:
     t: illumination, in [floor, 1].
@@ -62,6 +74,7 @@ class IlluminationOutput(NamedTuple):
       floor, where the clipped one has no derivative.
     warm_start: t_hat_0.
     result: u_K once more, for a program that is to hold no other stage's images.
+    illumination: t_K, likewise.
   """
 
   t: jax.Array
@@ -69,6 +82,24 @@ class IlluminationOutput(NamedTuple):
   estimate: jax.Array
   warm_start: jax.Array
   result: jax.Array
+  illumination: jax.Array
+
+
+class Level(NamedTuple):
+  """a and b of the adaptive level, `[]`."""
+
+  slope: jax.Array
+  offset: jax.Array
+
+
+class FoldedIllumination(NamedTuple):
+  """The module's convolutions, with a leading axis of stages, and its level if it is adaptive."""
+
+  cells: FoldedCell
+  level: Level | None
+
+
+_FIRST_MEAN = 0.45  # to which an untrained level brings an even image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +115,11 @@ class IlluminationModule:
     """Cell weights stacked over stages; a residual stage starts near the identity, so that t stays off its floor."""
     scale = 0.1 if self.options.update == "residual" else 1.0
     stages = 1 if self.options.share_weights else self.options.stages
-    return init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
+    weights = init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
+    if not self.options.adaptive:
+      return weights
+    offset = -math.log(_FIRST_MEAN / (1 - _FIRST_MEAN))
+    return weights | {"level": {"slope": jnp.ones((), dtype), "offset": jnp.array(offset, dtype)}}
 
   def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> IlluminationOutput:
     """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
@@ -95,27 +130,44 @@ class IlluminationModule:
     """
     return self.run(self.fold(weights, alpha), images)
 
-  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
-    """What `run` starts from; a leading axis of stages."""
-    return fold_stages(self.cell, weights, alpha)
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedIllumination:
+    """What `run` starts from."""
+    cells = {name: own for name, own in weights.items() if name != "level"}
+    level = Level(**weights["level"]) if self.options.adaptive else None
+    return FoldedIllumination(fold_stages(self.cell, cells, alpha), level)
 
-  def run(self, folded: FoldedCell, images: jax.Array, valid: jax.Array | None = None) -> IlluminationOutput:
-    """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
+  def run(
+    self,
+    folded: FoldedIllumination,
+    images: jax.Array,
+    valid: jax.Array | None = None,
+    mean: jax.Array | None = None,
+  ) -> IlluminationOutput:
+    """The module from its folded form.
+
+    `valid` (`apply_affine`) marks the image in larger arrays; `mean`, `[B]`, is that of the whole images where `images`
+    are windows of them (an adaptive module asks for it; None takes it from `images`).
+    """
     y = to_channels_first(images)
-    first = self._warm_start(y, y, valid)
+    epsilon = self._level(folded.level, y, valid, mean) if folded.level else 0.0
+
+    def warm_start(u):
+      return epsilon + (1 - epsilon) * self._warm_start(u, y, valid) if folded.level else self._warm_start(u, y, valid)
+
+    first = warm_start(y)
 
     def stage(carry, folded_cell):
       t, u, _ = carry
-      warm = self._warm_start(u, y, valid) if self.options.warm_start == "updated" else first
-      estimate = self._estimate(folded_cell, t, warm, valid)
+      warm = warm_start(u) if self.options.warm_start == "updated" else first
+      estimate = self._estimate(folded_cell, t, warm, valid, 1 - epsilon)
       t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
       gain = t if self.options.exponent == 1 else t**self.options.exponent
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
       return (t, u, estimate), (t, u)
 
     # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
-    (_, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded, self.options.stages)
-    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result)))
+    (last, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded.cells, self.options.stages)
+    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result, last)))
 
   def reach(self) -> int:
     """How many pixels away u_K looks at `images`."""
@@ -128,12 +180,22 @@ class IlluminationModule:
       u = t
     return u
 
-  def _estimate(self, folded_cell, t, warm, valid):
+  def _level(self, level: Level, y, valid, mean):
+    """epsilon, `[B, 1, 1, 1]`."""
+    if mean is None:
+      count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
+      mean = jnp.sum(inside(y, valid), axis=(1, 2, 3)) / count
+    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)
+    epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
+    return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(y.dtype)
+
+  def _estimate(self, folded_cell, t, warm, valid, scale):
     def activation(x):
       return kinks.leaky_relu(x, self.slope, self.smoothing)
 
     if self.options.update == "residual":
-      t = warm - self.cell.apply(folded_cell, t, activation, valid)
+      correction = self.cell.apply(folded_cell, t, activation, valid)
+      t = warm - (scale * correction if self.options.adaptive else correction)
     else:
       t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, valid))
     if self.options.one_illumination:

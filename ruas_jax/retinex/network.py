@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from ruas_jax.errors import require_at_least
 from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions, FoldedDenoising
-from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOptions
-from ruas_jax.search_space.cell import Cell, FoldedCell, Weights
+from ruas_jax.retinex.illumination import FoldedIllumination, IlluminationModule, IlluminationOptions
+from ruas_jax.search_space.cell import Cell, Weights
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
@@ -53,7 +53,7 @@ RELEASED = NetworkOptions(
 class FoldedNetwork(NamedTuple):
   """All convolutions of a forward pass, each ready to run; `denoising` is None where the variant is "i"."""
 
-  illumination: FoldedCell
+  illumination: FoldedIllumination
   denoising: FoldedDenoising | None
 
 
@@ -132,17 +132,22 @@ def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, A
 
 
 def run_folded(
-  network: Network, folded: FoldedNetwork, images: jax.Array, valid: jax.Array | None = None
+  network: Network,
+  folded: FoldedNetwork,
+  images: jax.Array,
+  valid: jax.Array | None = None,
+  mean: jax.Array | None = None,
 ) -> RUASOutput:
   """`run` from the folded form.
 
   `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where `images` holds more: there, the results
-  are those of the image alone, whatever the rest holds.
+  are those of the image alone, whatever the rest holds. `mean`, `[B]`, is that of the whole images where `images` are
+  windows; only an adaptive illumination looks at it.
   """
-  lit = network.illumination.run(folded.illumination, images, valid)
+  lit = network.illumination.run(folded.illumination, images, valid, mean)
   if folded.denoising is None:
     return RUASOutput(jnp.clip(lit.result, 0.0, 1.0), lit.t, lit.u, None)
-  clean = network.denoising.run(folded.denoising, lit.result, valid)
+  clean = network.denoising.run(folded.denoising, lit.result, lit.illumination, valid)
   return RUASOutput(jnp.clip(clean, 0.0, 1.0), lit.t, lit.u, clean)
 
 

@@ -126,7 +126,14 @@ def _search_all(
     key, values = own
     mine = with_values(config, values)
     players, weight_optimizer, alpha_optimizer, _ = describe(mine)
-    take = make_search_step(players, mine.search, weight_optimizer, alpha_optimizer, crop=config.data.crop)
+    take = make_search_step(
+      players,
+      mine.search,
+      weight_optimizer,
+      alpha_optimizer,
+      crop=config.data.crop,
+      vary_exposure=config.data.vary_exposure,
+    )
     return take(state, train, validation, key)
 
   state = jax.jit(jax.vmap(init))(init_keys, values)

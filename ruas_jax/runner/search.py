@@ -81,7 +81,14 @@ def search(
   )
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = jax.jit(init)(init_key)
-  step = make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=config.data.crop)
+  step = make_search_step(
+    players,
+    options,
+    weight_optimizer,
+    alpha_optimizer,
+    crop=config.data.crop,
+    vary_exposure=config.data.vary_exposure,
+  )
   diagnose = make_diagnostics(players, options, weight_optimizer, names, crop=config.data.crop)
 
   measured = options.diagnostics

@@ -70,7 +70,7 @@ def train(
   }
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)
-  step = make_train_step(objectives, optimizers, crop=data.crop)
+  step = make_train_step(objectives, optimizers, crop=data.crop, vary_exposure=data.vary_exposure)
 
   folder = prepare_workdir(workdir, config, overwrite=overwrite)
   with contextlib.closing(feed):

@@ -1,0 +1,178 @@
+"""The adaptive illumination, the guided noise removal and the losses that train them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ruas_jax import losses
+from ruas_jax.data.crops import random_crops
+from ruas_jax.errors import UserError
+from ruas_jax.inference.enhancer import Enhancer
+from ruas_jax.inference.model import Model, enhance
+from ruas_jax.objectives import Lit, LossOptions, make_objectives
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.search_space.genotype import PUBLISHED
+
+OPTIONS = NetworkOptions(
+  IlluminationOptions(stages=2, region=1, warm_start="fixed", adaptive=True, share_weights=True),
+  DenoisingOptions(stages=1, guided=True),
+)
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+  model = Model(None, PUBLISHED, OPTIONS)
+  return dataclasses.replace(model, weights=jax.jit(model.network.init_weights)(jax.random.key(0)))
+
+
+def noisy(*shape, mean=0.05):
+  return (mean * RNG.uniform(0.5, 1.5, (*shape, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.1, 0.3, 0.44])
+def test_an_even_image_comes_out_with_the_target_mean(model, mean):
+  """From the start: with a = 1 and b = -logit(v), and no correction."""
+  weights = jax.tree.map(jnp.array, model.weights["illumination"])
+  weights["fusion"] = jax.tree.map(jnp.zeros_like, weights["fusion"])
+  lit = model.network.illumination(weights, None, jnp.full((1, 4, 4, 3), mean))
+  np.testing.assert_allclose(lit.result, 0.45, rtol=1e-5)
+
+
+def test_a_bright_image_stays_as_it_is(model):
+  """Whatever the weights of both modules: where the level is one, each is the identity."""
+  image = RNG.uniform(0.4, 1, (12, 12, 3)).astype(np.float32)
+  wild = jax.tree.map(lambda leaf: leaf + jnp.asarray(RNG.normal(size=leaf.shape), leaf.dtype), model.weights)
+  wild["illumination"]["level"] = model.weights["illumination"]["level"]
+  own = dataclasses.replace(model, weights=wild)
+  np.testing.assert_allclose(enhance(own, image), image, atol=1e-6)
+  assert np.abs(enhance(own, 0.3 * image) - 0.3 * image).max() > 0.05
+
+
+def test_windows_and_masks_know_the_mean_of_the_whole(model):
+  """The left of this image is much darker than its right, so a window's own mean would be another one."""
+  image = np.concatenate([noisy(30, 40, mean=0.02), noisy(30, 50, mean=0.3)], axis=1)
+  expected = np.asarray(enhance(model, image))
+  enhancer = Enhancer(model, tile=36)
+  assert len(enhancer.plan(30, 90).columns) > 1
+  np.testing.assert_allclose(enhancer(image), expected, atol=2e-6)
+  for side in range(4):
+    enhancer.shapes.choose(side, side)
+  piece = image[:13, 20:57]
+  np.testing.assert_allclose(Enhancer(model)(piece), enhance(model, piece), atol=2e-6)
+  np.testing.assert_allclose(enhancer(piece), enhance(model, piece), atol=2e-6)
+  assert enhancer.shapes.buckets
+
+
+def test_a_mask_has_its_own_mean(model):
+  image = noisy(9, 7)
+  filled = np.full((1, 12, 10, 3), 0.9, np.float32)
+  filled[0, :9, :7] = image
+  valid = np.zeros((1, 1, 12, 10), bool)
+  valid[..., :9, :7] = True
+  module = model.network.illumination
+  folded = module.fold(model.weights["illumination"], None)
+  np.testing.assert_allclose(
+    module.run(folded, filled, valid).result[:, :9, :7], module.run(folded, image[None]).result, atol=1e-6
+  )
+
+
+def test_the_direct_update_has_no_level():
+  with pytest.raises(UserError, match="adaptive needs the residual update"):
+    IlluminationOptions(update="direct", adaptive=True)
+
+
+def test_exposure_counts_from_the_target_or_from_the_own_mean(x64):
+  dark, bright = np.full((1, 2, 2, 3), 0.1), np.full((1, 2, 2, 3), 0.7)
+  images = np.concatenate([dark, bright])
+  assert losses.exposure(images, images, target=0.45) == pytest.approx(0.35**2 / 2)
+  assert losses.exposure(np.full_like(images, 0.5), images, target=0.45) == pytest.approx((0.05**2 + 0.2**2) / 2)
+
+
+def test_log_fidelity_sees_ratios(x64):
+  assert losses.log_fidelity(jnp.full(3, 0.2), jnp.full(3, 0.1)) == pytest.approx(0.5 * np.log(2) ** 2)
+  assert losses.log_fidelity(jnp.full(3, 0.02), jnp.full(3, 0.01)) == pytest.approx(0.5 * np.log(2) ** 2)
+
+
+def test_halves_are_the_diagonals_of_blocks():
+  x = RNG.uniform(size=(2, 5, 7, 3))
+  first, second = losses.diagonal_halves(jnp.asarray(x))
+  assert first.shape == second.shape == (2, 2, 3, 3)
+  for row in range(2):
+    for column in range(3):
+      block = x[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+      np.testing.assert_allclose(first[:, row, column], (block[:, 0, 0] + block[:, 1, 1]) / 2, rtol=1e-6)
+      np.testing.assert_allclose(second[:, row, column], (block[:, 0, 1] + block[:, 1, 0]) / 2, rtol=1e-6)
+
+
+def test_pair_downsampling_is_its_definition(x64):
+  u, t, x = (jnp.asarray(RNG.uniform(size=(2, 6, 4, 3))) for _ in range(3))
+
+  def denoise(u, t):
+    return u**2 + t
+
+  u_halves, t_halves, x_halves = map(losses.diagonal_halves, (u, t, x))
+  expected = 0.0
+  for one, other in ((0, 1), (1, 0)):
+    result = denoise(u_halves[one], t_halves[one])
+    expected += losses.fidelity(result, u_halves[other]) + 0.3 * losses.fidelity(result, x_halves[one])
+  assert losses.pair_downsampling(denoise, u, t, x, consistency=0.3) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_pairs_tell_noise_from_detail():
+  """Taking noise away lowers the loss, and taking detail away raises it: the paper's fidelity cannot."""
+  scene = np.kron(RNG.uniform(0.2, 0.8, (1, 8, 8, 3)), np.ones((1, 4, 4, 1))).astype(np.float32)
+  noise = 0.1 * RNG.normal(size=scene.shape).astype(np.float32)
+
+  def loss(cleaner, image):
+    lit = jnp.asarray(image)
+    return losses.pair_downsampling(lambda u, t: cleaner(u), lit, lit, cleaner(lit), consistency=0.3)
+
+  def blur(u):
+    return (u + jnp.roll(u, 1, 1) + jnp.roll(u, 1, 2) + jnp.roll(u, (1, 1), (1, 2))) / 4
+
+  assert loss(blur, np.full_like(scene, 0.5) + noise) < loss(lambda u: u, np.full_like(scene, 0.5) + noise)
+  assert loss(blur, scene) > loss(lambda u: u, scene)
+
+
+def test_the_objectives_use_them(model):
+  objectives = make_objectives(
+    model.network, LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0, eta_n=0.02)
+  )
+  images = noisy(1, 10, 12)
+  output = model.network.illumination(model.weights["illumination"], None, images)
+  loss, lit = objectives.illumination(model.weights["illumination"], None, images)
+  expected = 10 * losses.exposure(output.u[-1], images, target=0.45)
+  expected += losses.log_fidelity(output.t[-1], output.warm_start)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  np.testing.assert_array_equal(lit.u, output.u[-1])
+  np.testing.assert_array_equal(lit.t, output.t[-1])
+
+  def denoise(u, t):
+    return model.network.denoising(model.weights["denoising"], None, u, t)
+
+  x = denoise(*lit)
+  expected = losses.pair_downsampling(denoise, *lit, x, consistency=0.3) + 0.02 * losses.total_variation(x)
+  np.testing.assert_allclose(objectives.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
+  own = make_objectives(model.network, denoising_loss=lambda x, u: jnp.mean(x - u))
+  np.testing.assert_allclose(
+    own.denoising(model.weights["denoising"], None, Lit(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7
+  )
+
+
+def test_the_exposure_of_some_crops_varies():
+  images = np.full((64, 8, 8, 3), 20, np.uint8)
+  batch = {"image": images, "size": np.full((64, 2), 8, np.int32)}
+  as_they_are, some, every = (
+    np.asarray(random_crops(batch, jax.random.key(0), crop=8, vary_exposure=share)).mean(axis=(1, 2, 3))
+    for share in (0.0, 0.5, 1.0)
+  )
+  np.testing.assert_allclose(as_they_are, 20 / 255, rtol=1e-5)
+  assert 16 < np.sum(~np.isclose(some, 20 / 255)) < 48
+  assert 0.02 <= every.min() < 0.04 and 0.4 < every.max() <= 0.6 + 1e-6
+  assert np.median(every) < 0.2  # even in the logarithm
