@@ -72,7 +72,7 @@ def make_objectives(
 
   def illumination(weights, alpha, images):
     output = network.illumination(weights, alpha, images)
-    return loss_t(output, images), output.u[-1]
+    return loss_t(output, images), output.result
 
   def denoising(weights, alpha, u):
     return loss_n(network.denoising(weights, alpha, u), u)
@@ -82,7 +82,8 @@ def make_objectives(
 
 def _illumination_loss(options: LossOptions, charbonnier: float) -> IlluminationLoss:
   if options.illumination == "released":
-    return lambda output, images: losses.released_illumination_loss(output.t[-1], images, charbonnier=charbonnier)
+    released = losses.released_illumination_loss
+    return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
 
   def paper(output, images):
     del images

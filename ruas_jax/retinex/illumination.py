@@ -53,7 +53,7 @@ class IlluminationOptions:
 
 
 class IlluminationOutput(NamedTuple):
-  """All stages' results, float `[K, B, H, W, 3]`, and three single images `[B, H, W, 3]`.
+  """All stages' results, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
 
   Attributes:
     t: illumination, in [floor, 1].
@@ -62,6 +62,7 @@ class IlluminationOutput(NamedTuple):
       floor, where the clipped one has no derivative.
     warm_start: t_hat_0.
     result: u_K once more, for a program that is to hold no other stage's images.
+    illumination: t_K, likewise.
   """
 
   t: jax.Array
@@ -69,6 +70,7 @@ class IlluminationOutput(NamedTuple):
   estimate: jax.Array
   warm_start: jax.Array
   result: jax.Array
+  illumination: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +116,8 @@ class IlluminationModule:
       return (t, u, estimate), (t, u)
 
     # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
-    (_, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded, self.options.stages)
-    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result)))
+    (last, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded, self.options.stages)
+    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result, last)))
 
   def reach(self) -> int:
     """How many pixels away u_K looks at `images`."""
