@@ -16,6 +16,7 @@ from ruas_jax.runner.population import PopulationResult, search_population
 from ruas_jax.runner.search import SearchResult, search
 from ruas_jax.runner.train import TrainResult, train
 from ruas_jax.runtime.compile_cache import enable_compilation_cache
+from ruas_jax.runtime.mesh import one_cpu_device_per_core
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
 from ruas_jax.sweep import PopulationOptions
@@ -41,6 +42,7 @@ __all__ = [
   "load",
   "load_config",
   "losses",
+  "one_cpu_device_per_core",
   "save_model",
   "search",
   "search_population",

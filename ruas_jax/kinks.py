@@ -28,7 +28,7 @@ def leaky_relu(x: jax.Array, slope: float, smoothing: float = 0.0) -> jax.Array:
 def clip(x: jax.Array, low: float, high: float, smoothing: float = 0.0) -> jax.Array:
   """`min(max(x, low), high)`; the smooth form stays between them too."""
   if not smoothing:
-    return jnp.clip(x, low, high)
+    return lax.clamp(jnp.asarray(low, x.dtype), x, jnp.asarray(high, x.dtype))  # its derivative keeps one mask
   smoothing = min(smoothing, low) if low > 0 else smoothing  # a corner wider than the floor would lift dark values
   rounded = high - _ramp(high - low - _ramp(x - low, smoothing), smoothing)
   return jnp.clip(rounded, low, high)  # cuts off what rounding adds, and nothing else
@@ -36,4 +36,18 @@ def clip(x: jax.Array, low: float, high: float, smoothing: float = 0.0) -> jax.A
 
 def maximum(first: jax.Array, second: jax.Array, smoothing: float = 0.0) -> jax.Array:
   """The larger of the two; ties share the derivative."""
-  return second + _ramp(first - second, smoothing) if smoothing else jnp.maximum(first, second)
+  return second + _ramp(first - second, smoothing) if smoothing else _larger(first, second)
+
+
+@jax.custom_jvp
+def _larger(first, second):
+  return jnp.maximum(first, second)
+
+
+@_larger.defjvp
+def _larger_jvp(primals, tangents):
+  """Keeps one array for a way back, where `jnp.maximum` keeps two."""
+  (first, second), (to_first, to_second) = primals, tangents
+  larger = jnp.maximum(first, second)
+  share = jnp.where(first == second, 0.5, first > second).astype(larger.dtype)
+  return larger, to_second + share * (to_first - to_second)

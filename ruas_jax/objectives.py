@@ -103,7 +103,8 @@ def make_objectives(
 
 def _illumination_loss(options: LossOptions, charbonnier: float) -> IlluminationLoss:
   if options.illumination == "released":
-    return lambda output, images: losses.released_illumination_loss(output.t[-1], images, charbonnier=charbonnier)
+    released = losses.released_illumination_loss
+    return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
 
   def smoothness(output):
     return options.eta_t * losses.relative_total_variation(

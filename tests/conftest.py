@@ -19,6 +19,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)  # so that a population is shared out
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

@@ -186,6 +186,19 @@ def test_precision_is_float32_on_every_platform():
     assert products and all("HIGHEST" in line for line in products)
 
 
+def test_a_convolution_is_computed_once():
+  """However many consumers it has, into which the compiler would merge it."""
+  taps = square_taps(3)
+  image, kernel, _ = (jnp.float32(operand) for operand in operands((1, 2, 32, 32), 4, taps))
+
+  def program(image, kernel):
+    convolved = convolve(image, kernel, taps)
+    return jnp.roll(convolved, 1, 2) + 1, jnp.roll(convolved, 1, 3) - 1
+
+  compiled = jax.jit(program).lower(image, kernel).compile().as_text()
+  assert compiled.count(" multiply(") == len(taps) * 2
+
+
 def test_small_images_have_a_short_program(monkeypatch):
   """Written out, the terms of a search's convolutions take longer to compile than a small image to search on."""
   taps = square_taps(3, 2)

@@ -11,6 +11,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.runner import device_loop
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import iterate, make_records
+from ruas_jax.runtime.mesh import population_mesh
 from ruas_jax.runtime.metric_log import read_metrics
 
 
@@ -135,18 +136,32 @@ def test_the_state_stays_before_the_bad_step_and_later_calls_do_nothing(quick):
   assert (int(loop.run.state.step), float(loop.run.state.weights), bool(loop.run.sound)) == (3, 6, False)
 
 
-def test_a_member_stops_for_itself(quick):
-  """Of three, the second meets an infinity in its second step."""
-  factors = [1.0, 2e38, 2.0]
-  loop = DeviceLoop(Step(), start(3), Numbers(factors), jnp.zeros(3), members=3)
-  records, failures = [[], [], []], [[], [], []]
+@pytest.fixture(params=["one after the other", "at once"])
+def members_of_a_device(request, monkeypatch):
+  """How a device takes its members: as a CPU does, or as an accelerator."""
+  over_members, at_once = device_loop._over_members, request.param == "at once"
+  monkeypatch.setattr(device_loop, "_over_members", lambda one, **_: over_members(one, at_once=at_once))
+
+
+@pytest.mark.parametrize("members, devices", [(3, 1), (4, 2)])
+def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick):
+  """The second meets an infinity in its second step."""
+  factors = [1.0, 2e38, 2.0, 3.0][:members]
+  loop = DeviceLoop(Step(), start(members), Numbers(factors), jnp.zeros(members), members=members)
+  records, failures = [[] for _ in factors], [[] for _ in factors]
   for first, log in loop.calls(12):
-    for position in range(3):
+    for position in range(members):
       new, failure = make_records(first, jax.tree.map(lambda rows: rows[:, position], log))
       records[position] += new
       failures[position] += [failure] if failure else []
-  assert failures == [[], ["the y loss is not finite at step 2"], []]
-  assert [len(own) for own in records] == [12, 2, 12]
-  np.testing.assert_array_equal(loop.run.state.weights, np.float32([78, 2e38, 156]))
-  np.testing.assert_array_equal(loop.run.state.step, [12, 1, 12])
-  np.testing.assert_array_equal(loop.run.sound, [True, False, True])
+  assert len(loop.run.state.weights.devices()) == devices
+  assert failures == [[], ["the y loss is not finite at step 2"], [], []][:members]
+  assert [len(own) for own in records] == [12, 2, 12, 12][:members]
+  np.testing.assert_array_equal(loop.run.state.weights, np.float32([78, 2e38, 156, 234])[:members])
+  np.testing.assert_array_equal(loop.run.state.step, [12, 1, 12, 12][:members])
+  np.testing.assert_array_equal(loop.run.sound, [True, False, True, True][:members])
+
+
+@pytest.mark.parametrize("members, devices", [(1, 1), (2, 2), (3, 1), (6, 2)])
+def test_members_are_shared_out_evenly(members, devices):
+  assert population_mesh(members).shape == {"population": devices}

@@ -84,7 +84,7 @@ def illumination_by_definition(options, gains, y):
     estimate, t = t, np.clip(t, options.floor, 1)
     ts.append(t)
     us.append(np.clip(y / t**options.exponent, 0, 1))
-  return IlluminationOutput(np.stack(ts), np.stack(us), estimate, warm_0, us[-1])
+  return IlluminationOutput(np.stack(ts), np.stack(us), estimate, warm_0, us[-1], ts[-1])
 
 
 def illumination(options, gains, images, smoothing=0.0):

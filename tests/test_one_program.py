@@ -15,7 +15,7 @@ from ruas_jax.data.sources import ImageArrays, split_in_half
 from ruas_jax.retinex.denoising import DenoisingOptions
 from ruas_jax.retinex.illumination import IlluminationOptions
 from ruas_jax.retinex.network import NetworkOptions
-from ruas_jax.runner import setting
+from ruas_jax.runner import device_loop, setting
 from ruas_jax.runner.population import search_population
 from ruas_jax.runner.search import search
 from ruas_jax.sweep import PopulationOptions
@@ -86,7 +86,10 @@ def test_images_on_the_device_and_streamed_ones_give_the_same_steps(alone):
   assert_same(alone(config_of()), alone(config_of(placement="stream")), 1e-12)
 
 
-def test_a_member_is_the_search_with_its_settings(alone, tmp_path):
+def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
+  """Also where a device takes its members at once, as an accelerator does."""
+  over_members = device_loop._over_members
+  monkeypatch.setattr(device_loop, "_over_members", lambda one, **_: over_members(one, at_once=True))
   population = PopulationOptions(seeds=2, sweep=SWEEP)
   found = search_population(config_of(), population, train_images=IMAGES)
   settings = [(eta_t, decay, seed) for eta_t in (0.01, 0.3) for decay in (0.0, 0.01) for seed in (0, 1)]

@@ -67,7 +67,7 @@ def make_program(step: Callable, feed: Feed, *, mesh: Mesh | None = None) -> Cal
     return Run(state, sound), Log(metrics, run.sound, sound)
 
   # Jitted, so that it is traced once for its shapes and for the loop.
-  one = jax.jit(_over_members(one) if mesh else one)
+  one = jax.jit(_over_members(one, at_once=jax.default_backend() != "cpu") if mesh else one)
 
   def advance(run, images, elements, count, key):
     def element(index):
@@ -101,9 +101,9 @@ def make_program(step: Callable, feed: Feed, *, mesh: Mesh | None = None) -> Cal
   return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options())
 
 
-def _over_members(one: Callable) -> Callable:
-  """`one` for every member of a device: all at once, but on a CPU, whose cache is small, one after the other."""
-  if jax.default_backend() != "cpu":
+def _over_members(one: Callable, *, at_once: bool) -> Callable:
+  """`one` for every member of a device: all at once, or one after the other where the cache is small, as on a CPU."""
+  if at_once:
     return jax.vmap(one, in_axes=(0, None, 0, 0))
 
   def each(run, images, element, key):
