@@ -9,14 +9,14 @@ with a larger rate for alpha.
 
 import dataclasses
 
-from ruas_jax.config import Config, DataOptions, load_config
+from ruas_jax.config import Config, load_config
 
 
 def get_config() -> Config:
   base = load_config("lol")
   return dataclasses.replace(
     base,
-    data=DataOptions(train="builtin", crop=64),
+    data=dataclasses.replace(base.data, train="builtin", crop=64),
     search=dataclasses.replace(
       base.search, steps=150, alpha_optimizer=dataclasses.replace(base.search.alpha_optimizer, learning_rate=1e-2)
     ),

@@ -107,6 +107,8 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
     return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
 
   def smoothness(output):
+    if isinstance(options.eta_t, int | float) and options.eta_t == 0:  # a traced zero costs the work
+      return 0.0
     return options.eta_t * losses.relative_total_variation(
       output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
     )
