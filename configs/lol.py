@@ -15,6 +15,7 @@ in `lol_paper.py`, in
   machine,
 - no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
   removal module's alpha at zero,
+- Adam for the weights in the search: by the exposure loss, SGD at the paper's rate turns everything black,
 - Adam at 3e-3 in training, where the paper is silent.
 No normal-light image is seen by any of it. The recipe itself was compared with others on LOL's development pairs.
 """
@@ -40,6 +41,7 @@ def get_config() -> Config:
     data=DataOptions(crop=128, vary_exposure=0.33),
     search=SearchOptions(
       steps=300,
+      weight_optimizer=OptimizerOptions("adam", learning_rate=1e-3),
       alpha_optimizer=OptimizerOptions("adam", learning_rate=1e-2, momentum=0.5),
     ),
     training=TrainingOptions(steps=1500, illumination_optimizer=adam, denoising_optimizer=adam),
