@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_problem import dark_images, get_config, ruas, truncate, write_images
 
 from ruas_jax.config import load_config, read_config
-from ruas_jax.data.pipeline import image_order
+from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays, ImageFolder
 from ruas_jax.errors import UserError
 from ruas_jax.inference.model import enhance, load, save_model
@@ -194,7 +194,7 @@ def test_own_losses_operations_and_optimizers_are_used():
 
 def test_a_loss_that_is_not_finite_stops_the_search_and_leaves_no_genotype(tmp_path):
   workdir, images = tmp_path / "run", dark_images(3)
-  images[image_order(3, seed=0)[1]][:] = 255  # the second to be visited
+  images[ImageOrder(3, seed=0)[1]][:] = 255  # the second to be visited
   with pytest.raises(UserError, match=r"^search: the illumination train loss is not finite at step 2$"):
     search_with_own_parts(images, workdir=workdir)
   assert [record["illumination_train_loss"] for record in read_metrics(workdir / "metrics.jsonl")] == [7, None]
