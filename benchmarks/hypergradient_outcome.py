@@ -133,8 +133,9 @@ def main() -> None:
 
 
 def _config(arguments) -> Config:
-  """`configs/lol.py` at another size; alpha's rate times the rounds stays what it is, so that alpha gets as far."""
-  base = load_config("lol")
+  """`configs/lol_paper_losses.py` at another size; alpha's rate times the rounds stays, so that alpha gets as
+  far."""
+  base = load_config("lol_paper_losses")
   rate = base.search.alpha_optimizer.learning_rate * base.search.steps / arguments.search_steps
   optimizer = dataclasses.replace(base.search.alpha_optimizer, learning_rate=rate)
   return dataclasses.replace(

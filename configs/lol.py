@@ -1,4 +1,4 @@
-"""LOL: search and training on its low-light images alone, on two cores in about half an hour.
+"""LOL: search and training on its low-light images alone, on two cores in five minutes.
 
     ruas search --config lol --data.train LOL/train/low --workdir runs/lol
     ruas train --config lol --genotype runs/lol/genotype.json --data.train LOL/train/low --workdir runs/lol_model
@@ -14,7 +14,7 @@ in `lol_paper.py`, in
 - crops of 128x128, a third of them at other exposures, and fewer steps with a larger rate for alpha, to fit a small
   machine,
 - no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
-  removal module's alpha at zero,
+  removal module's alpha at zero (`lol_paper_losses.py`),
 - Adam for the weights in the search: by the exposure loss, SGD at the paper's rate turns everything black,
 - Adam at 3e-3 in training, where the paper is silent.
 No normal-light image is seen by any of it. The recipe itself was compared with others on LOL's development pairs.

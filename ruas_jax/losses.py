@@ -81,9 +81,10 @@ def exposure(result: jax.Array, images: jax.Array, *, target: float) -> jax.Arra
   return jnp.mean(jnp.square(means - jnp.maximum(own, target)))
 
 
-def log_fidelity(estimate: jax.Array, target: jax.Array) -> jax.Array:
-  """`1/2 ||log estimate - log target||^2` per number, of positive numbers: a ratio counts alike in dark and bright."""
-  return fidelity(jnp.log(estimate), jnp.log(target))
+def log_fidelity(estimate: jax.Array, target: jax.Array, *, floor: float = 1e-3) -> jax.Array:
+  """`1/2 ||log estimate - log target||^2` per number: a ratio counts alike in dark and bright. Numbers below `floor`
+  count as `floor`."""
+  return fidelity(*(jnp.log(jnp.maximum(x, floor)) for x in (estimate, target)))
 
 
 def diagonal_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,15 +133,14 @@ def released_smoothness(
 
   `w_o = exp(-sharpness * sum_c (D_o guide)^2)`; `guide` is RGB in [0, 1], so the weights are nearly one.
   """
-  colours = [guide[..., channel] for channel in range(guide.shape[-1])]
+  t, guide = jnp.moveaxis(t, -1, 0), jnp.moveaxis(guide, -1, 0)  # planes: pixels one after the other
   closeness = []
   for offset in _NEIGHBOURS:
-    distance = sum(jnp.square(_difference(colour, *offset)) for colour in colours)
+    distance = jnp.sum(jnp.square(_difference(guide, *offset)), axis=0)
     closeness.append(2 * jnp.mean(jnp.exp(-sharpness * distance)))
   if not charbonnier:
     return _sum_of_variations(t, jnp.stack(closeness))
-  planes = jnp.moveaxis(t, -1, 0)
-  each = (jnp.mean(absolute(_difference(planes, *offset), charbonnier)) for offset in _NEIGHBOURS)
+  each = (jnp.mean(absolute(_difference(t, *offset), charbonnier)) for offset in _NEIGHBOURS)
   return sum(weight * variation for weight, variation in zip(closeness, each, strict=True))
 
 
@@ -152,21 +152,20 @@ def _difference(x: jax.Array, dy: int, dx: int) -> jax.Array:
 
 
 def _sum_of_variations(t: jax.Array, weights: jax.Array) -> jax.Array:
-  """`sum_o weights_o mean|D_o t|` over `_NEIGHBOURS`, as `<g, t>` with `g` its own gradient, which is constant almost
-  everywhere: one pass over the image in place of twelve, and none for a second derivative."""
+  """`sum_o weights_o mean|D_o t|` over `_NEIGHBOURS` of `t [..., H, W]`, as `<g, t>` with `g` its own gradient, which
+  is constant almost everywhere: one pass over the image in place of twelve, and none for a second derivative."""
   reach = 2
-  height, width = t.shape[-3:-1]
+  height, width = t.shape[-2:]
   pairs = [(height - dy) * (width - abs(dx)) * (t.size // (height * width)) for dy, dx in _NEIGHBOURS]
   scales = weights / np.array(pairs, t.dtype)
   fixed = lax.stop_gradient(t)
-  borders = ((0, 0),) * (t.ndim - 3) + ((reach, reach), (reach, reach), (0, 0))
-  padded = jnp.pad(fixed, borders, constant_values=jnp.inf)
+  borders = ((0, 0),) * (t.ndim - 2) + ((reach, reach),) * 2
+  padded = jnp.pad(fixed, borders, constant_values=jnp.nan)  # neither more nor less than any pixel
   gradient = jnp.zeros_like(t)
   for index, (dy, dx) in enumerate(_NEIGHBOURS):
     for down, right in ((dy, dx), (-dy, -dx)):  # a pixel is one end of a pair, then the other
-      there = padded[..., reach + down : reach + down + height, reach + right : reach + right + width, :]
-      slope = fixed - there  # infinite where the other end lies outside
-      gradient = gradient + scales[index] * jnp.where(jnp.isfinite(slope), jnp.sign(slope), 0)
+      there = padded[..., reach + down : reach + down + height, reach + right : reach + right + width]
+      gradient = gradient + jnp.where(fixed > there, scales[index], jnp.where(fixed < there, -scales[index], 0))
   return jnp.sum(t * lax.stop_gradient(gradient))
 
 

@@ -97,6 +97,7 @@ def test_exposure_counts_from_the_target_or_from_the_own_mean(x64):
 def test_log_fidelity_sees_ratios(x64):
   assert losses.log_fidelity(jnp.full(3, 0.2), jnp.full(3, 0.1)) == pytest.approx(0.5 * np.log(2) ** 2)
   assert losses.log_fidelity(jnp.full(3, 0.02), jnp.full(3, 0.01)) == pytest.approx(0.5 * np.log(2) ** 2)
+  assert losses.log_fidelity(jnp.zeros(3), jnp.full(3, 2e-3)) == pytest.approx(0.5 * np.log(2) ** 2)  # black is finite
 
 
 def test_halves_are_the_diagonals_of_blocks():

@@ -1,6 +1,7 @@
 """What a search measures of itself: its hypergradient's terms, the curvature in alpha, where alpha goes; and the
 early-stopping rule of RobustDARTS."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def make_diagnostics(
   operation_names: Sequence[str],
   *,
   crop: int,
+  vary_exposure: float = 0.0,
 ) -> Callable[[SearchState, Any, Any, jax.Array], dict[str, jax.Array]]:
   """`diagnose(state, train, validation, key) -> metrics`, to be jitted once by the caller.
 
@@ -47,7 +49,7 @@ def make_diagnostics(
 
   def crops_of_all(batches, key):
     keys = jax.random.split(key, batches["image"].shape[0])
-    return jax.vmap(lambda batch, one: random_crops(batch, one, crop=crop))(batches, keys)
+    return jax.vmap(functools.partial(random_crops, crop=crop, vary_exposure=vary_exposure))(batches, keys)
 
   def diagnose(state: SearchState, train: Any, validation: Any, key: jax.Array) -> dict[str, jax.Array]:
     metrics = alpha_statistics(state.alpha, operation_names)

@@ -41,26 +41,27 @@ class Plan(NamedTuple):
 
   def parts(self, read: Read) -> Iterator[Part]:
     """The whole result, part by part; `read` is asked for one window after the other."""
-    under_way, spans = deque(), list(itertools.product(self.rows, self.columns))
-    sums, pixels = 0.0, 0
-    if len(spans) > 1 and self.needs_mean:
-      for rows, columns in spans:
-        values = read(slice(*rows[2:]), slice(*columns[2:]))
-        sums, pixels = sums + np.sum(values, dtype=np.float64), pixels + values.size
-    for rows, columns in spans:
-      window = read(slice(*rows[:2]), slice(*columns[:2]))
-      mean = sums / pixels if pixels else np.mean(window, dtype=np.float64)
-      under_way.append((rows, columns, self._start(window, np.float32(mean))))
+    under_way, mean = deque(), self._mean(read) if self.needs_mean else 0.0
+    for rows, columns in itertools.product(self.rows, self.columns):
+      under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])), mean)))
       if len(under_way) > _AHEAD:
         yield _cut(*under_way.popleft())
     while under_way:
       yield _cut(*under_way.popleft())
 
-  def _start(self, window: np.ndarray, mean: np.float32) -> jax.Array:
+  def _mean(self, read: Read) -> float:
+    """Of the whole image, window by window."""
+    total, count = 0.0, 0
+    for rows, columns in itertools.product(self.rows, self.columns):
+      values = read(slice(*rows[2:]), slice(*columns[2:]))
+      total, count = total + np.sum(values, dtype=np.float64), count + values.size
+    return total / count
+
+  def _start(self, window: np.ndarray, mean: float) -> jax.Array:
     size = window.shape[:2]
     if size != self.shape:
       window = np.pad(window, [(0, full - own) for full, own in zip(self.shape, size, strict=True)] + [(0, 0)])
-    return self.program(window, np.array(size, np.int32), mean[None])
+    return self.program(window, np.array(size, np.int32), np.array([mean], np.float32))
 
 
 def _cut(rows: Span, columns: Span, result: jax.Array) -> Part:

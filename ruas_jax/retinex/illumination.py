@@ -149,17 +149,18 @@ class IlluminationModule:
     are windows of them (an adaptive module asks for it; None takes it from `images`).
     """
     y = to_channels_first(images)
-    epsilon = self._level(folded.level, y, valid, mean) if folded.level else 0.0
+    epsilon = self._level(folded.level, y, valid, mean) if folded.level else None
 
     def warm_start(u):
-      return epsilon + (1 - epsilon) * self._warm_start(u, y, valid) if folded.level else self._warm_start(u, y, valid)
+      warm = self._warm_start(u, y, valid)
+      return warm if epsilon is None else epsilon + (1 - epsilon) * warm
 
     first = warm_start(y)
 
     def stage(carry, folded_cell):
       t, u, _ = carry
       warm = warm_start(u) if self.options.warm_start == "updated" else first
-      estimate = self._estimate(folded_cell, t, warm, valid, 1 - epsilon)
+      estimate = self._estimate(folded_cell, t, warm, valid, epsilon)
       t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
       gain = t if self.options.exponent == 1 else t**self.options.exponent
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
@@ -185,17 +186,17 @@ class IlluminationModule:
     if mean is None:
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
       mean = jnp.sum(inside(y, valid), axis=(1, 2, 3)) / count
-    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)
+    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # a black or a white image has a logit too
     epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
     return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(y.dtype)
 
-  def _estimate(self, folded_cell, t, warm, valid, scale):
+  def _estimate(self, folded_cell, t, warm, valid, epsilon):
     def activation(x):
       return kinks.leaky_relu(x, self.slope, self.smoothing)
 
     if self.options.update == "residual":
       correction = self.cell.apply(folded_cell, t, activation, valid)
-      t = warm - (scale * correction if self.options.adaptive else correction)
+      t = warm - (correction if epsilon is None else (1 - epsilon) * correction)
     else:
       t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, valid))
     if self.options.one_illumination:

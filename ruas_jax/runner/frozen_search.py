@@ -87,7 +87,8 @@ def _crops(config: Config, source: ImageSource, count: int, position: int) -> np
   size, seed = config.data.batch_size, 2 * config.seed + position
   stream = make_batches(source, batch_size=count * size, seed=seed)
   try:
-    crops = random_crops(next(stream), jax.random.key(seed), crop=config.data.crop)
+    data = config.data
+    crops = random_crops(next(stream), jax.random.key(seed), crop=data.crop, vary_exposure=data.vary_exposure)
   finally:
     stream.close()
   return np.asarray(crops).reshape(count, size, *crops.shape[1:])

@@ -81,15 +81,9 @@ def search(
   )
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = jax.jit(init)(init_key)
-  step = make_search_step(
-    players,
-    options,
-    weight_optimizer,
-    alpha_optimizer,
-    crop=config.data.crop,
-    vary_exposure=config.data.vary_exposure,
-  )
-  diagnose = make_diagnostics(players, options, weight_optimizer, names, crop=config.data.crop)
+  crops = {"crop": config.data.crop, "vary_exposure": config.data.vary_exposure}
+  step = make_search_step(players, options, weight_optimizer, alpha_optimizer, **crops)
+  diagnose = make_diagnostics(players, options, weight_optimizer, names, **crops)
 
   measured = options.diagnostics
   held_out = Reading(validation, (measured.batches, config.data.batch_size), seed=2 * config.seed + 1)
