@@ -32,6 +32,9 @@ BARS = {
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
   "ruas_i_times_faster": Bar(2.5, "at_least", "RUAS_i at 600x400 is at least 2.5 times faster than PyTorch eager"),
   "ruas_i+n_times_faster": Bar(1.5, "at_least", "RUAS_i+n at 600x400 is at least 1.5 times faster than PyTorch eager"),
+  "normal_photographs_kept": Bar(
+    25.0, "at_least", "a normal photograph keeps at least 25 dB to itself with the general weights"
+  ),
   "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
   "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
 }

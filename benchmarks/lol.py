@@ -1,30 +1,31 @@
 """The main job on LOL: search, train, evaluate, with simple baselines beside the result.
 
     python -m benchmarks.lol --data LOL --json benchmarks/results/lol.json [--released checkpoint_lol.npz]
+      [--seeds 0 1 2] [--weights ruas_jax/inference/weights]
+
+Of several seeds, that with the least loss is taken (`benchmarks.seeds`); `--weights` bundles it with the package.
 
 LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` and `val/{low,high}`; none of
 LOL's test images may be among them. Every figure follows the strict protocol of `ruas_jax.evaluation.metrics`.
 """
 
-import dataclasses
 import pathlib
 import tempfile
-import time
 
 import jax
 import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
+from benchmarks.seeds import about, choose, run_seed, shorten
 from ruas_jax.config import load_config
 from ruas_jax.data.sources import ImageArrays, ImageFolder, PairFolders
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
 from ruas_jax.inference.model import Model
+from ruas_jax.inference.pretrained import write_pretrained
 from ruas_jax.inference.released import convert_released
 from ruas_jax.inference.state_dict import read_state_dict
 from ruas_jax.retinex.network import RELEASED
-from ruas_jax.runner.search import search
-from ruas_jax.runner.train import train
 from ruas_jax.search_space.genotype import Genotype
 
 _QUICK_PAIRS = 8
@@ -37,15 +38,13 @@ def main() -> None:
   parser.add_argument("--released", help="your copy of the authors' released lol weights, as .npz or .pt")
   parser.add_argument("--config", default="lol", help="configuration of the search and the training")
   parser.add_argument("--workdir", help="keep the runs here")
-  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+  parser.add_argument("--weights", type=pathlib.Path, help="write the chosen weights into this folder")
   arguments = parser.parse_args()
 
   config = load_config(arguments.config)
-  changes = {"seed": arguments.seed}
   if arguments.quick:
-    changes["search"] = dataclasses.replace(config.search, steps=20)
-    changes["training"] = dataclasses.replace(config.training, steps=60)
-  config = dataclasses.replace(config, **changes)
+    config = shorten(config, search_steps=20, training_steps=60)
   folder = ImageFolder(arguments.data / "train" / "low")
   images = ImageArrays(folder.names, [folder[index] for index in range(len(folder))])
   sets = {}
@@ -55,13 +54,14 @@ def main() -> None:
 
   with tempfile.TemporaryDirectory() as temporary:
     workdir = pathlib.Path(arguments.workdir or temporary)
-    start = time.perf_counter()
-    found = search(config, workdir=workdir / "search", train_images=images, overwrite=True)
-    middle = time.perf_counter()
-    trained = train(config, found.genotype, workdir=workdir / "model", images=images, overwrite=True)
-    end = time.perf_counter()
+    runs = [run_seed(config, images, seed, workdir) for seed in arguments.seeds]
+  chosen = choose(runs)
+  found, trained = chosen.found, chosen.trained
+  if arguments.weights:
+    write_pretrained(arguments.weights, "lol", trained.model, about(chosen, arguments.config, "LOL-v1 our485, low"))
 
   models = {"ours": trained.model, "ours, before noise removal": trained.model.with_variant("i")}
+  models |= {f"ours, seed {run.seed}": run.trained.model for run in runs if run is not chosen}
   if arguments.released:
     genotype = Genotype.named("published")
     released = Model(convert_released(read_state_dict(arguments.released), genotype), genotype, RELEASED)
@@ -82,7 +82,7 @@ def main() -> None:
     arguments.json,
     settings={
       "config": arguments.config,
-      "seed": arguments.seed,
+      "seeds": arguments.seeds,
       "quick": arguments.quick,
       "search_steps": config.search.steps,
       "training_steps": config.training.steps,
@@ -97,8 +97,12 @@ def main() -> None:
       "largest_alpha_share": {name: float(jax.nn.softmax(value).max()) for name, value in found.state.alpha.items()},
       "search_losses": _first_and_last(found.metrics),
       "training_losses": _first_and_last(trained.metrics),
-      "search_seconds": middle - start,
-      "training_seconds": end - middle,
+      "chosen_seed": chosen.seed,
+      "scores": {run.seed: run.score for run in runs},
+      "genotypes": {run.seed: str(run.found.genotype) for run in runs},
+      "parameters_by_seed": {run.seed: run.trained.model.parameters() for run in runs},
+      "search_seconds": chosen.search_seconds,
+      "training_seconds": chosen.training_seconds,
     },
     bars={
       "lol_dev_psnr_above_input": figures["ours"]["dev"]["psnr"],

@@ -1,6 +1,6 @@
 """RUAS for JAX: Retinex-inspired unrolling with cooperative prior architecture search for low-light image enhancement.
 
-    model = ruas_jax.load("runs/lol_model")
+    model = ruas_jax.load_pretrained("general")
     bright = ruas_jax.enhance(model, images)
 
 `images` are float `[..., H, W, 3]` in [0, 1]; the function is pure, so jit and vmap work.
@@ -10,6 +10,7 @@ from ruas_jax import losses
 from ruas_jax.config import Config, DataOptions, load_config
 from ruas_jax.errors import UserError
 from ruas_jax.inference.model import Model, enhance, load, save_model
+from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import RELEASED, RUAS, NetworkOptions
 from ruas_jax.runner.population import PopulationResult, search_population
@@ -41,6 +42,7 @@ __all__ = [
   "enhance",
   "load",
   "load_config",
+  "load_pretrained",
   "losses",
   "one_cpu_device_per_core",
   "save_model",

@@ -78,19 +78,34 @@ class Train(_Experiment):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Enhance:
+class _Model:
+  checkpoint: str | None = None
+  """Work directory of `ruas train` or `ruas import`; none: bundled weights."""
+  pretrained: Literal["general", "lol"] | None = None
+  """Bundled weights: general (the default), for photographs of all kinds, or lol, for those of the LOL data set."""
+  variant: Variant | None = None
+  """Result to take: i after illumination, i+n after noise removal; none: the model's own."""
+
+  def model(self):
+    from ruas_jax.inference.model import load
+    from ruas_jax.inference.pretrained import load_pretrained
+
+    if self.checkpoint and self.pretrained:
+      raise UserError("give --checkpoint or --pretrained, not both")
+    model = load(self.checkpoint) if self.checkpoint else load_pretrained(self.pretrained or "general")
+    return model.with_variant(self.variant)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Enhance(_Model):
   """Brighten photographs: files, or folders of files."""
 
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
   """Image files and folders."""
-  checkpoint: str
-  """Work directory of `ruas train` or `ruas import`."""
-  out: str
+  out: str = "bright"
   """Folder of the results; each has its input's name, size, depth and metadata."""
   strength: float = 1.0
   """0 leaves a photograph as it is, 1 is the model's result, between them a blend."""
-  variant: Variant | None = None
-  """Result to take: i after illumination, i+n after noise removal; none: the checkpoint's own."""
   dtype: Literal["float32", "bfloat16"] = "float32"
   """What is computed in; bfloat16 is for devices that are faster in it, and off by half a percent on average."""
   overwrite: bool = False
@@ -99,11 +114,10 @@ class Enhance:
   def run(self) -> None:
     from ruas_jax.inference.enhance import enhance_files
     from ruas_jax.inference.image_files import collect_inputs
-    from ruas_jax.inference.model import load
     from ruas_jax.runtime.metric_log import progress
 
     files = len(collect_inputs(self.inputs))
-    model = load(self.checkpoint).with_variant(self.variant)
+    model = self.model()
     with progress(files, "enhance") as bar:
       written, failures = enhance_files(
         model,
@@ -120,27 +134,22 @@ class Enhance:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(_Model):
   """PSNR and SSIM on pairs by the strict protocol, with the model's size and cost."""
 
   low: str
   """Folder of low-light images."""
   high: str
   """Folder of their references, under the same names."""
-  checkpoint: str
-  """Work directory of `ruas train` or `ruas import`."""
   json: str
   """File of the result."""
-  variant: Variant | None = None
-  """Result to take: i after illumination, i+n after noise removal; none: the checkpoint's own."""
 
   def run(self) -> None:
     from ruas_jax.data.sources import PairFolders
     from ruas_jax.evaluation.evaluate import evaluate
-    from ruas_jax.inference.model import load
     from ruas_jax.runtime.metric_log import progress
 
-    model = load(self.checkpoint).with_variant(self.variant)
+    model = self.model()
     pairs = PairFolders(self.low, self.high)
     check_writable(self.json)  # before the work, not after it
     failures = []

@@ -81,6 +81,13 @@ def exposure(result: jax.Array, images: jax.Array, *, target: float) -> jax.Arra
   return jnp.mean(jnp.square(means - jnp.maximum(own, target)))
 
 
+def colour_constancy(result: jax.Array) -> jax.Array:
+  """Variance of the three colours' means about the image's, mean over the images `[B, H, W, C]`: the grey world
+  assumption (Buchsbaum 1980), as a loss in Guo et al., "Zero-reference deep curve estimation", 2020."""
+  colours = jnp.mean(result, axis=(1, 2))
+  return jnp.mean(jnp.square(colours - jnp.mean(colours, axis=-1, keepdims=True)))
+
+
 def log_fidelity(estimate: jax.Array, target: jax.Array, *, floor: float = 1e-3) -> jax.Array:
   """`1/2 ||log estimate - log target||^2` per number: a ratio counts alike in dark and bright. Numbers below `floor`
   count as `floor`."""

@@ -1,10 +1,12 @@
 """The paper's objectives L_t and L_n as pure functions of (weights, alpha, batch); search and training share them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ruas_jax import losses
 from ruas_jax.errors import require_at_least
@@ -28,6 +30,8 @@ class LossOptions:
   """The mean that an image should come out with, if it is not brighter already."""
   exposure_weight: float = 10.0
   """How much that counts."""
+  colour_weight: float = 0.0
+  """Of exposure: how much the colours' means are to be alike (colour constancy)."""
   eta_t: float = 0.01
   """Weight of the relative total variation of t."""
   rtv_sigma: float = 3.0
@@ -43,6 +47,9 @@ class LossOptions:
   """Weight of the total variation of x."""
   tv: TVKind = "l1"
   """Which total variation."""
+  chroma: float | None = None
+  """Take the total variation of brightness and, this many times, that of colour apart from brightness, in place of that
+  of the three colours: noise of colour is uglier than noise of brightness, and colour has less detail to lose."""
   charbonnier: float = 0.0
   """Width of sqrt(x^2 + s^2) in place of every |x|; 0 takes the network's smoothing, so one switch rounds
   everything."""
@@ -50,8 +57,11 @@ class LossOptions:
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""
 
   def __post_init__(self):
-    require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta", "exposure_weight", "consistency")
+    require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta", "consistency")
+    require_at_least(0, self, "loss", "exposure_weight", "colour_weight")
     require_at_least(0, self, "loss", "exposure", most=1)
+    if self.chroma is not None:
+      require_at_least(0, self, "loss", "chroma")
     require_at_least(1e-12, self, "loss", "rtv_sigma", "rtv_epsilon")
 
 
@@ -119,7 +129,8 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
 
   def exposed(output, images):
     bright = options.exposure_weight * losses.exposure(output.result, images, target=options.exposure)
-    return bright + losses.log_fidelity(output.illumination, output.warm_start) + smoothness(output)
+    even = options.colour_weight * losses.colour_constancy(output.result) if options.colour_weight else 0.0
+    return bright + even + losses.log_fidelity(output.illumination, output.warm_start) + smoothness(output)
 
   return paper if options.illumination == "paper" else exposed
 
@@ -129,8 +140,15 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
   if options.denoising == "released":
     return lambda denoise, lit, x: losses.released_denoising_loss(x, lit.u)
 
+  def variation(x):
+    total = functools.partial(losses.total_variation, kind=options.tv, charbonnier=charbonnier)
+    if options.chroma is None:
+      return total(x)
+    brightness = jnp.mean(x, axis=-1, keepdims=True)
+    return total(brightness) + options.chroma * total(x - brightness)
+
   def loss(denoise, lit, x):
-    smoothness = options.eta_n * losses.total_variation(x, kind=options.tv, charbonnier=charbonnier)
+    smoothness = options.eta_n * variation(x)
     if options.denoising == "paper":
       return losses.fidelity(x, lit.u) + smoothness
     return losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency) + smoothness

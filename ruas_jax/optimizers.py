@@ -29,18 +29,23 @@ class OptimizerOptions:
       require_at_least(1e-12, self, "optimizer", "clip")
 
 
-def make_optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
+def make_optimizer(options: OptimizerOptions, *, decay_steps: int | None = None) -> optax.GradientTransformation:
   """The optimiser; every number of the options may be a traced one.
+
+  With `decay_steps`, the learning rate falls to zero over that many steps along half a cosine.
 
   A weight decay that is the number zero is left out, which does not change the leaves of the state.
   """
+  rate = options.learning_rate
+  if decay_steps is not None:
+    rate = optax.cosine_decay_schedule(rate, decay_steps)
   parts = []
   if options.clip is not None:
     parts.append(optax.clip_by_global_norm(options.clip))
   if not isinstance(options.weight_decay, int | float) or options.weight_decay:
     parts.append(optax.add_decayed_weights(options.weight_decay))
   if options.name == "sgd":
-    parts.append(optax.sgd(options.learning_rate, momentum=options.momentum))
+    parts.append(optax.sgd(rate, momentum=options.momentum))
   else:
-    parts.append(optax.adam(options.learning_rate, b1=options.momentum, b2=options.second_moment))
+    parts.append(optax.adam(rate, b1=options.momentum, b2=options.second_moment))
   return optax.chain(*parts)

@@ -26,6 +26,9 @@ class TrainingOptions:
 
   steps: int = 800
   """Updates of the weights."""
+  decay: bool = False
+  """Let the learning rates fall to zero over the steps, along half a cosine: the losses of single crops differ much,
+  and the last weights are to be no matter of the last crop."""
   illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
   denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
 

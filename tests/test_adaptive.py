@@ -177,3 +177,25 @@ def test_the_exposure_of_some_crops_varies():
   assert 16 < np.sum(~np.isclose(some, 20 / 255)) < 48
   assert 0.02 <= every.min() < 0.04 and 0.4 < every.max() <= 0.6 + 1e-6
   assert np.median(every) < 0.2  # even in the logarithm
+
+
+def test_colours_are_alike_or_as_far_apart_as_their_variance(x64):
+  grey = jnp.broadcast_to(jax.random.uniform(jax.random.key(0), (2, 4, 5, 1)), (2, 4, 5, 3))
+  assert losses.colour_constancy(grey) == pytest.approx(0, abs=1e-12)
+  tinted = grey.at[0].add(jnp.array([0.3, 0.0, -0.3]))
+  assert losses.colour_constancy(tinted) == pytest.approx((0.09 + 0 + 0.09) / 3 / 2)
+
+
+def test_colour_and_brightness_are_smoothed_apart(model):
+  """On a grey image the variation of colour is zero; on one of even brightness, that of brightness."""
+  options = LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0, eta_n=1.0, chroma=3.0)
+  base = make_objectives(model.network, dataclasses.replace(options, eta_n=0.0))
+  lit = Lit(*jax.random.uniform(jax.random.key(1), (2, 1, 8, 8, 3)))
+  x = model.network.denoising(model.weights["denoising"], None, *lit)
+  brightness = x.mean(axis=-1, keepdims=True)
+  expected = losses.total_variation(brightness) + 3 * losses.total_variation(x - brightness)
+  weights = model.weights["denoising"]
+  difference = make_objectives(model.network, options).denoising(weights, None, lit) - base.denoising(
+    weights, None, lit
+  )
+  assert float(difference) == pytest.approx(float(expected), rel=1e-4)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from ruas_jax.evaluation import baselines
 from ruas_jax.evaluation.baselines import BASELINES
@@ -69,6 +70,46 @@ def test_the_local_maximum_reaches_in_every_direction_per_channel():
   for position in ((9, 10), (10, 9), (11, 11)):
     np.testing.assert_allclose(lifted[position], [0.04 / 0.25**0.9, 0.04**0.1, 0.04**0.1], atol=0.02)
   np.testing.assert_allclose(lifted[10, 12], 0.04**0.1, atol=0.02)
+
+
+def test_lime_divides_flat_regions_by_their_maximum_over_the_channels():
+  image = np.full((40, 60, 3), 0.04) * np.array([1.0, 0.5, 0.25])
+  image[:, 30:] = 0.5
+  lifted = baselines.lime(image, weight=1e-6)
+  np.testing.assert_allclose(lifted[20, 5], 0.04 / 0.04**0.8 * np.array([1.0, 0.5, 0.25]), rtol=1e-3)
+  np.testing.assert_allclose(lifted[20, 55], 0.5 / 0.5**0.8, rtol=1e-3)
+
+
+def lime_illumination(maximum):
+  """Read off a channel too dark to be clipped."""
+  image = maximum[..., None] * np.array([1.0, 0.25, 0.25])
+  return image[..., 1] / baselines.lime(image, exponent=1.0)[..., 1]
+
+
+def test_lime_keeps_structure_and_smooths_texture_of_the_illumination():
+  texture = np.where(np.indices((40, 60)).sum(axis=0) % 2, 0.09, 0.11)
+  illumination = lime_illumination(np.where(np.arange(60) < 30, texture, 8 * texture))
+  dark, light = illumination[10:30, 5:25], illumination[10:30, 35:55]
+  assert np.ptp(dark) < 0.1 * 0.02 and dark.mean() == pytest.approx(0.1, abs=0.03)
+  assert np.ptp(light) < 0.2 * 0.16 and light.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_lime_is_the_minimum_of_its_energy():
+  maximum = dark_image().max(axis=-1)
+  illumination = lime_illumination(maximum)
+
+  def energy(t):
+    smoothness = 0.0
+    for axis in (0, 1):
+      change = np.diff(maximum, axis=axis, append=np.take(maximum, [-1], axis=axis))
+      scale = 1 / ((np.abs(ndimage.gaussian_filter(change, 2.0)) + 1e-3) * (np.abs(change) + 1e-3))
+      smoothness += np.sum(scale * np.diff(t, axis=axis, append=np.take(t, [-1], axis=axis)) ** 2)
+    return np.sum((t - maximum) ** 2) + 0.15 * smoothness
+
+  row, column = np.indices(maximum.shape) / 20 - 0.4
+  for direction in (np.ones_like(maximum), row, column, row * column, maximum - illumination):
+    for step in (-1e-2, 1e-2):
+      assert energy(illumination + step * direction) > energy(illumination)
 
 
 def test_denoising_smooths_and_keeps_edges():

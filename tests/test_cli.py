@@ -18,6 +18,7 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
 from ruas_jax import cli
 from ruas_jax.inference.model import enhance, load, save_model
+from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.search_space.genotype import Genotype
 
 PUBLISHED = Genotype.named("published")
@@ -101,7 +102,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
     # configurations
-    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are lol"),
+    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are general, lol"),
     ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),
     ("search --config nothing.py --workdir new", "--config: no file nothing.py"),
     ("train --config broken.py --genotype published --workdir new", "broken.py fails: ZeroDivisionError"),
@@ -114,6 +115,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{TRAIN} images --genotype unknown_operation.json", "illumination, remain_1: unknown operation 'conv_9x9'"),
     # enhancement
     ("enhance images --checkpoint missing --out new", "no checkpoint at missing"),
+    ("enhance images --checkpoint model --pretrained lol", "give --checkpoint or --pretrained, not both"),
     ("enhance images --checkpoint empty --out new", "no checkpoint at empty"),
     ("enhance images --checkpoint file --out new", "no checkpoint at file"),
     ("enhance images --checkpoint damaged --out new", "checkpoint damaged/checkpoint is damaged: arrays/d/"),
@@ -172,7 +174,7 @@ def test_bad_input_gets_one_line(command, said, place, capfd):
     ("evaluate --low a --high b --checkpoint c --jason d", "--json"),
     ("search", "--workdir"),
     ("train --workdir new", "--genotype"),
-    ("enhance images --out new", "--checkpoint"),
+    ("enhance images --pretrained all --out new", "--pretrained"),
     ("import", "RELEASED"),
     ("search --workdir new --seed one", "--seed"),
     ("search --workdir new --search.strategy greedy", "cooperative"),
@@ -194,8 +196,8 @@ def test_wrong_options_are_refused_with_what_was_meant(command, said, place, cap
     ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad"]),
     ("search", ["--config", "--workdir", "--seed", "--overwrite", "--data.train", "--data.val", "--search.steps"]),
     ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),
-    ("enhance", ["INPUT...", "--checkpoint", "--out", "--strength", "--variant", "--overwrite"]),
-    ("evaluate", ["--low", "--high", "--checkpoint", "--json", "--variant"]),
+    ("enhance", ["INPUT...", "--checkpoint", "--pretrained", "--out", "--strength", "--variant", "--overwrite"]),
+    ("evaluate", ["--low", "--high", "--checkpoint", "--pretrained", "--json", "--variant"]),
     ("import", ["--out", "--variant", "--genotype", "--overwrite"]),
     ("demo", ["--out"]),
     ("hypergrad", ["--state", "--data.train", "--module", "--crop", "--smoothing", "--out", "--json", "--quick"]),
@@ -246,6 +248,18 @@ def test_enhance_options_reach_the_files(made, tmp_path, capsys):
   assert (lit != whole).any()
   assert ruas("enhance", source, "--checkpoint", made / "model", "--out", out) == 1
   assert "--overwrite" in capsys.readouterr().err
+
+
+def test_bundled_weights_enhance_where_no_checkpoint_is_named(made, tmp_path, capsys):
+  source = made / "images" / "0.png"
+  for name, arguments in (("general", ()), ("lol", ("--pretrained", "lol"))):
+    assert ruas("enhance", source, "--out", tmp_path / name, *arguments) == 0
+    image = np.asarray(Image.open(source), np.float32) / 255
+    expected = np.asarray(enhance(load_pretrained(name), jnp.asarray(image)))
+    result = np.asarray(Image.open(tmp_path / name / "0.png")).astype(float)
+    assert np.abs(result - 255 * expected).max() <= 0.51
+    assert result.mean() > 255 * image.mean() * 1.5
+  capsys.readouterr()
 
 
 def test_the_program_itself_prints_one_line_for_a_damaged_checkpoint(made):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ruas_jax.data import Darkened, ImageArrays, builtin_pairs, darken, open_pairs, open_source
-from ruas_jax.data.synthetic import EXPOSURES
+from ruas_jax.data.synthetic import Conditions, darkened_folder
 from ruas_jax.errors import UserError
 
 NOISELESS = {"full_well": 1e14, "read_noise": 0.0}
@@ -66,7 +67,8 @@ def test_darkened_depends_on_seed_and_index_only():
 def test_darkened_exposures_stay_in_their_range():
   image = np.full((24, 24, 3), 255, np.uint8)
   best_lit = [to_linear(np.percentile(Darkened(ImageArrays("a", [image]), seed=s)[0], 99) / 255) for s in range(40)]
-  assert min(best_lit) > EXPOSURES[0] * 0.8 and max(best_lit) < EXPOSURES[1] * 1.4
+  least, most = Conditions().exposure
+  assert min(best_lit) > least * 0.8 and max(best_lit) < most * 1.4
   assert max(best_lit) > 2 * min(best_lit)
 
 
@@ -95,3 +97,34 @@ def test_builtin_specs():
   assert np.array_equal(open_source("builtin:train")[2], builtin_pairs("train")[2][0])
   with pytest.raises(UserError, match="builtin:test does not exist; write builtin:train or builtin:evaluation"):
     open_source("builtin:test")
+
+
+def test_each_colour_of_the_light_counts_for_itself():
+  image = np.full((8, 8, 3), 200, np.uint8)
+  rng = np.random.default_rng(0)
+  dark = darken(image, rng=rng, exposure=0.5, unevenness=0.0, light=(1.0, 0.5, 0.25), **NOISELESS)
+  expected = 0.5 * to_linear(200 / 255) * np.array([1.0, 0.5, 0.25])
+  assert np.all(to_linear(dark / 255 - 0.5 / 255) <= expected)
+  assert np.all(to_linear(dark / 255 + 0.5 / 255) >= expected)
+
+
+def test_softness_makes_the_noise_of_neighbours_alike():
+  image = np.full((64, 64, 3), 120, np.uint8)
+  alike = []
+  for softness in (0.0, 0.8):
+    rng = np.random.default_rng(0)
+    dark = darken(image, rng=rng, exposure=0.1, unevenness=0.0, softness=softness).astype(float)
+    alike.append(np.corrcoef(dark[:, 1:].ravel(), dark[:, :-1].ravel())[0, 1])
+  assert abs(alike[0]) < 0.05 and alike[1] > 0.5
+
+
+def test_a_folder_in_the_dark_is_wide_in_exposure_and_the_same_every_time(tmp_path):
+  rng = np.random.default_rng(0)
+  Image.fromarray(rng.integers(100, 256, (700, 40, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+  source = open_source(f"darkened:{tmp_path}")
+  assert len(source) == 12 and source.names[0] == "photo.png-1" and source.sizes() == [(640, 37)] * 12
+  images = [image for image in source]
+  assert all(image.shape == (640, 37, 3) for image in images)
+  means = [image.mean() for image in images]
+  assert max(means) > 3 * min(means)
+  assert np.array_equal(darkened_folder(str(tmp_path))[3], images[3])

@@ -13,6 +13,8 @@ from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
 from ruas_jax.objectives import Objectives
+from ruas_jax.optimizers import OptimizerOptions, make_optimizer
+from ruas_jax.runner.score import score
 from ruas_jax.runner.train import train
 from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.search_space.genotype import Genotype
@@ -127,3 +129,26 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
   with pytest.raises(UserError, match="train: the weights are not finite after step 1"):
     train(config, SMALL, images=images, optimizer=constant(np.inf), workdir=tmp_path / "run")
   assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_decaying_rate_starts_whole_and_ends_at_nothing():
+  options = OptimizerOptions("sgd", learning_rate=0.5, momentum=0.0)
+  optimizer = make_optimizer(options, decay_steps=4)
+  state, moves = optimizer.init(jnp.float32(0)), []
+  for _ in range(5):
+    update, state = optimizer.update(jnp.float32(1), state)
+    moves.append(-float(update))
+  np.testing.assert_allclose(moves, [0.5 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(5)], atol=1e-7)
+  with_decay = dataclasses.replace(get_config().training, decay=True)
+  assert with_decay.decay and not get_config().training.decay
+
+
+def test_a_score_is_the_loss_of_the_model_and_falls_with_training():
+  config = dataclasses.replace(get_config(), data=dataclasses.replace(get_config().data, crop=12))
+  images = ImageArrays(["a", "b"], dark_images(2, height=12, width=14))
+  results = []
+  for steps in (1, 30):
+    own = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+    results.append(score(train(own, SMALL, images=images).model, config, images))
+  assert results[0]["total"] == pytest.approx(results[0]["illumination"] + config.loss.beta * results[0]["denoising"])
+  assert results[1]["total"] < results[0]["total"]

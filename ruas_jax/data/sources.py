@@ -8,6 +8,7 @@ Specs, for `open_source` (low-light images) and `open_pairs` (low-light images w
 
   FOLDER                      images for `open_source`; for `open_pairs`, a folder that holds `low/` and `high/`
   builtin[:train|evaluation]  the built-in set; by default train for `open_source`, evaluation for `open_pairs`
+  darkened:FOLDER             photographs in good light, darkened by a physical model; for `open_source` alone
   fivek:train|test:FOLDER     the seeded 500/100 split of a folder that holds `low/` and `high/`
   tfds:lol/CONFIG:SPLIT       LOL, prepared in `tfds_dir`: CONFIG official or paper, SPLIT train or test
 
@@ -246,7 +247,12 @@ def open_source(spec: epath.PathLike, *, tfds_dir: epath.PathLike | None = None)
   """
   if str(spec) == "builtin":
     spec = "builtin:train"
-  if str(spec).partition(":")[0] in ("builtin", "tfds", "fivek"):
+  kind, _, rest = str(spec).partition(":")
+  if kind == "darkened":
+    from ruas_jax.data import synthetic  # it loads scikit-image
+
+    return synthetic.darkened_folder(rest)
+  if kind in ("builtin", "tfds", "fivek"):
     return open_pairs(spec, tfds_dir=tfds_dir).low
   return ImageFolder(spec)
 

@@ -3,14 +3,38 @@
 Images are uint8 [H, W, 3], sRGB-encoded. Everything is numpy and a function of its seed.
 """
 
+import dataclasses
+
 import numpy as np
 import skimage.data
 import skimage.transform
+from scipy import ndimage
 
-from ruas_jax.data.sources import ImageArrays, ImageSource, Pairs
+from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Pairs
 from ruas_jax.errors import UserError
 
-EXPOSURES = (0.03, 0.1)
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+  """Between which numbers the arguments of `darken` are drawn, evenly in their logarithm."""
+
+  exposure: tuple[float, float] = (0.03, 0.1)
+  full_well: tuple[float, float] = (8000.0, 8000.0)
+  read_noise: tuple[float, float] = (2.0, 2.0)
+  unevenness: tuple[float, float] = (1.0, 1.0)
+  softness: tuple[float, float] = (0.0, 0.0)
+  tint: float = 0.0
+  """Standard deviation of the logarithm of each colour's light."""
+
+
+WIDE = Conditions(
+  exposure=(0.008, 1.0),
+  full_well=(1000.0, 20000.0),
+  read_noise=(1.0, 6.0),
+  unevenness=(0.05, 1.5),
+  softness=(0.25, 0.9),
+  tint=0.15,
+)
 
 # (photograph in skimage.data, top, left, height, width, height delivered, width delivered): pieces that do not overlap.
 # astronaut (NASA) and rocket (SpaceX) are in the public domain, coffee (R. Michetti) and chelsea (S. van der Walt) CC0.
@@ -41,17 +65,20 @@ def darken(
   unevenness: float = 1.0,
   full_well: float = 8000.0,
   read_noise: float = 2.0,
+  light: tuple[float, float, float] = (1.0, 1.0, 1.0),
+  softness: float = 0.0,
 ) -> np.ndarray:
   """The photograph as a sensor would record it in dim and uneven light.
 
   With x the image in [0, 1], p a pixel and c a colour:
 
     L(p, c) = decode(x(p, c))                                 linear light, by the sRGB curve
-    Q(p, c) = full_well · exposure · exp(−unevenness · s(p)) · L(p, c)      expected electrons
+    Q(p, c) = full_well · exposure · light(c) · exp(−unevenness · s(p)) · L(p, c)      expected electrons
     N(p, c) = Poisson(Q(p, c)) + Normal(0, read_noise)        shot noise and read noise
-    y(p, c) = round(255 · encode(clip(N(p, c) / full_well, 0, 1))) / 255
+    y(p, c) = round(255 · encode(clip((G * N)(p, c) / full_well, 0, 1))) / 255
 
   where s is a smooth random field with values from 0 to 1: the light falls off across the image, alike for all colours.
+  G is a Gaussian of `softness` pixels: demosaicing and scaling mix neighbours, so that their noise is alike.
 
   Args:
     image: uint8 [H, W, 3], well lit.
@@ -60,30 +87,57 @@ def darken(
     unevenness: logarithm of the ratio between the best and the worst lit place; 0 is even.
     full_well: electrons at which the sensor saturates; fewer mean more shot noise.
     read_noise: standard deviation in electrons.
+    light: the lamp's red, green and blue.
+    softness: standard deviation in pixels; 0 mixes nothing.
 
   Returns:
     y as uint8 [H, W, 3].
   """
   field = _smooth_field(image.shape[:2], rng)[..., None]
-  electrons = full_well * exposure * np.exp(-unevenness * field) * _decode(image / 255)
+  electrons = full_well * exposure * np.array(light) * np.exp(-unevenness * field) * _decode(image / 255)
   recorded = rng.poisson(electrons) + rng.normal(0, read_noise, image.shape)
+  if softness:
+    recorded = ndimage.gaussian_filter(recorded, (softness, softness, 0), mode="nearest")
   return np.round(255 * _encode(np.clip(recorded / full_well, 0, 1))).astype(np.uint8)
 
 
 class Darkened(ImageSource):
-  """A source of well-lit images, image i darkened by (seed, i), at an exposure log-uniform in `EXPOSURES`."""
+  """A source of well-lit images, image i darkened by (seed, i) under `conditions`."""
 
-  def __init__(self, source: ImageSource, *, seed: int):
-    self._source, self._seed, self.names = source, seed, source.names
+  def __init__(self, source: ImageSource, *, seed: int, conditions: Conditions = Conditions()):
+    self._source, self._seed, self._conditions, self.names = source, seed, conditions, source.names
 
   def __getitem__(self, index: int) -> np.ndarray:
-    image = self._source[index]
+    image, conditions = self._source[index], self._conditions
     rng = np.random.default_rng([self._seed, range(len(self))[index]])
-    exposure = np.exp(rng.uniform(*np.log(EXPOSURES)))
-    return darken(image, rng=rng, exposure=exposure)
+    drawn = {
+      name: _between(getattr(conditions, name), rng)
+      for name in ("exposure", "full_well", "read_noise", "unevenness", "softness")
+    }
+    light = tuple(np.exp(rng.normal(0, conditions.tint, 3))) if conditions.tint else (1.0, 1.0, 1.0)
+    return darken(image, rng=rng, light=light, **drawn)
 
   def sizes(self) -> list[tuple[int, int]]:
     return self._source.sizes()
+
+
+_VERSIONS, _LONGEST = 12, 640
+
+
+def darkened_folder(folder: str) -> ImageSource:
+  """Each photograph of a folder of well-lit ones twelve times in the dark, under `WIDE` conditions.
+
+  They are made smaller first, to 640 pixels at most: what noise they have of their own goes with that.
+  """
+  photographs = ImageFolder(folder)
+  names, smaller = [], []
+  for name, photograph in zip(photographs.names, photographs, strict=True):
+    scale = min(1.0, _LONGEST / max(photograph.shape[:2]))
+    size = [max(1, round(scale * side)) for side in photograph.shape[:2]]
+    image = skimage.transform.resize(photograph / 255, size, anti_aliasing=True)
+    smaller += [np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)] * _VERSIONS
+    names += [f"{name}-{1 + version}" for version in range(_VERSIONS)]
+  return Darkened(ImageArrays(names, smaller), seed=0, conditions=WIDE)
 
 
 def builtin_pairs(part: str) -> Pairs:
@@ -105,6 +159,11 @@ def builtin_pairs(part: str) -> Pairs:
     pieces.append(np.round(255 * np.clip(smaller, 0, 1)).astype(np.uint8))
   high = ImageArrays(names, pieces)
   return Pairs(ImageArrays(names, Darkened(high, seed=_PART_SEEDS[part])), high)
+
+
+def _between(bounds, rng):
+  low, high = bounds
+  return low if low == high else float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _smooth_field(size, rng):

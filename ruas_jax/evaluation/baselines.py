@@ -7,7 +7,7 @@ Every baseline maps a float image [H, W, 3] in [0, 1] to float32 of the same sha
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 from skimage import color, exposure, restoration
 
 
@@ -61,6 +61,29 @@ def local_max_tv(image: np.ndarray, *, window: int = 7, exponent: float = 0.9, w
   return _denoise_tv(_unit(image / np.maximum(illumination, 1e-3) ** exponent), weight)
 
 
+def lime(image: np.ndarray, *, weight: float = 0.15, exponent: float = 0.8, sigma: float = 2.0) -> np.ndarray:
+  """`y / t^exponent` by LIME (Guo et al. 2017), its sped-up solver and third weighting, without the denoising.
+
+  The illumination t minimises `|t - m|^2 + weight sum_d w_d (∂_d t)^2` over the two directions d, m being the maximum
+  over the channels: one sparse linear system. `w_d = 1 / ((|G ∂_d m| + .001) (|∂_d m| + .001))`, with G a Gaussian of
+  `sigma` pixels, is small at structure and large at texture.
+  """
+  image = _unit(image).astype(np.float64)
+  maximum = image.max(axis=-1)
+  size = maximum.size
+  system = sparse.eye_array(size, format="csc")
+  for axis, step in enumerate((maximum.shape[1], 1)):
+    change = np.diff(maximum, axis=axis, append=np.take(maximum, [-1], axis=axis))
+    scale = weight / ((np.abs(ndimage.gaussian_filter(change, sigma)) + 1e-3) * (np.abs(change) + 1e-3))
+    np.moveaxis(scale, axis, 0)[-1] = 0  # nothing lies beyond the border
+    forward = sparse.diags_array([-1.0, 1.0], offsets=[0, step], shape=(size, size))
+    system = system + forward.T @ sparse.diags_array(scale.ravel()) @ forward
+  # The order suits a symmetric matrix; a photograph of 600x400 takes about a second.
+  illumination = sparse.linalg.spsolve(sparse.csc_array(system), maximum.ravel(), permc_spec="MMD_AT_PLUS_A")
+  illumination = np.clip(illumination.reshape(maximum.shape), 1e-3, 1)
+  return _unit(image / illumination[..., None] ** exponent)
+
+
 def _unit(image: np.ndarray) -> np.ndarray:
   return np.clip(np.asarray(image, np.float32), 0, 1)
 
@@ -85,4 +108,5 @@ BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "curve_bilateral": curve_bilateral,
   "curve_tv": curve_tv,
   "local_max_tv": local_max_tv,
+  "lime": lime,
 }

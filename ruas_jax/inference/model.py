@@ -125,16 +125,42 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
   Raises:
     UserError: the weights do not fit the genotype, or the folder cannot be written.
   """
+  save_checkpoint(epath.Path(path) / FOLDER, model.weights, describe(model) | {"config": config})
+
+
+def describe(model: Model) -> dict[str, Any]:
+  """All of a model but its weights, as a JSON object; `described` reads it.
+
+  Raises:
+    UserError: the weights do not fit the genotype.
+  """
   if _shapes(model.weights) != _shapes(jax.eval_shape(model.network.init_weights, jax.random.key(0))):
     raise UserError("the model's weights do not fit its genotype and options")
-  about = {
+  return {
     "format": _FORMAT,
     "genotype": json.loads(model.genotype.to_json()),
     "variant": model.options.variant,
     "network": dataclasses.asdict(model.options),
-    "config": config,
   }
-  save_checkpoint(epath.Path(path) / FOLDER, model.weights, about)
+
+
+def described(about: dict[str, Any], where: str, *, operations: tuple[Operation, ...] = CANDIDATES) -> Model:
+  """The model of a description, with `jax.ShapeDtypeStruct`s in place of its weights.
+
+  Raises:
+    UserError: naming `where`, the description is not one of this version.
+  """
+  try:
+    if about.get("format") != _FORMAT:
+      raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
+    genotype = Genotype.from_json(json.dumps(about["genotype"]))
+    options = from_dict(NetworkOptions, about["network"], "network")
+    shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
+  except KeyError as error:
+    raise UserError(f"{where} is no model: it has no {error}") from None
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from None
+  return Model(shapes, genotype, options, operations)
 
 
 def has_checkpoint(path: str | os.PathLike) -> bool:
@@ -152,18 +178,8 @@ def load(path: str | os.PathLike, *, operations: tuple[Operation, ...] = CANDIDA
     UserError: there is no checkpoint, it cannot be read, or its weights do not fit its genotype.
   """
   folder = epath.Path(path) / FOLDER if has_checkpoint(path) else path
-  about = read_about(folder)
-  try:
-    if about.get("format") != _FORMAT:
-      raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
-    genotype = Genotype.from_json(json.dumps(about["genotype"]))
-    options = from_dict(NetworkOptions, about["network"], "network")
-    shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
-  except KeyError as error:
-    raise UserError(f"checkpoint {path} is no model: it has no {error}") from None
-  except UserError as error:
-    raise UserError(f"checkpoint {path}: {error}") from None
-  return Model(read_arrays(folder, shapes), genotype, options, operations)
+  model = described(read_about(folder), f"checkpoint {path}", operations=operations)
+  return dataclasses.replace(model, weights=read_arrays(folder, model.weights))
 
 
 def _shapes(weights) -> Any:

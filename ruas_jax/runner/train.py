@@ -64,9 +64,10 @@ def train(
   feed = open_feed([Reading(source, (data.batch_size,), seed=config.seed)], crop=data.crop, placement=data.placement)
   network = build_network(config.network, genotype, operations)
   objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
+  decay_steps = options.steps if options.decay else None
   optimizers = {
-    "illumination": optimizer or make_optimizer(options.illumination_optimizer),
-    "denoising": optimizer or make_optimizer(options.denoising_optimizer),
+    "illumination": optimizer or make_optimizer(options.illumination_optimizer, decay_steps=decay_steps),
+    "denoising": optimizer or make_optimizer(options.denoising_optimizer, decay_steps=decay_steps),
   }
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)

@@ -1,0 +1,69 @@
+"""What the paper's tables and figures share: their options, the images, the models, and a short way to train one."""
+
+import argparse
+import dataclasses
+import pathlib
+
+from benchmarks.report import argument_parser
+from ruas_jax.config import Config, load_config
+from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, PairFolders, Pairs
+from ruas_jax.inference.model import Model, load
+from ruas_jax.inference.pretrained import Pretrained, load_pretrained
+from ruas_jax.inference.released import convert_released
+from ruas_jax.inference.state_dict import read_state_dict
+from ruas_jax.retinex.network import RELEASED
+from ruas_jax.search_space.genotype import Genotype
+
+_QUICK_IMAGES = 2
+_QUICK_STEPS = 3
+_QUICK_CROP = 32
+
+
+def paper_parser(description: str, *, picture: bool = True) -> argparse.ArgumentParser:
+  """The options of every benchmark, and where a picture goes."""
+  parser = argument_parser(description)
+  if picture:
+    parser.add_argument("--picture", metavar="FILE", type=pathlib.Path, help="write the picture here")
+  return parser
+
+
+def add_models(parser: argparse.ArgumentParser, *, pretrained: Pretrained) -> None:
+  """`--checkpoint`, which stands in for the bundled weights `pretrained`."""
+  parser.add_argument("--checkpoint", help="work directory of `ruas train`, in place of the bundled weights")
+  parser.set_defaults(pretrained=pretrained)
+
+
+def ours(arguments: argparse.Namespace) -> Model:
+  """The model that `add_models` describes."""
+  return load(arguments.checkpoint) if arguments.checkpoint else load_pretrained(arguments.pretrained)
+
+
+def released(path: str) -> Model:
+  """The model of a user's own copy of the released weights."""
+  genotype = Genotype.named("published")
+  return Model(convert_released(read_state_dict(path), genotype), genotype, RELEASED)
+
+
+def open_lol(folder: pathlib.Path, part: str, *, quick: bool = False) -> Pairs:
+  """The pairs `folder/part/{low,high}`; with `quick`, two of them."""
+  pairs = PairFolders(folder / part / "low", folder / part / "high")
+  return pairs.subset(range(_QUICK_IMAGES)) if quick else pairs
+
+
+def train_images(folder: pathlib.Path) -> ImageSource:
+  """The low-light images `folder/train/low`, decoded once."""
+  source = ImageFolder(folder / "train" / "low")
+  return ImageArrays(source.names, [source[index] for index in range(len(source))])
+
+
+def configuration(name: str, *, seed: int = 0, quick: bool = False) -> Config:
+  """The recorded configuration; with `quick`, a few steps of it on small crops."""
+  config = dataclasses.replace(load_config(name), seed=seed)
+  if not quick:
+    return config
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, crop=_QUICK_CROP),
+    search=dataclasses.replace(config.search, steps=_QUICK_STEPS),
+    training=dataclasses.replace(config.training, steps=_QUICK_STEPS),
+  )

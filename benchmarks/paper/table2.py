@@ -1,0 +1,73 @@
+"""Table 2: parameters, operations and seconds at 600x400 pixels, ours beside the released network.
+
+    python -m benchmarks.paper.table2 --json benchmarks/results/table2.json
+
+The released network has random weights, which cost what trained ones cost. Seconds are the median of the compiled
+forward pass alone on this device, image and result lying there; all rows take turns.
+"""
+
+import jax
+import numpy as np
+
+from benchmarks.inference import as_float, dark_photo, median_seconds, random_model
+from benchmarks.paper import published
+from benchmarks.paper.setting import paper_parser
+from benchmarks.paper.table1 import VARIANTS
+from benchmarks.report import print_table, write_report
+from ruas_jax.evaluation.evaluate import MACS_SIZE
+from ruas_jax.inference.model import Model, enhance_folded, fold
+from ruas_jax.inference.pretrained import load_pretrained
+from ruas_jax.runtime.compiler import compiler_options
+
+_REPEATS, _QUICK_REPEATS = 50, 2
+
+
+def main(arguments: list[str] | None = None) -> None:
+  options = paper_parser(__doc__.split("\n")[0], picture=False).parse_args(arguments)
+  repeats = _QUICK_REPEATS if options.quick else _REPEATS
+  models = {
+    ("ours", weights): load_pretrained(weights) for weights in ("lol", "general")
+  } | {("released", None): random_model("i+n")}  # fmt: skip
+  rows, calls = [], {}
+  for (network, weights), whole in models.items():
+    for variant in VARIANTS:
+      model = whole.with_variant(variant)
+      name = f"{network} {variant}"
+      rows.append(
+        {"method": name, "weights": weights, "parameters": model.parameters(), "macs": model.macs(*MACS_SIZE)}
+      )
+      calls[name, weights] = _forward(model)
+  for row, seconds in zip(rows, median_seconds(calls, repeats).values(), strict=True):
+    row["seconds"] = seconds
+  print_table([_shown(row) for row in rows], f"{MACS_SIZE[1]}x{MACS_SIZE[0]} pixels, on this device")
+  quoted = published.TABLE_2
+  print_table([{"method": name} | row for name, row in quoted["methods"].items()], f"Quoted: {quoted['source']}")
+  write_report(
+    options.json,
+    settings={"quick": options.quick, "repeats": repeats, "height": MACS_SIZE[0], "width": MACS_SIZE[1]},
+    results={"rows": rows, "published": {"Table 2": quoted}},
+    bars={},
+  )
+
+
+def _forward(model: Model):
+  """A call of the compiled forward pass, which has run once."""
+  arguments = jax.jit(fold)(model), jax.numpy.asarray(as_float(dark_photo(*MACS_SIZE)))
+  compiled = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
+  call = lambda: compiled(*arguments).block_until_ready()
+  assert np.isfinite(call()).all()
+  return call
+
+
+def _shown(row: dict) -> dict:
+  return {
+    "method": row["method"],
+    "weights": row["weights"] or "random",
+    "parameters (K)": row["parameters"] / 1e3,
+    "operations (G)": row["macs"] / 1e9,
+    "milliseconds": 1e3 * row["seconds"],
+  }
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,53 @@
+"""A recipe from several seeds: each searches and trains, and the choice among them is made without references."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+from ruas_jax.config import Config
+from ruas_jax.data.sources import ImageSource
+from ruas_jax.runner.score import score
+from ruas_jax.runner.search import SearchResult, search
+from ruas_jax.runner.train import TrainResult, train
+
+
+class Run(NamedTuple):
+  """One seed's search and training, what its losses are at the end (`runner.score`), and how long both took."""
+
+  seed: int
+  found: SearchResult
+  trained: TrainResult
+  score: dict[str, float]
+  search_seconds: float
+  training_seconds: float
+
+
+def run_seed(config: Config, images: ImageSource, seed: int, workdir: pathlib.Path) -> Run:
+  """Searches and trains on `images` into the folder `workdir/SEED`."""
+  config, folder = dataclasses.replace(config, seed=seed), workdir / str(seed)
+  start = time.perf_counter()
+  found = search(config, workdir=folder / "search", train_images=images, overwrite=True)
+  middle = time.perf_counter()
+  trained = train(config, found.genotype, workdir=folder / "model", images=images, overwrite=True)
+  end = time.perf_counter()
+  return Run(seed, found, trained, score(trained.model, config, images), middle - start, end - middle)
+
+
+def choose(runs: list[Run]) -> Run:
+  """The run with the least validation loss."""
+  return min(runs, key=lambda run: run.score["total"])
+
+
+def about(run: Run, config: str, data: str) -> dict[str, Any]:
+  """Where the weights of a run come from, for `write_pretrained`."""
+  return {"config": config, "seed": run.seed, "data": data, "score": run.score}
+
+
+def shorten(config: Config, *, search_steps: int, training_steps: int) -> Config:
+  """The same recipe in fewer steps."""
+  return dataclasses.replace(
+    config,
+    search=dataclasses.replace(config.search, steps=search_steps),
+    training=dataclasses.replace(config.training, steps=training_steps),
+  )

@@ -1,0 +1,65 @@
+"""Bundled weights: `weights/NAME.npz` with the arrays and `weights/NAME.json` with all else (`model.describe`).
+
+What they were made of, and what to expect of them, is in `weights/README.md`, their card.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
+from ruas_jax.inference.model import Model, describe, described
+
+Pretrained = Literal["general", "lol"]
+
+_FOLDER = pathlib.Path(__file__).parent / "weights"
+
+
+def load_pretrained(name: Pretrained = "general", *, folder: str | os.PathLike = _FOLDER) -> Model:
+  """A model that comes with the package.
+
+  Args:
+    name: general, for photographs of all kinds; lol, for those of the LOL data set.
+    folder: another one that `write_pretrained` wrote into.
+  Raises:
+    UserError: there is no such model, or its files are damaged.
+  """
+  if name not in get_args(Pretrained):
+    raise UserError(f"no pretrained model {name!r}; there are {', '.join(get_args(Pretrained))}")
+  description, arrays = (pathlib.Path(folder) / f"{name}.{suffix}" for suffix in ("json", "npz"))
+  try:
+    model = described(json.loads(description.read_text()), f"pretrained model {name}")
+    with np.load(arrays) as stored:
+      weights = _fill(model.weights, stored)
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f"pretrained model {name} in {folder} cannot be read ({error})") from None
+  return Model(weights, model.genotype, model.options)
+
+
+def write_pretrained(folder: str | os.PathLike, name: Pretrained, model: Model, about: dict[str, Any]) -> None:
+  """Writes the two files; `about`, a JSON object on where the weights come from, goes into the description."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  named = {jax.tree_util.keystr(path): np.asarray(leaf, np.float32) for path, leaf in _leaves(model.weights)}
+  np.savez(folder / f"{name}.npz", **named)
+  write_json(folder / f"{name}.json", describe(model) | {"weights_sha256": model.weights_sha256(), "about": about})
+
+
+def _leaves(weights):
+  return jax.tree_util.tree_flatten_with_path(weights)[0]
+
+
+def _fill(shapes, stored):
+  def one(path, shape):
+    values = stored[jax.tree_util.keystr(path)]
+    if values.shape != shape.shape:
+      raise ValueError(f"{jax.tree_util.keystr(path)} has the shape {values.shape}, not {shape.shape}")
+    return jnp.asarray(values, jnp.float32)
+
+  return jax.tree_util.tree_map_with_path(one, shapes)
