@@ -3,9 +3,11 @@
 What they were made of, and what to expect of them, is in `weights/README.md`, their card.
 """
 
+import io
 import json
 import os
 import pathlib
+import zipfile
 from typing import Any, Literal, get_args
 
 import jax
@@ -35,9 +37,9 @@ def load_pretrained(name: Pretrained = "general", *, folder: str | os.PathLike =
   description, arrays = (pathlib.Path(folder) / f"{name}.{suffix}" for suffix in ("json", "npz"))
   try:
     model = described(json.loads(description.read_text()), f"pretrained model {name}")
-    with np.load(arrays) as stored:
+    with np.load(io.BytesIO(arrays.read_bytes())) as stored:
       weights = _fill(model.weights, stored)
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise UserError(f"pretrained model {name} in {folder} cannot be read ({error})") from None
   return Model(weights, model.genotype, model.options)
 
