@@ -11,10 +11,10 @@ in `lol_paper.py`, in
 - its loss: an exposure to reach, so that training has a minimum; the paper's brightens on and on; and colours that are
   alike on average,
 - noise removal: guided by the illumination, and trained by Noise2Noise between the halves of an image, which tells
-  noise from detail; colour is smoothed more than brightness; one set of weights for all stages, so that
-  genotypes with many 3x3 convolutions fit into 3,500 numbers,
-- crops of 128x128, a third of them at other exposures, and fewer steps with a larger rate for alpha, to fit a small
-  machine,
+  noise from detail; noisier images are smoothed more, and colour more than brightness; one set of weights for all
+  stages, so that seven channels fit into 3,500 numbers,
+- beta: L_n is divided by the noise, of a few hundredths,
+- crops of 128x128, and fewer steps with a larger rate for alpha, to fit a small machine,
 - no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
   removal module's alpha at zero (`lol_paper_losses.py`),
 - Adam for the weights in the search: by the exposure loss, SGD at the paper's rate turns everything black,
@@ -37,20 +37,23 @@ def get_config() -> Config:
   return Config(
     network=NetworkOptions(
       illumination=IlluminationOptions(adaptive=True, region=1, warm_start="fixed", share_weights=True),
-      denoising=DenoisingOptions(guided=True, share_weights=True),
+      denoising=DenoisingOptions(channels=7, guided=True, share_weights=True),
     ),
     loss=LossOptions(
       illumination="exposure",
-      exposure=0.46,
+      exposure=0.45,
       colour_weight=3.0,
       eta_t=0.0,
       denoising="pairs",
-      eta_n=0.03,
+      per_noise=True,
+      eta_n=1.6,
       chroma=4.0,
+      beta=0.03,
     ),
-    data=DataOptions(crop=128, vary_exposure=0.33),
+    data=DataOptions(crop=128),
     search=SearchOptions(
       steps=300,
+      parameters=3500,
       weight_optimizer=OptimizerOptions("adam", learning_rate=1e-3),
       alpha_optimizer=OptimizerOptions("adam", learning_rate=1e-2, momentum=0.5),
     ),

@@ -19,9 +19,10 @@ from ruas_jax.search_space.convolution import convolve
 TVKind = Literal["l1", "isotropic", "squared"]
 
 
-def fidelity(estimate: jax.Array, target: jax.Array) -> jax.Array:
-  """`1/2 ||estimate - target||^2` per number (section 3.2.3)."""
-  return 0.5 * jnp.mean(jnp.square(estimate - target))
+def fidelity(estimate: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  """`1/2 ||estimate - target||^2` per number (section 3.2.3); `weight`, where given, says how much each counts."""
+  squares = jnp.square(estimate - target)
+  return 0.5 * jnp.mean(squares if weight is None else weight * squares)
 
 
 def differences(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,6 +103,15 @@ def diagonal_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   return (corner[0, 0] + corner[1, 1]) / 2, (corner[0, 1] + corner[1, 0]) / 2
 
 
+def noise_level(x: jax.Array, *, floor: float = 1 / 255) -> jax.Array:
+  """Standard deviation of the noise of each of `x [B, H, W, C]`, `[B]`, where it is normal and independent from pixel
+  to pixel, and at least `floor`. The halves of an image differ by it, while straight edges and slopes are the same in
+  both."""
+  first, second = diagonal_halves(x)
+  deviation = math.sqrt(math.pi / 2) * jnp.mean(jnp.abs(first - second), axis=(1, 2, 3))
+  return jnp.maximum(deviation, floor)
+
+
 def pair_downsampling(
   denoise: Callable[[jax.Array, jax.Array], jax.Array],
   u: jax.Array,
@@ -109,6 +119,7 @@ def pair_downsampling(
   x: jax.Array,
   *,
   consistency: float,
+  noise: jax.Array | None = None,
 ) -> jax.Array:
   """Noise2Noise on an image's own halves (Mansour and Heckel, "Zero-shot Noise2Noise", 2023): each half without its
   noise is to be the other half, and to be what the same half of the denoised image is.
@@ -120,12 +131,14 @@ def pair_downsampling(
     u, t: the image and its illumination.
     x: f(u, t).
     consistency: weight of the second part.
+    noise: `[B]`; where given, an image's terms are divided by its.
   """
   halves, guides = (jnp.concatenate(diagonal_halves(values)) for values in (u, t))
   denoised = denoise(halves, guides)
   others = jnp.concatenate(diagonal_halves(u)[::-1])
   same = jnp.concatenate(diagonal_halves(x))
-  return 2 * (fidelity(denoised, others) + consistency * fidelity(denoised, same))
+  weight = None if noise is None else jnp.tile(1 / noise, 2)[:, None, None, None]
+  return 2 * (fidelity(denoised, others, weight) + consistency * fidelity(denoised, same, weight))
 
 
 # The authors' released code, under its own terms.

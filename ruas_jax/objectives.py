@@ -43,6 +43,9 @@ class LossOptions:
   halves of the image, in place of the first term of the paper's."""
   consistency: float = 0.3
   """Of pairs: how much a denoised half is to be the half of the denoised image."""
+  per_noise: bool = False
+  """Of pairs: divide its terms by the noise of each image's u_K, as its halves show it. So the total variation counts
+  for more the noisier an image is, and noisy images do not outweigh the others."""
   eta_n: float = 0.03
   """Weight of the total variation of x."""
   tv: TVKind = "l1"
@@ -151,6 +154,8 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
     smoothness = options.eta_n * variation(x)
     if options.denoising == "paper":
       return losses.fidelity(x, lit.u) + smoothness
-    return losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency) + smoothness
+    noise = losses.noise_level(lit.u) if options.per_noise else None
+    pairs = losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency, noise=noise)
+    return pairs + smoothness
 
   return loss

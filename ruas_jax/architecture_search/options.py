@@ -74,11 +74,13 @@ class SearchOptions:
   """Updates the weights, and is what the hypergradient looks through."""
   alpha_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
   """Updates alpha (section 4.1)."""
+  parameters: int = 0
+  """Most parameters of the network that is derived; 0: as many as come."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps", "illumination_length", "denoising_length")
-    require_at_least(0, self, "search", "tolerance")
+    require_at_least(0, self, "search", "tolerance", "parameters")
     try:
       self.estimator(optax.identity())
     except (TypeError, ValueError) as error:

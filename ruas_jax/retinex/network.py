@@ -83,6 +83,10 @@ class Network(NamedTuple):
 
     return FoldedNetwork(folded("illumination"), folded("denoising") if variant == "i+n" else None)
 
+  def parameters(self) -> int:
+    """How many numbers the weights hold."""
+    return count_parameters(jax.eval_shape(self.init_weights, jax.random.key(0)))
+
   def reach(self, variant: Variant) -> int:
     """How many pixels away, at most, the variant's result looks at the image."""
     return self.illumination.reach() + (self.denoising.reach() if variant == "i+n" else 0)

@@ -24,7 +24,6 @@ from ruas_jax.runner.loop import METRICS, POPULATION, Record, losses_of, make_re
 from ruas_jax.runner.search import SearchResult, finish_search
 from ruas_jax.runner.setting import describe, open_places, readings_of, split_sources
 from ruas_jax.runtime.metric_log import MetricLog, progress, to_json_value
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
 from ruas_jax.sweep import Member, PopulationOptions, list_members, with_values
 
 
@@ -94,7 +93,7 @@ def search_population(
       if not failures[position]:
         try:
           own = _own_state(state, member.config, position)
-          result = finish_search(folders[position], own, metrics[position], operation_names(CANDIDATES))
+          result = finish_search(folders[position], own, metrics[position], config)
         except UserError as error:  # alpha alone is not finite, or the place is full
           failures[position] = str(error)
       results.append(result)

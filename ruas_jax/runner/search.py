@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 from etils import epath
 
+from ruas_jax.architecture_search.budget import derive_within
 from ruas_jax.architecture_search.diagnostics import make_diagnostics
 from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.architecture_search.step import make_search_step
@@ -20,6 +22,7 @@ from ruas_jax.data.sources import ImageSource
 from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
+from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.loop import Record, iterate, prepare_workdir
 from ruas_jax.runner.observer import Observer
 from ruas_jax.runner.setting import describe, open_sources, readings_of, save_state
@@ -103,15 +106,23 @@ def search(
     )
   if observer.chosen is not None:
     state = state._replace(alpha=observer.chosen)
-  return finish_search(folder, state, metrics, names)
+  return finish_search(folder, state, metrics, config, operations)
 
 
 def finish_search(
-  folder: epath.Path | None, state: SearchState, metrics: list[Record], names: tuple[str, ...]
+  folder: epath.Path | None,
+  state: SearchState,
+  metrics: list[Record],
+  config: Config,
+  operations: tuple[Operation, ...] = CANDIDATES,
 ) -> SearchResult:
-  """The result of a search that has come to its end, written into its work directory; `names` are the candidates'."""
-  alpha = jax.device_get(state.alpha)
-  genotype = Genotype.derive(alpha["illumination"], alpha["denoising"], names)
+  """The result of a search that has come to its end, written into its work directory."""
+  alpha, names = jax.device_get(state.alpha), operation_names(operations)
+
+  def size(genotype):
+    return build_network(config.network, genotype, operations).parameters()
+
+  genotype = derive_within(config.search.parameters or sys.maxsize, alpha, names, size)
   if folder:
     save_state(folder, state, names)
     content = io.BytesIO()

@@ -98,6 +98,11 @@ class Genotype:
       raise UserError(f"genotype {name!r}: unknown name (known: {', '.join(_NAMED)})")
     return _NAMED[name]
 
+  def replace(self, cell: str, edge: int, name: str) -> Genotype:
+    """This genotype with another operation on one edge of `cell`, "illumination" or "denoising"."""
+    names = getattr(self, cell)
+    return dataclasses.replace(self, **{cell: (*names[:edge], name, *names[edge + 1 :])})
+
   def to_json(self) -> str:
     """JSON text: an object per cell, edge -> operation."""
     return json.dumps({cell: dict(zip(EDGES, getattr(self, cell), strict=True)) for cell in CELLS}, indent=2) + "\n"
