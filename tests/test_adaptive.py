@@ -125,6 +125,30 @@ def test_pair_downsampling_is_its_definition(x64):
   assert losses.pair_downsampling(denoise, u, t, x, consistency=0.3) == pytest.approx(float(expected), rel=1e-12)
 
 
+def test_noise_level_is_the_noise_and_not_the_edges():
+  scene = np.zeros((3, 64, 64, 3), np.float32)
+  scene[:, :, 31:] = 0.5  # an edge within the blocks, and a slope
+  scene += np.linspace(0, 0.2, 64, dtype=np.float32)[:, None, None]
+  noise = np.array([0.0, 0.02, 0.1], np.float32)[:, None, None, None] * RNG.normal(size=scene.shape).astype(np.float32)
+  found = losses.noise_level(jnp.asarray(scene + noise))
+  np.testing.assert_allclose(found, [1 / 255, 0.02, 0.1], rtol=0.05)  # at least one of 256 levels
+
+
+def test_terms_by_noise_are_each_images_own(x64):
+  u, t = (jnp.asarray(RNG.uniform(size=(2, 6, 4, 3))) for _ in range(2))
+  noise = jnp.array([0.1, 0.4])
+
+  def loss(which, noise=None):
+    def denoise(u, t):
+      return u**2 + t
+
+    x = denoise(u[which], t[which])
+    return losses.pair_downsampling(denoise, u[which], t[which], x, consistency=0.3, noise=noise)
+
+  expected = (loss(slice(0, 1)) / 0.1 + loss(slice(1, 2)) / 0.4) / 2
+  assert loss(slice(0, 2), noise) == pytest.approx(float(expected), rel=1e-12)
+
+
 def test_pairs_tell_noise_from_detail():
   """Taking noise away lowers the loss, and taking detail away raises it: the paper's fidelity cannot."""
   scene = np.kron(RNG.uniform(0.2, 0.8, (1, 8, 8, 3)), np.ones((1, 4, 4, 1))).astype(np.float32)
@@ -160,6 +184,11 @@ def test_the_objectives_use_them(model):
   x = denoise(*lit)
   expected = losses.pair_downsampling(denoise, *lit, x, consistency=0.3) + 0.02 * losses.total_variation(x)
   np.testing.assert_allclose(objectives.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
+  by_noise = make_objectives(model.network, LossOptions(denoising="pairs", eta_n=0.02, per_noise=True))
+  noise = losses.noise_level(lit.u)
+  pairs = losses.pair_downsampling(denoise, *lit, x, consistency=0.3, noise=noise)
+  expected = pairs + 0.02 * losses.total_variation(x)
+  np.testing.assert_allclose(by_noise.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
   own = make_objectives(model.network, denoising_loss=lambda x, u: jnp.mean(x - u))
   np.testing.assert_allclose(
     own.denoising(model.weights["denoising"], None, Lit(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks.inference import random_model
 from benchmarks.paper import (
   ablation,
+  convergence,
   fig3_night,
   fig4_panel,
   fig6_warm_starts,
@@ -22,6 +23,7 @@ from benchmarks.paper import (
 from benchmarks.paper.pictures import BOX_COLORS, Box, Picture, Row, choose_boxes, figures_text, save_grid
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import load_config
+from ruas_jax.data.sources import ImageFolder
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import psnr, ssim
 from ruas_jax.evaluation.no_reference import flat_noise
@@ -270,6 +272,7 @@ def test_cells_of_nothing_learn_a_constant():
 
 def test_architectures(folder, plain, measure):
   report = measure(fig8_architectures, "--data", folder, "--config", plain)
+  assert -1 <= report["results"]["rank_correlation"]["psnr"] <= 1
   rows = {row["name"]: row for row in report["results"]["architectures"]}
   kinds = [row["kind"] for row in rows.values()]
   assert [kinds.count(kind) for kind in fig8_architectures.COLORS] == [1, 1, 1, 2]
@@ -280,6 +283,22 @@ def test_architectures(folder, plain, measure):
   assert supernets[0]["psnr"] == supernets[1]["psnr"] and len({row["psnr"] for row in rows.values()}) == len(rows) - 1
   assert all(row["parameters"] < supernets[0]["parameters"] for row in rows.values() if row["kind"] != "supernet")
   assert all(row["seconds"] > 0 and row["macs"] > 0 for row in rows.values())
+
+
+def test_convergence_trains_for_several_numbers_of_steps(folder, plain, measure):
+  results = measure(convergence, "--data", folder, "--config", plain, "--train", folder / "train" / "low")["results"]
+  assert [row["steps"] for row in results["trainings"]] == [2, 3]
+  config = load_config(str(plain))
+  config = dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, crop=32),
+    training=dataclasses.replace(config.training, steps=3),
+  )
+  model = train(config, Genotype.named("published"), images=ImageFolder(folder / "train" / "low")).model
+  expected = mean_figures(folder, lambda image: enhance(model, image))
+  last = results["summary"][-1]
+  assert {name: last[f"i+n {name}"] for name in expected} == approximately(expected)
+  assert last["i+n psnr spread"] == 0
 
 
 def test_all_random_and_single_architectures_are_different():

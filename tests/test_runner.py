@@ -266,7 +266,7 @@ def test_a_truncated_image_stops_the_run_with_its_name(images, tmp_path, capsys)
 
 def test_the_recorded_configurations_fit_the_runner():
   """Their networks can be built; running them takes longer than a test may."""
-  for name in ("lol", "lol_paper", "tiny"):
+  for name in ("lol", "general", "lol_paper", "fivek_paper", "tiny"):
     config = load_config(name)
     shapes = jax.eval_shape(build_network(config.network).init_weights, jax.random.key(0))
     assert set(shapes) == {"illumination", "denoising"}

@@ -8,7 +8,8 @@ steps and from the same seeds; the searched one is that of the bundled weights, 
 are those of a search whose alpha stays uniform, on the same images, by the optimiser of the training's illumination. It
 is timed twice: as it is written down, seven operations on every edge, and folded into one convolution per edge, as this
 package runs it. Derived networks are folded. Seconds are medians of the forward pass alone, all networks taking turns.
-Parameters and operations are counted as defined, before folding.
+Parameters and operations are counted as defined, before folding. The JSON also has the rank correlation of the score by
+which seeds are chosen with what these networks reach.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import optax
 from matplotlib.ticker import FixedLocator, NullLocator
+from scipy.stats import spearmanr
 
 from benchmarks.inference import median_seconds
 from benchmarks.paper.pictures import save_figure
@@ -34,6 +36,7 @@ from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.plots import make_figure, tidy
 from ruas_jax.retinex.network import build_network, count_macs, count_parameters
+from ruas_jax.runner.score import score
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
 from ruas_jax.search_space.cell import Cell
@@ -57,11 +60,12 @@ class PlainCell(Cell):
 
 
 class Trained(NamedTuple):
-  """A trained network and what it costs."""
+  """A trained network, what it costs, and its `runner.score` without references (the supernet has none)."""
 
   folded: FoldedModel
   parameters: int
   macs: int
+  score: float | None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -105,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings=settings_of(options, study)
     | {"seeds": options.seeds, "variant": _VARIANT, "protocol": PROTOCOL}
     | {"timed_size": image.shape[:2], "macs_size": MACS_SIZE},
-    results={"architectures": rows},
+    results={"architectures": rows, "rank_correlation": _rank_correlation(rows)},
     bars={},
   )
   if options.picture:
@@ -126,7 +130,7 @@ def _genotypes(searched: Genotype, count: int, *, quick: bool) -> dict[str, tupl
 
 def _derived(config: Config, genotype: Genotype, images: ImageSource) -> Trained:
   model = train(config, genotype, images=images).model.with_variant(_VARIANT)
-  return Trained(fold(model), model.parameters(), model.macs(*MACS_SIZE))
+  return Trained(fold(model), model.parameters(), model.macs(*MACS_SIZE), score(model, config, images)["total"])
 
 
 def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel]:
@@ -149,7 +153,7 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
   network = build_network(config.network)
   plain = network._replace(**{name: _with_plain_cell(getattr(network, name)) for name in network._fields})
   folded, unfolded = (FoldedModel(own.fold(_VARIANT, weights, alpha), own) for own in (network, plain))
-  return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE)), unfolded
+  return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE), None), unfolded
 
 
 def _with_plain_cell(module):
@@ -158,13 +162,24 @@ def _with_plain_cell(module):
 
 def _measure(trained: Sequence[Trained], pairs: Pairs) -> dict[str, Any]:
   """Means over the seeds, and each seed's."""
-  seeds = [evaluate_images(transform_of(own.folded), pairs)["mean"] for own in trained]
+  seeds = [evaluate_images(transform_of(own.folded), pairs)["mean"] | {"score": own.score} for own in trained]
   return {
     **{key: float(np.mean([own[key] for own in seeds])) for key in ("psnr", "ssim")},
     "by_seed": seeds,
     "parameters": trained[0].parameters,
     "macs": trained[0].macs,
   }
+
+
+def _rank_correlation(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+  """Spearman's, between the score without references (negated: less is better) and each figure, over all trainings; its
+  p-value beside it."""
+  seeds = [own for row in rows for own in row["by_seed"] if own["score"] is not None]
+  if len(seeds) < 3:
+    return {}
+  scores = [-own["score"] for own in seeds]
+  found = {key: spearmanr(scores, [own[key] for own in seeds]) for key in ("psnr", "ssim")}
+  return {name: float(value) for key, own in found.items() for name, value in ((key, own[0]), (f"{key}_p", own[1]))}
 
 
 def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:

@@ -1,0 +1,21 @@
+"""MIT-Adobe FiveK with the paper's numbers, where it gives them (section 4.1): `lol_paper.py` with other data.
+
+    ruas search --config fivek_paper --data.train FIVEK/train --workdir runs/found
+    ruas train --config fivek_paper --data.train FIVEK/train --genotype runs/found/genotype.json --workdir runs/model
+
+Data: 500 underexposed photographs from your copy of FiveK in FIVEK/train; 20 epochs of 500 rounds. The paper says
+nothing that differs from LOL apart from the images, and neither does this.
+"""
+
+import dataclasses
+
+from ruas_jax.config import Config, load_config
+
+
+def get_config() -> Config:
+  base = load_config("lol_paper")
+  return dataclasses.replace(
+    base,
+    data=dataclasses.replace(base.data, train="FIVEK/train"),
+    search=dataclasses.replace(base.search, steps=20 * 500),
+  )
