@@ -13,6 +13,7 @@ from benchmarks.inference import random_model
 from benchmarks.paper import (
   ablation,
   convergence,
+  exposures,
   fig3_night,
   fig4_panel,
   fig6_warm_starts,
@@ -283,6 +284,18 @@ def test_architectures(folder, plain, measure):
   assert supernets[0]["psnr"] == supernets[1]["psnr"] and len({row["psnr"] for row in rows.values()}) == len(rows) - 1
   assert all(row["parameters"] < supernets[0]["parameters"] for row in rows.values() if row["kind"] != "supernet")
   assert all(row["seconds"] > 0 and row["macs"] > 0 for row in rows.values())
+
+
+def test_exposures_change_the_input_alone(folder, measure):
+  rows = measure(exposures, "--data", folder)["results"]["rows"]
+  own = {(row["method"], row["gain"]): row for row in rows}
+  assert {gain for _, gain in own} == set(exposures.GAINS)
+  expected = mean_figures(folder, lambda image: np.clip(2 * image, 0, 1))
+  assert {name: own["input", 2.0][name] for name in expected} == approximately(expected)
+  model = load_pretrained("lol")
+  expected = mean_figures(folder, lambda image: enhance(model, np.clip(0.5 * image, 0, 1)))
+  assert {name: own["lol", 0.5][name] for name in expected} == approximately(expected)
+  assert own["lol", 1.0]["worst"] <= own["lol", 1.0]["psnr"]
 
 
 def test_convergence_trains_for_several_numbers_of_steps(folder, plain, measure):
