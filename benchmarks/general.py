@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     credit = "photographs darkened by ruas_jax.data.synthetic"
     write_pretrained(options.weights, "general", model, about(chosen, options.config, credit))
 
-  photographs = ImageArrays(_KEPT_OUT, [getattr(skimage.data, name)() for name in _KEPT_OUT])
+  photographs = kept_out()
   pairs = Pairs(Darkened(photographs, seed=1), photographs)
   figures = {"ours": evaluate(model, pairs)["mean"]}
   figures |= {name: evaluate_images(BASELINES[name], pairs)["mean"] for name in _SHOWN_BASELINES}
@@ -78,6 +78,11 @@ def main(arguments: list[str] | None = None) -> None:
     },
     bars={"normal_photographs_kept": min(value for value in kept.values() if value is not None)},
   )
+
+
+def kept_out() -> ImageArrays:
+  """Photographs of scikit-image that are not learned from."""
+  return ImageArrays(_KEPT_OUT, [getattr(skimage.data, name)() for name in _KEPT_OUT])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks.inference import random_model
 from benchmarks.paper import (
   ablation,
+  contact_sheet,
   convergence,
   exposures,
   fig3_night,
@@ -284,6 +285,14 @@ def test_architectures(folder, plain, measure):
   assert supernets[0]["psnr"] == supernets[1]["psnr"] and len({row["psnr"] for row in rows.values()}) == len(rows) - 1
   assert all(row["parameters"] < supernets[0]["parameters"] for row in rows.values() if row["kind"] != "supernet")
   assert all(row["seconds"] > 0 and row["macs"] > 0 for row in rows.values())
+
+
+def test_the_contact_sheet_has_dark_and_light_photographs(measure):
+  own = measure(contact_sheet, suffix="jpg")["results"]["methods"]
+  assert len(own["ours"]) == 6 and set(own["input"]) == set(own["ours"])
+  for name, figures in own["input"].items():  # those in good light are their own references
+    assert (figures["psnr"] is None) == ("darkened" not in name)
+    assert own["ours"][name]["ssim"] > (0.9 if "darkened" not in name else figures["ssim"])
 
 
 def test_exposures_change_the_input_alone(folder, measure):

@@ -1,0 +1,57 @@
+"""A contact sheet of photographs that anyone may look at: scikit-image's, darkened and as they are, enhanced.
+
+    python -m benchmarks.paper.contact_sheet --picture docs/contact_sheet.jpg --json contact_sheet.json
+
+The bundled `general` weights did not learn from any of them. What is in good light is to stay as it is.
+"""
+
+from benchmarks.general import kept_out
+from benchmarks.paper.pictures import Picture, Row, evaluate_pictures, save_grid
+from benchmarks.paper.setting import add_models, ours, paper_parser
+from benchmarks.report import print_table, write_report
+from ruas_jax.data.sources import ImageArrays, Pairs
+from ruas_jax.data.synthetic import Darkened
+from ruas_jax.evaluation.baselines import BASELINES
+from ruas_jax.evaluation.metrics import PROTOCOL
+from ruas_jax.inference.enhancer import Enhancer
+
+_BASELINES = {"input": "input", "gain_to_mean": "one gain", "curve_tv": "curve and total variation"}
+_QUICK_STRIDE = 8
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = paper_parser(__doc__.split("\n")[0])
+  add_models(parser, pretrained="general")
+  options = parser.parse_args(arguments)
+  photographs = kept_out()
+  if options.quick:
+    small = [image[::_QUICK_STRIDE, ::_QUICK_STRIDE] for image in photographs]
+    photographs = ImageArrays(photographs.names, small)
+  light = list(photographs)
+  names = [f"{name}{kind}" for kind in (", darkened", "") for name in photographs.names]
+  pairs = Pairs(ImageArrays(names, [*Darkened(photographs, seed=1), *light]), ImageArrays(names, 2 * light))
+
+  model = ours(options)
+  methods = {heading: BASELINES[name] for name, heading in _BASELINES.items()} | {"ours": Enhancer(model)}
+  figures, columns = {}, {}
+  for method, transform in methods.items():
+    report, columns[method] = evaluate_pictures(transform, pairs)
+    figures[method] = report["images"]
+  rows = [
+    Row(name, [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")])
+    for index, (name, (_, high)) in enumerate(zip(names, pairs, strict=True))
+  ]
+  shown = {name: {method: own[name]["psnr"] for method, own in figures.items()} for name in names}
+  print_table([{"photograph": name} | own for name, own in shown.items()], "PSNR, dB (none: equal)")
+  write_report(
+    options.json,
+    settings={"quick": options.quick, "weights": options.checkpoint or options.pretrained, "protocol": PROTOCOL},
+    results={"methods": figures, "weights_sha256": model.weights_sha256()},
+    bars={},
+  )
+  if options.picture:
+    save_grid(options.picture, rows, columns=[*columns, "photograph"])
+
+
+if __name__ == "__main__":
+  main()
