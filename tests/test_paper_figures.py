@@ -266,10 +266,11 @@ def test_cells_of_nothing_learn_a_constant():
   model = Model(None, genotype, options, (*CANDIDATES, ablation.NOTHING))
   cell = model.network.denoising.cell
   weights = cell.init(jax.random.key(0))
-  weights["fusion"]["bias"] += np.arange(6.0)
-  x = jax.random.normal(jax.random.key(1), (1, 6, 5, 4))
+  constant = np.arange(float(cell.channels))
+  weights["fusion"]["bias"] += constant
+  x = jax.random.normal(jax.random.key(1), (1, cell.channels, 5, 4))
   value = cell.apply(cell.fold(weights, None), x, jax.nn.leaky_relu)
-  np.testing.assert_allclose(value, np.broadcast_to(np.arange(6.0)[:, None, None], value.shape))
+  np.testing.assert_allclose(value, np.broadcast_to(constant[:, None, None], value.shape))
 
 
 def test_architectures(folder, plain, measure):
