@@ -102,7 +102,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
     # configurations
-    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are fivek_paper, general, lol"),
+    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are fivek_paper, general"),
     ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),
     ("search --config nothing.py --workdir new", "--config: no file nothing.py"),
     ("train --config broken.py --genotype published --workdir new", "broken.py fails: ZeroDivisionError"),
