@@ -18,8 +18,8 @@ from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.training import init_train_state, make_train_step
 
 ELEMENTWISE = """
-  abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate not
-  or power remainder rsqrt select shift_left shift_right_logical sign sqrt subtract xor is_finite
+  abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate
+  not or power remainder rsqrt select shift_left shift_right_logical sign sqrt subtract xor is_finite
 """
 SHAPES = """
   broadcast_in_dim concatenate constant dynamic_slice dynamic_update_slice gather iota pad reshape reverse slice
