@@ -6,7 +6,7 @@ The bundled `general` weights did not learn from any of them. What is in good li
 """
 
 from benchmarks.general import kept_out
-from benchmarks.paper.pictures import Picture, Row, evaluate_pictures, save_grid
+from benchmarks.paper.pictures import Picture, Row, evaluate_methods, save_grid
 from benchmarks.paper.setting import add_models, ours, paper_parser
 from benchmarks.report import print_table, write_report
 from ruas_jax.data.sources import ImageArrays, Pairs
@@ -33,10 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
 
   model = ours(options)
   methods = {heading: BASELINES[name] for name, heading in _BASELINES.items()} | {"ours": Enhancer(model)}
-  figures, columns = {}, {}
-  for method, transform in methods.items():
-    report, columns[method] = evaluate_pictures(transform, pairs)
-    figures[method] = report["images"]
+  reports, columns = evaluate_methods(methods, pairs)
+  figures = {method: report["images"] for method, report in reports.items()}
   rows = [
     Row(name, [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")])
     for index, (name, (_, high)) in enumerate(zip(names, pairs, strict=True))

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from benchmarks.paper.pictures import Picture, Row, choose_boxes, evaluate_pictures, save_grid
+from benchmarks.paper.pictures import Picture, Row, choose_boxes, evaluate_methods, save_grid
 from benchmarks.paper.setting import add_models, open_lol, ours, paper_parser, released
 from benchmarks.paper.study import at_least
 from benchmarks.paper.table1 import RELEASED_VARIANTS
@@ -39,10 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
   if options.released:
     methods["released weights"] = Enhancer(released(options.released).with_variant(RELEASED_VARIANTS["lol"]))
   methods["ours"] = Enhancer(model)
-  figures, columns = {}, {}
-  for method, transform in methods.items():
-    report, columns[method] = evaluate_pictures(transform, pairs)
-    figures[method] = {key: report[key] for key in ("mean", "images")}
+  figures, columns = evaluate_methods(methods, pairs)
   print_table([{"method": name} | own["mean"] for name, own in figures.items()], f"{count} pairs of LOL, dev")
   write_report(
     options.json,

@@ -117,6 +117,15 @@ def evaluate_pictures(transform, pairs: Pairs) -> tuple[dict, list[Picture]]:
   ]
 
 
+def evaluate_methods(methods: dict, pairs: Pairs) -> tuple[dict, dict[str, list[Picture]]]:
+  """`evaluate_pictures` of each method: by name, its figures and its column of a grid."""
+  figures, columns = {}, {}
+  for name, transform in methods.items():
+    report, columns[name] = evaluate_pictures(transform, pairs)
+    figures[name] = {key: report[key] for key in ("mean", "images")}
+  return figures, columns
+
+
 def figures_text(figures) -> str:
   """PSNR and SSIM in few words; a PSNR of None is that of equal images."""
   psnr = "∞" if figures["psnr"] is None else f"{figures['psnr']:.2f}"
