@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_atomically
-from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, checked_alpha
+from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, alpha_shares
 
 _DOTS_PER_INCH = 120
 _TITLES = {"illumination": "IEM (illumination)", "denoising": "NRM (noise removal)"}
@@ -25,22 +25,24 @@ _GREY = "#5f6b76"
 _LIGHT = {"conv_1x1": "#9ecae9", "conv_3x3": "#a5d8ae", "dilated_conv_3x3": "#dfb0d8"}  # beside their residual forms
 
 
-def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_names: Sequence[str]) -> None:
-  """Heat maps of softmax(alpha), one per cell, side by side; a red box marks the operation that each edge would get.
+def plot_alpha(
+  path: str | os.PathLike, alpha: Mapping[str, Any], operation_names: Sequence[str], genotype: Genotype | None = None
+) -> None:
+  """Heat maps of softmax(alpha), one per cell, side by side; a red box marks the operation that each edge gets.
 
   Args:
     path: the PNG file.
     alpha: cell name ("illumination", "denoising") -> architecture logits `[7, O]`, rows in the order of `EDGES`.
     operation_names: the O candidate operations, in the order of the columns.
+    genotype: what the boxes mark; none: the largest of each row.
 
   Raises:
     UserError: on another shape, and where an edge's softmax is undefined.
   """
-  shares = {}
-  for cell, logits in sorted(alpha.items(), key=lambda item: [*CELLS, item[0]].index(item[0])):
-    logits = checked_alpha(logits, cell=cell, operation_names=operation_names)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares[cell] = powers / powers.sum(axis=1, keepdims=True)
+  shares = {
+    cell: alpha_shares(logits, cell=cell, operation_names=operation_names)
+    for cell, logits in sorted(alpha.items(), key=lambda item: [*CELLS, item[0]].index(item[0]))
+  }
   smallest, largest = np.min([*shares.values()]), np.max([*shares.values()])
   digits = 2 if largest - smallest > 0.05 else 3  # a short search leaves them close
 
@@ -56,7 +58,8 @@ def plot_alpha(path: str | os.PathLike, alpha: Mapping[str, Any], operation_name
     for (row, column), value in np.ndenumerate(share):
       axis.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=8.5,
                 color="white" if value > 0.4 * smallest + 0.6 * largest else "black")  # fmt: skip
-    for row, column in enumerate(share.argmax(axis=1)):
+    chosen = [operation_names.index(name) for name in getattr(genotype, cell)] if genotype else share.argmax(axis=1)
+    for row, column in enumerate(chosen):
       axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2, zorder=3))
   figure.colorbar(image, ax=list(axes), label="softmax(alpha)", pad=0.02, fraction=0.04)
   save_figure(figure, path)

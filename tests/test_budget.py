@@ -1,13 +1,20 @@
 """Deriving an architecture within a number of parameters."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
+import tiny_problem
 
-from ruas_jax.architecture_search.budget import derive_within
+from ruas_jax.architecture_search.budget import derive_within, require_within
 from ruas_jax.config import load_config
 from ruas_jax.errors import UserError
 from ruas_jax.retinex.network import build_network
+from ruas_jax.runner.search import finish_search
+from ruas_jax.runner.setting import describe
 from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.search_space.operations import CANDIDATES, operation_names
 
 NAMES = ("skip", "conv_1x1", "conv_3x3")
 COST = {"skip": 0, "conv_1x1": 1, "conv_3x3": 9}
@@ -29,6 +36,7 @@ def alpha(**strengths):
 def test_what_fits_is_the_strongest():
   own = alpha()
   strongest = Genotype.derive(own["illumination"], own["denoising"], NAMES)
+  assert derive_within(0, own, NAMES, size) == strongest
   assert derive_within(size(strongest), own, NAMES, size) == strongest == Genotype(("conv_3x3",) * 7, ("conv_3x3",) * 7)
 
 
@@ -45,8 +53,24 @@ def test_the_weakest_preference_per_number_goes_first():
 
 
 def test_too_small_a_budget_is_one_line():
-  with pytest.raises(UserError, match=r"search\.parameters.*99.*smallest has 100$"):
-    derive_within(99, alpha(), NAMES, size)
+  require_within(100, NAMES, size)
+  require_within(0, NAMES, size)
+  with pytest.raises(UserError, match=r"search\.parameters 99: the smallest.*has 100$"):
+    require_within(99, NAMES, size)
+
+
+def test_a_search_keeps_to_it():
+  """alpha asks for 3x3 convolutions everywhere; what `search` and a population derive is smaller."""
+  config = tiny_problem.get_config()
+  state = jax.eval_shape(describe(config).init, jax.random.key(0))
+  names = operation_names(CANDIDATES)
+  own = np.zeros((7, len(names)), np.float32)
+  own[:, names.index("conv_3x3")] = 1
+  state = state._replace(alpha={"illumination": own, "denoising": own})
+  within = dataclasses.replace(config, search=dataclasses.replace(config.search, parameters=3000))
+  free, kept = (finish_search(None, state, [], one).genotype for one in (config, within))
+  assert build_network(config.network, free).parameters() > 3000 >= build_network(config.network, kept).parameters()
+  assert set(free.illumination + free.denoising) == {"conv_3x3"}
 
 
 def test_the_recipe_for_lol_keeps_to_its_size():

@@ -101,6 +101,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
+    (f"{SEARCH} images --workdir new --search.parameters 10", "search.parameters 10: the smallest network"),
     # configurations
     ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are fivek_paper, general"),
     ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),

@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import jax
 import numpy as np
 import pytest
+from lol_folder import write_lol
 from PIL import Image
 
 from benchmarks.inference import random_model
@@ -36,21 +37,12 @@ from ruas_jax.runner.train import train
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES
 
-PAIRS, QUICK = 3, 2
+QUICK = 2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """LOL's shape: `train/low`, `dev/{low,high}` and `val/{low,high}`, images of 48x40 pixels."""
-  root, random = tmp_path_factory.mktemp("lol"), np.random.default_rng(0)
-  for part in ("train", "dev", "val"):
-    for index in range(PAIRS):
-      high = random.integers(60, 250, (5, 6, 3)).repeat(8, 0).repeat(8, 1)
-      low = high * random.uniform(0.05, 0.2) + random.normal(0, 1, high.shape)
-      for name, image in {"low": low, "high": high}.items():
-        (root / part / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / part / name / f"{index}.png")
-  return root
+  return write_lol(tmp_path_factory.mktemp("lol"))
 
 
 @pytest.fixture(scope="module")

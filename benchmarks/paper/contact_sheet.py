@@ -7,13 +7,11 @@ The bundled `general` weights did not learn from any of them. What is in good li
 
 from benchmarks.general import kept_out
 from benchmarks.paper.pictures import Picture, Row, evaluate_methods, save_grid
-from benchmarks.paper.setting import add_models, ours, paper_parser
+from benchmarks.paper.setting import add_models, compared, ours, paper_parser
 from benchmarks.report import print_table, write_report
 from ruas_jax.data.sources import ImageArrays, Pairs
 from ruas_jax.data.synthetic import Darkened
-from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import PROTOCOL
-from ruas_jax.inference.enhancer import Enhancer
 
 _BASELINES = {"input": "input", "gain_to_mean": "one gain", "curve_tv": "curve and total variation"}
 _QUICK_STRIDE = 8
@@ -32,8 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
   pairs = Pairs(ImageArrays(names, [*Darkened(photographs, seed=1), *light]), ImageArrays(names, 2 * light))
 
   model = ours(options)
-  methods = {heading: BASELINES[name] for name, heading in _BASELINES.items()} | {"ours": Enhancer(model)}
-  reports, columns = evaluate_methods(methods, pairs)
+  reports, columns = evaluate_methods(compared(model, _BASELINES), pairs)
   figures = {method: report["images"] for method, report in reports.items()}
   rows = [
     Row(name, [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")])

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
     axis.set(xlabel="the input, times", ylabel="PSNR on LOL (dev), dB")
-    axis.legend(fontsize=9)
+    figure.legend(loc="outside upper center", ncols=len(_COLORS), fontsize=9, frameon=False)
     tidy(axis)
     save_figure(figure, options.picture)
 

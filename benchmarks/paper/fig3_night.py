@@ -12,15 +12,13 @@ import pathlib
 import numpy as np
 
 from benchmarks.paper.pictures import Picture, Row, save_grid
-from benchmarks.paper.setting import add_models, ours, paper_parser, released
+from benchmarks.paper.setting import add_models, compared, ours, paper_parser, released
 from benchmarks.paper.study import at_least
 from benchmarks.paper.table1 import RELEASED_VARIANTS
 from benchmarks.report import print_table, write_report
 from ruas_jax.data.sources import ImageFolder
-from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import to_uint8
 from ruas_jax.evaluation.no_reference import clipped_share
-from ruas_jax.inference.enhancer import Enhancer
 
 _BASELINES = {"input": "input", "gain_to_mean": "one gain", "curve": "fixed curve", "lime": "LIME"}
 _QUICK_IMAGES = 2
@@ -38,10 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
   chosen = np.linspace(0, len(source) - 1, count).round().astype(int)
 
   model = ours(options)
-  methods = {heading: BASELINES[name] for name, heading in _BASELINES.items()}
-  if options.released:
-    methods["released weights"] = Enhancer(released(options.released).with_variant(RELEASED_VARIANTS["dark"]))
-  methods["ours"] = Enhancer(model)
+  theirs = released(options.released).with_variant(RELEASED_VARIANTS["dark"]) if options.released else None
+  methods = compared(model, _BASELINES, theirs)
 
   figures, rows = {}, []
   for index in chosen:

@@ -12,13 +12,11 @@ import pathlib
 import numpy as np
 
 from benchmarks.paper.pictures import Picture, Row, choose_boxes, evaluate_methods, save_grid
-from benchmarks.paper.setting import add_models, open_lol, ours, paper_parser, released
+from benchmarks.paper.setting import add_models, compared, open_lol, ours, paper_parser, released
 from benchmarks.paper.study import at_least
 from benchmarks.paper.table1 import RELEASED_VARIANTS
 from benchmarks.report import print_table, write_report
-from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import PROTOCOL
-from ruas_jax.inference.enhancer import Enhancer
 
 _BASELINES = {"input": "input", "gain_to_mean": "one gain", "lime": "LIME", "curve_bilateral": "curve + bilateral"}
 
@@ -35,10 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
   pairs = pairs.subset(np.linspace(0, len(pairs) - 1, count).round().astype(int))
 
   model = ours(options)
-  methods = {heading: BASELINES[name] for name, heading in _BASELINES.items()}
-  if options.released:
-    methods["released weights"] = Enhancer(released(options.released).with_variant(RELEASED_VARIANTS["lol"]))
-  methods["ours"] = Enhancer(model)
+  theirs = released(options.released).with_variant(RELEASED_VARIANTS["lol"]) if options.released else None
+  methods = compared(model, _BASELINES, theirs)
   figures, columns = evaluate_methods(methods, pairs)
   print_table([{"method": name} | own["mean"] for name, own in figures.items()], f"{count} pairs of LOL, dev")
   write_report(

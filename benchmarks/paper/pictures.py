@@ -8,7 +8,7 @@ Files are JPEG or PNG by their suffix.
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -117,7 +117,9 @@ def evaluate_pictures(transform, pairs: Pairs) -> tuple[dict, list[Picture]]:
   ]
 
 
-def evaluate_methods(methods: dict, pairs: Pairs) -> tuple[dict, dict[str, list[Picture]]]:
+def evaluate_methods(
+  methods: Mapping[str, Callable[[np.ndarray], np.ndarray]], pairs: Pairs
+) -> tuple[dict[str, dict], dict[str, list[Picture]]]:
   """`evaluate_pictures` of each method: by name, its figures and its column of a grid."""
   figures, columns = {}, {}
   for name, transform in methods.items():

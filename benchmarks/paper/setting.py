@@ -3,16 +3,24 @@
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Callable
+
+import numpy as np
 
 from benchmarks.report import argument_parser
 from ruas_jax.config import Config, load_config
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, PairFolders, Pairs
+from ruas_jax.evaluation.baselines import BASELINES
+from ruas_jax.inference.enhancer import Enhancer
 from ruas_jax.inference.model import Model, load
 from ruas_jax.inference.pretrained import Pretrained, load_pretrained
 from ruas_jax.inference.released import convert_released
 from ruas_jax.inference.state_dict import read_state_dict
 from ruas_jax.retinex.network import RELEASED
 from ruas_jax.search_space.genotype import Genotype
+
+Transform = Callable[[np.ndarray], np.ndarray]
+"""A method: a float image [H, W, 3] in [0, 1] to one of the same shape."""
 
 _QUICK_IMAGES = 2
 _QUICK_STEPS = 3
@@ -42,6 +50,14 @@ def released(path: str) -> Model:
   """The model of a user's own copy of the released weights."""
   genotype = Genotype.named("published")
   return Model(convert_released(read_state_dict(path), genotype), genotype, RELEASED)
+
+
+def compared(model: Model, headings: dict[str, str], theirs: Model | None = None) -> dict[str, Transform]:
+  """Heading -> method: the baselines of `headings`, released weights where the user has them, and ours."""
+  methods: dict[str, Transform] = {heading: BASELINES[name] for name, heading in headings.items()}
+  if theirs:
+    methods["released weights"] = Enhancer(theirs)
+  return methods | {"ours": Enhancer(model)}
 
 
 def open_lol(folder: pathlib.Path, part: str, *, quick: bool = False) -> Pairs:

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.paper.setting import configuration, open_lol
+from benchmarks.paper.setting import Transform, configuration, open_lol
 from ruas_jax.config import Config
 from ruas_jax.data.sources import Pairs
 from ruas_jax.inference.model import FoldedModel, enhance_folded
 from ruas_jax.runtime.compiler import compiler_options
-
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Study(NamedTuple):

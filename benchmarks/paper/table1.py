@@ -10,12 +10,12 @@ photographs. Whichever is given is measured. The standard error is that of the m
 
 import argparse
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 from benchmarks.paper import published
-from benchmarks.paper.setting import open_lol, paper_parser, released
+from benchmarks.paper.setting import Transform, open_lol, paper_parser, released
 from benchmarks.report import print_table, write_report
 from ruas_jax.data.sources import ImageFolder, ImageSource, Pairs, Subset, open_pairs
 from ruas_jax.evaluation.baselines import BASELINES
@@ -35,8 +35,6 @@ LOL_PARTS = ("dev", "val")
 
 _QUICK_IMAGES = 2
 _OWN_COPY = "a user's own pairs; the 100 test images of the paper are not named"
-
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from ruas_jax.plots import plot_population
 from ruas_jax.runner.agreement import Found, summarize_agreement
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import METRICS, POPULATION, Record, losses_of, make_records, prepare_workdir
-from ruas_jax.runner.search import SearchResult, finish_search
+from ruas_jax.runner.search import SearchResult, check_budget, finish_search
 from ruas_jax.runner.setting import describe, open_places, readings_of, split_sources
 from ruas_jax.runtime.metric_log import MetricLog, progress, to_json_value
 from ruas_jax.sweep import Member, PopulationOptions, list_members, with_values
@@ -71,6 +71,7 @@ def search_population(
   """
   if config.search.diagnostics.every:
     raise UserError("search.diagnostics is not available in a population")
+  check_budget(config)
   members = list_members(config, population)
   _check_sweep(config, list(members[0].values))
   train, validation = open_places(config, train_images, val_images)

@@ -3,8 +3,7 @@
 import contextlib
 import io
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from ruas_jax.architecture_search.budget import derive_within
+from ruas_jax.architecture_search.budget import derive_within, require_within
 from ruas_jax.architecture_search.diagnostics import make_diagnostics
 from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.architecture_search.step import make_search_step
@@ -71,6 +70,7 @@ def search(
   Raises:
     UserError: the data, the configuration or the workdir do not serve, or a loss is not finite.
   """
+  check_budget(config, operations)
   train, validation = open_sources(config, train_images, val_images)
   feed = open_feed(readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement)
   options, names = config.search, operation_names(operations)
@@ -118,21 +118,26 @@ def finish_search(
 ) -> SearchResult:
   """The result of a search that has come to its end, written into its work directory."""
   alpha, names = jax.device_get(state.alpha), operation_names(operations)
-
-  def size(genotype):
-    return build_network(config.network, genotype, operations).parameters()
-
-  genotype = derive_within(config.search.parameters or sys.maxsize, alpha, names, size)
+  genotype = derive_within(config.search.parameters, alpha, names, _size_of(config, operations))
   if folder:
     save_state(folder, state, names)
     content = io.BytesIO()
     np.savez(content, operations=np.array(names), **alpha)
     write_atomically(folder / "alpha.npz", content.getvalue())
-    plot_alpha(folder / "alpha.png", alpha, names)
+    plot_alpha(folder / "alpha.png", alpha, names, genotype)
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", metrics)
     genotype.save(folder / "genotype.json")  # last: it says that the run is complete
   return SearchResult(genotype, state, metrics)
+
+
+def check_budget(config: Config, operations: tuple[Operation, ...] = CANDIDATES) -> None:
+  """Raises UserError where no network of these candidates is as small as `search.parameters` says."""
+  require_within(config.search.parameters, operation_names(operations), _size_of(config, operations))
+
+
+def _size_of(config: Config, operations: tuple[Operation, ...]) -> Callable[[Genotype], int]:
+  return lambda genotype: build_network(config.network, genotype, operations).parameters()
 
 
 def _batches(reading: Reading) -> Iterator[dict]:

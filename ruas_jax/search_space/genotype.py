@@ -170,6 +170,13 @@ def checked_alpha(alpha, *, cell: str, operation_names: Sequence[str]) -> np.nda
   return alpha
 
 
+def alpha_shares(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
+  """softmax(alpha) of a cell's logits, float64 `[7, O]`; raises as `checked_alpha`."""
+  alpha = checked_alpha(alpha, cell=cell, operation_names=operation_names)
+  powers = np.exp(alpha - alpha.max(axis=1, keepdims=True))
+  return powers / powers.sum(axis=1, keepdims=True)
+
+
 def _require_keys(record, keys: tuple[str, ...], where: str) -> None:
   """Raises UserError unless `record` is an object with exactly these keys."""
   if not isinstance(record, dict):
