@@ -62,7 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
   write_report(
     options.json,
     settings=settings_of(options, study._replace(config=config))
-    | {"genotype": str(genotype), "train": options.train or "LOL, train/low", "protocol": PROTOCOL},
+    | {
+      "genotype": str(genotype),
+      "train": (options.train or "LOL").partition(":")[0],
+      "images": len(images),
+      "protocol": PROTOCOL,
+    },
     results={"trainings": rows, "summary": summary},
     bars={},
   )
