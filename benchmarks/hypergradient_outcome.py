@@ -47,6 +47,7 @@ from ruas_jax.evaluation.evaluate import evaluate
 from ruas_jax.files import write_atomically, write_json
 from ruas_jax.inference.model import Model
 from ruas_jax.objectives import make_objectives
+from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
 from ruas_jax.runtime.metric_log import to_json_value
@@ -204,7 +205,7 @@ def _run(job: Job, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _search(job: Job, workdir: pathlib.Path) -> dict[str, Any]:
-  found = search(job.config, workdir=workdir, overwrite=True, train_images=_images(job.data))
+  found = search(job.config, workdir=workdir, run=RunOptions(overwrite=True), train_images=_images(job.data))
   last = found.metrics[-max(1, len(found.metrics) // 10) :]
   return {
     "genotype": str(found.genotype),
@@ -214,7 +215,8 @@ def _search(job: Job, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def _train(job: Job, workdir: pathlib.Path) -> dict[str, Any]:
-  model = train(job.config, job.genotype, workdir=workdir, overwrite=True, images=_images(job.data)).model
+  anew = RunOptions(overwrite=True)
+  model = train(job.config, job.genotype, workdir=workdir, run=anew, images=_images(job.data)).model
   pairs = PairFolders(job.data / "dev" / "low", job.data / "dev" / "high")
   pairs = pairs.subset(np.linspace(0, len(pairs) - 1, min(job.pairs, len(pairs)), dtype=int))
   return evaluate(model, pairs)["mean"] | _losses(model, job.config, pairs.low)

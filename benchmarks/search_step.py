@@ -20,7 +20,7 @@ from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import RELEASED
 from ruas_jax.runner.device_loop import Run, make_program
 from ruas_jax.runner.setting import describe, readings_of
-from ruas_jax.runtime.mesh import POPULATION, on_mesh, population_mesh
+from ruas_jax.runtime.mesh import Layout
 
 IMAGES = 8  # of each set
 MODULES = ("illumination", "denoising")
@@ -84,15 +84,15 @@ class Runner:
   as a population."""
 
   def __init__(self, problem: Problem, members: int | None = None):
-    run, self._key, self._feed = Run(problem.state, jnp.ones((), bool)), jax.random.key(1), problem.feed
-    self._run, self._images, mesh = jax.tree.map(jnp.array, run), self._feed.images, None
+    run, key, self._feed = Run(problem.state, jnp.ones((), bool)), jax.random.key(1), problem.feed
     if members is not None:
-      mesh = population_mesh(members)
       run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
       self._feed = PopulationFeed([open_problem_feed(problem.config, seed) for seed in range(members)])
-      self._run, self._key = on_mesh((run, jax.random.split(self._key, members)), mesh, POPULATION)
-      self._images = on_mesh(self._feed.images, mesh)
-    self._program = make_program(problem.step, self._feed, mesh=mesh)
+      key = jax.random.split(key, members)
+    layout = Layout(members=members)
+    self._run, self._key = layout.put(jax.tree.map(jnp.array, (run, key)), layout.own)
+    self._images = layout.put(self._feed.images, layout.everywhere)
+    self._program = make_program(problem.step, self._feed, layout, members=members)
 
   def __call__(self, steps: int) -> None:
     """Takes so many steps and waits for them."""

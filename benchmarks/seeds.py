@@ -7,18 +7,15 @@ from typing import Any, NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource
-from ruas_jax.runner.loop import METRICS
+from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.score import score
 from ruas_jax.runner.search import SearchResult, search
-from ruas_jax.runner.setting import load_search
 from ruas_jax.runner.train import TrainResult, train
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.search_space.genotype import Genotype
 
 
 class Run(NamedTuple):
   """One seed's search and training, what its losses are at the end (`runner.score`), and how long both took (None: the
-  search is an earlier one)."""
+  search was begun before)."""
 
   seed: int
   found: SearchResult
@@ -29,26 +26,16 @@ class Run(NamedTuple):
 
 
 def run_seed(config: Config, images: ImageSource, seed: int, workdir: pathlib.Path) -> Run:
-  """Searches and trains on `images` into the folder `workdir/SEED`; a search that was finished there before, by a
-  configuration that differs in the training at most, is not repeated."""
+  """Searches and trains on `images` into the folder `workdir/SEED`; a search that was begun there before is gone on
+  with, and one that is finished is not repeated."""
   config, folder = dataclasses.replace(config, seed=seed), workdir / str(seed)
-  start = time.perf_counter()
-  earlier = _finished_search(config, folder / "search")
-  found = earlier or search(config, workdir=folder / "search", train_images=images, overwrite=True)
+  start, begun = time.perf_counter(), (folder / "search").exists()
+  found = search(config, workdir=folder / "search", train_images=images)
   middle = time.perf_counter()
-  searching = None if earlier else middle - start
-  trained = train(config, found.genotype, workdir=folder / "model", images=images, overwrite=True)
+  searching = None if begun else middle - start
+  trained = train(config, found.genotype, workdir=folder / "model", images=images, run=RunOptions(overwrite=True))
   end = time.perf_counter()
   return Run(seed, found, trained, score(trained.model, config, images), searching, end - middle)
-
-
-def _finished_search(config: Config, folder: pathlib.Path) -> SearchResult | None:
-  if not (folder / "genotype.json").exists():
-    return None
-  earlier, state = load_search(folder)
-  if dataclasses.replace(earlier, training=config.training) != config:
-    return None
-  return SearchResult(Genotype.load(folder / "genotype.json"), state, read_metrics(folder / METRICS))
 
 
 def choose(runs: list[Run]) -> Run:

@@ -16,21 +16,34 @@ from ruas_jax.config import Config, load_config
 from ruas_jax.errors import UserError
 from ruas_jax.files import check_writable, write_json
 from ruas_jax.retinex.network import Variant
+from ruas_jax.runner.options import RunOptions
 from ruas_jax.runtime.compile_cache import enable_compilation_cache
+from ruas_jax.runtime.preemption import EXIT_CODE, Preempted
 from ruas_jax.sweep import PopulationOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Experiment(Config):
+class _Experiment(RunOptions, Config):
   config: str = "lol"
   """Where the options below start from: a name in configs/, or a Python file with a get_config()."""
   workdir: str
-  """Folder of the results; anything that etils.epath understands."""
-  overwrite: bool = False
-  """Replace a run that is already there."""
+  """Folder of the results; anything that etils.epath understands. A run that stopped there goes on by itself."""
+  distributed: str | None = None
+  """Take part as one of several hosts: `auto`, or ADDRESS:PORT,HOSTS,NUMBER where nothing tells it by itself."""
 
   def experiment(self) -> Config:
-    return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
+    return self._only(Config)
+
+  def how(self) -> RunOptions:
+    """Joins the other hosts, if there are, before the first computation."""
+    from ruas_jax.runtime.distributed import join
+
+    if self.distributed:
+      join(self.distributed)
+    return self._only(RunOptions)
+
+  def _only(self, kind):
+    return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +59,7 @@ class Search(_Experiment):
       self._run_population()
       return
 
-    result = search(self.experiment(), workdir=self.workdir, overwrite=self.overwrite)
+    result = search(self.experiment(), workdir=self.workdir, run=self.how())
     print(f"{result.genotype}\nsee {self.workdir}: genotype.json, alpha.png, genotype.png, losses.png")
 
   def _run_population(self) -> None:
@@ -54,7 +67,7 @@ class Search(_Experiment):
     from ruas_jax.runtime.mesh import one_cpu_device_per_core
 
     one_cpu_device_per_core()
-    found = search_population(self.experiment(), self.population, workdir=self.workdir, overwrite=self.overwrite)
+    found = search_population(self.experiment(), self.population, workdir=self.workdir, run=self.how())
     for position, failure in enumerate(found.failures):
       if failure:
         print(f"ruas: {member_name(position)}: {failure}", file=sys.stderr)
@@ -73,7 +86,7 @@ class Train(_Experiment):
     from ruas_jax.runner.train import train
     from ruas_jax.search_space.genotype import Genotype
 
-    train(self.experiment(), Genotype.load(self.genotype), workdir=self.workdir, overwrite=self.overwrite)
+    train(self.experiment(), Genotype.load(self.genotype), workdir=self.workdir, run=self.how())
     print(f"see {self.workdir}: checkpoint, losses.png")
 
 
@@ -326,7 +339,8 @@ def _one_line(box: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Runs `ruas` and exits: 0 when all went well; after a line on what was wrong, 1 for the input and 2 for options."""
+  """Runs `ruas` and exits: 0 when all went well; after a line on what was wrong, 1 for the input and 2 for options; 75
+  where SIGTERM stopped a run, which is saved."""
   try:
     message = io.StringIO()
     try:
@@ -342,6 +356,9 @@ def main(arguments: list[str] | None = None) -> None:
     for line in str(error).splitlines():
       print(f"ruas: {line}", file=sys.stderr)
     sys.exit(1)
+  except Preempted as stop:
+    print(f"ruas: {stop}", file=sys.stderr)
+    sys.exit(EXIT_CODE)
   except KeyboardInterrupt:
     sys.exit(130)
   except BrokenPipeError:  # `ruas ... | head`

@@ -33,10 +33,10 @@ def test_every_key_is_there_and_bars_are_compared(tmp_path):
 
 def test_torch_is_named_only_where_it_was_used(monkeypatch):
   monkeypatch.delitem(report.sys.modules, "torch", raising=False)
-  assert "torch" not in report._versions()
+  assert "torch" not in report.versions()
   monkeypatch.setitem(report.sys.modules, "torch", object())
   monkeypatch.setattr(report.importlib.metadata, "version", lambda name: f"{name} version")
-  assert report._versions()["torch"] == "torch version"
+  assert report.versions()["torch"] == "torch version"
 
 
 def test_nothing_is_written_without_a_file(tmp_path, monkeypatch):

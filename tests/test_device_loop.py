@@ -10,8 +10,11 @@ import pytest
 from ruas_jax.errors import UserError
 from ruas_jax.runner import device_loop
 from ruas_jax.runner.device_loop import DeviceLoop
-from ruas_jax.runner.loop import iterate, make_records
-from ruas_jax.runtime.mesh import population_mesh
+from ruas_jax.runner.loop import iterate
+from ruas_jax.runner.options import RunOptions
+from ruas_jax.runner.records import make_records, split
+from ruas_jax.runner.workdir import Workdir
+from ruas_jax.runtime.mesh import DATA, POPULATION, Layout, MeshOptions
 from ruas_jax.runtime.metric_log import read_metrics
 
 
@@ -23,13 +26,16 @@ class State(NamedTuple):
 class Numbers:
   """Feeds 1, 2, 3, ...; of members, to each its own multiple of them."""
 
-  images, capacity = jnp.float32(1), 5
+  images, capacity, streams, batch_axes = jnp.float32(1), 5, False, (0,)
 
   def __init__(self, members=None):
     self.calls, self._members, self._next = [], members, 1
 
   def fetch(self, images, element):
     return (images * element,)
+
+  def seek(self, step):
+    self._next = 1 + step
 
   def read(self, count):
     self.calls.append(count)
@@ -57,13 +63,34 @@ def quick(monkeypatch):
   monkeypatch.setattr(device_loop.time, "monotonic", lambda: 0.0)
 
 
+class Looks:
+  """An observer that looks every third step and stops at the ninth."""
+
+  every, chosen = 3, None
+
+  def __init__(self):
+    self.seen = []
+
+  def __call__(self, state, batches):
+    self.seen.append((int(state.step), float(state.weights), float(batches[0])))
+    return {"more": jnp.float32(state.step)}, int(state.step) == 9
+
+
+def run(step, feed, key=0.0, *, steps, state=None, folder=None, **arguments):
+  """The last state and the records of a single run."""
+  loop = DeviceLoop(step, state or start(), feed, jnp.float32(key))
+  workdir = Workdir(folder, RunOptions(), {})
+  outcome = iterate(loop, steps=steps, description="run", workdir=workdir, **arguments)
+  return outcome.state, outcome.records[0]
+
+
 def start(*shape):
   return State(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
 
 
 def test_one_program_for_calls_of_every_length(quick):
   feed, step = Numbers(), Step()
-  state, records = iterate(step, start(), feed, jnp.float32(0.5), steps=20, description="x", folder=None)
+  state, records = run(step, feed, 0.5, steps=20)
   assert sum(feed.calls) == 20 and set(feed.calls) >= {1, 2, 4, 5} and max(feed.calls) == feed.capacity
   assert step.traced == 1
   sums = [0.5 * (k - 1) + k * (k - 1) / 2 for k in range(1, 22)]
@@ -78,27 +105,20 @@ def test_a_slow_step_is_taken_alone(monkeypatch):
   clock = iter(range(0, 10**6, 4))
   monkeypatch.setattr(device_loop.time, "monotonic", lambda: float(next(clock)))
   feed = Numbers()
-  iterate(Step(), start(), feed, jnp.float32(0), steps=6, description="x", folder=None)
+  run(Step(), feed, steps=6)
   assert feed.calls == [1] * 6
 
 
 def test_the_state_given_is_left_alone():
   state = start()
-  iterate(Step(), state, Numbers(), jnp.float32(0), steps=3, description="x", folder=None)
+  run(Step(), Numbers(), steps=3, state=state)
   assert float(state.weights) == 0
 
 
 def test_the_observer_sees_its_rounds_and_can_stop(quick):
-  seen = []
-
-  def observe(step, state, batches):
-    seen.append((step, int(state.step), float(state.weights), float(batches[0])))
-    return {"more": jnp.float32(step)}, step == 9
-
-  state, records = iterate(
-    Step(), start(), Numbers(), jnp.float32(0), steps=20, description="x", folder=None, observe=observe, every=3
-  )
-  assert seen == [(3, 3, 6.0, 3.0), (6, 6, 21.0, 6.0), (9, 9, 45.0, 9.0)]
+  looks = Looks()
+  state, records = run(Step(), Numbers(), steps=20, observer=looks)
+  assert looks.seen == [(3, 6.0, 3.0), (6, 21.0, 6.0), (9, 45.0, 9.0)]
   assert [record.get("more") for record in records] == [None, None, 3.0, None, None, 6.0, None, None, 9.0]
   assert float(state.weights) == 45
 
@@ -123,14 +143,14 @@ class Failing(Step):
 )
 def test_the_first_step_that_is_not_finite_is_the_last_one(what, said, quick, tmp_path):
   with pytest.raises(UserError, match=f"^{said}$"):
-    iterate(Failing(what), start(), Numbers(), jnp.float32(0), steps=20, description="run", folder=tmp_path)
+    run(Failing(what), Numbers(), steps=20, folder=tmp_path)
   losses = [record["x_loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
   assert losses == [0, 1, 3, None if what == "loss" else 6]
 
 
 def test_the_state_stays_before_the_bad_step_and_later_calls_do_nothing(quick):
   loop = DeviceLoop(Failing("loss"), start(), Numbers(), jnp.float32(0))
-  logs = [make_records(first, log) for first, log in loop.calls(20)]
+  logs = [make_records(call.first, call.log) for call in loop.calls(20)]
   assert [len(records) for records, _ in logs] == [1, 1, 2] + [0] * (len(logs) - 3) and len(logs) > 5
   assert [failure for _, failure in logs if failure] == ["the x loss is not finite at step 4"]
   assert (int(loop.run.state.step), float(loop.run.state.weights), bool(loop.run.sound)) == (3, 6, False)
@@ -147,11 +167,13 @@ def members_of_a_device(request, monkeypatch):
 def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick):
   """The second meets an infinity in its second step."""
   factors = [1.0, 2e38, 2.0, 3.0][:members]
-  loop = DeviceLoop(Step(), start(members), Numbers(factors), jnp.zeros(members), members=members)
+  loop = DeviceLoop(
+    Step(), start(members), Numbers(factors), jnp.zeros(members), members=members, largest_loss=jnp.inf
+  )
   records, failures = [[] for _ in factors], [[] for _ in factors]
-  for first, log in loop.calls(12):
-    for position in range(members):
-      new, failure = make_records(first, jax.tree.map(lambda rows: rows[:, position], log))
+  for call in loop.calls(12):
+    for position, log in enumerate(split(call.log, members)):
+      new, failure = make_records(call.first, log, largest_loss=jnp.inf)
       records[position] += new
       failures[position] += [failure] if failure else []
   assert len(loop.run.state.weights.devices()) == devices
@@ -164,4 +186,42 @@ def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick)
 
 @pytest.mark.parametrize("members, devices", [(1, 1), (2, 2), (3, 1), (6, 2)])
 def test_members_are_shared_out_evenly(members, devices):
-  assert population_mesh(members).shape == {"population": devices}
+  assert Layout(members=members).mesh.shape == {POPULATION: devices, DATA: 1}
+
+
+@pytest.mark.parametrize(
+  "options, things, said",
+  [
+    (MeshOptions(population=2), {"members": 3}, "mesh.population 2 does not divide the population of 3"),
+    (MeshOptions(population=2), {}, "mesh.population 2 does not divide the population of 1"),
+    (MeshOptions(data=2), {"batch_size": 3}, "mesh.data 2 does not divide data.batch_size 3"),
+    (MeshOptions(data=4), {"batch_size": 4}, "mesh: 1 x 4 are 4 devices, and there are 2"),
+  ],
+)
+def test_what_the_mesh_does_not_divide_is_one_line(options, things, said):
+  with pytest.raises(UserError, match=f"^{said}$"):
+    Layout(options, **things)
+
+
+def test_a_loss_that_explodes_stops_the_run_at_its_step(quick):
+  loop = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0), largest_loss=20.0)
+  logs = [make_records(call.first, call.log, largest_loss=20.0) for call in loop.calls(12)]
+  assert [failure for _, failure in logs if failure] == ["the x loss exploded to 21 at step 7 (largest_loss 20)"]
+  assert float(loop.run.state.weights) == 21
+
+
+def test_a_snapshot_is_the_run_at_its_step_and_another_loop_goes_on_from_there(quick):
+  loop = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0))
+  taken = {call.first + len(call.log.taken) - 1: call.snapshot for call in loop.calls(17, snapshot_every=6)}
+  assert [step for step, snapshot in taken.items() if snapshot] == [6, 12, 17]
+  assert [float(taken[step].state.weights) for step in (6, 12, 17)] == [21, 78, 153]
+  other = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0))
+  other.go_on_from(jax.device_get(taken[12]), 12)
+  assert [call.first for call in other.calls(17)][0] == 13
+  assert (float(other.run.state.weights), other.done) == (153, 17)
+
+
+def test_a_wish_to_stop_is_heard_between_two_calls(quick):
+  loop, wishes = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0)), iter([False, False, True])
+  steps = [call.first + len(call.log.taken) - 1 for call in loop.calls(50, stop=lambda: next(wishes))]
+  assert loop.done == steps[-1] == 2 and float(loop.run.state.weights) == 3

@@ -1,5 +1,7 @@
 """What a hypergradient and a search say of themselves: terms, curvature, shares, and the early stop."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,17 +149,41 @@ def test_rule_of_robustdarts(eigenvalues, stop):
   assert rises_fast(eigenvalues, window=2, threshold=threshold) is stop
 
 
-def observe(largest, **options):
-  """An observer fed with these largest eigenvalues, one a round; the rounds' alphas are 1, 2, 3, ..."""
-  options = DiagnosticsOptions(every=1, early_stop=True, window=2, **options)
+class HeldOut:
+  """A feed of nothing that knows its place."""
+
+  place = 0
+
+  def read(self, count):
+    self.place += count
+    return (np.zeros(1),)
+
+  def seek(self, step):
+    self.place = step
+
+
+def make_observer(largest):
+  """Fed with these largest eigenvalues, one a look."""
+  options = DiagnosticsOptions(every=1, early_stop=True, window=2)
   values = iter(largest)
-  observer = Observer(
-    options, lambda *_: {"x_hessian_largest": next(values), "x_hessian_eigenvalues": [0, 1]}, iter([None] * 99), None
-  )
+
+  def diagnose(*_):
+    return {"x_hessian_largest": next(values), "x_hessian_eigenvalues": [0, 1]}
+
+  return Observer(options, diagnose, HeldOut(), None)
+
+
+def look(observer, step):
+  """At a round whose alpha is its number."""
+  return observer(SearchState(step, {}, {"x": jnp.array(float(step))}, {}, {}), (None, None))
+
+
+def observe(largest):
+  observer = make_observer(largest)
   for step in range(1, len(largest) + 1):
-    metrics, stop = observer(step, SearchState(step, {}, {"x": jnp.array(float(step))}, {}, {}), (None, None))
+    metrics, stop = look(observer, step)
     if stop:
-      return step, metrics, observer.chosen
+      break
   return step, metrics, observer.chosen
 
 
@@ -170,14 +196,19 @@ def test_an_early_stop_goes_back_by_the_window():
   assert step == 6 and chosen is None and "early_stop" not in metrics
 
 
-def test_measuring_every_few_rounds():
-  calls = []
-  observer = Observer(DiagnosticsOptions(every=3), lambda *_: calls.append(1) or {}, iter([None] * 9), None)
-  for step in range(1, 8):
-    observer(step, SearchState(step, {}, {}, {}, {}), (None, None))
-  assert len(calls) == 2
-  never = Observer(DiagnosticsOptions(), lambda *_: calls.append(1) or {}, iter([]), None)
-  assert never(1, SearchState(1, {}, {}, {}, {}), (None, None)) == ({}, False) and len(calls) == 2
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_an_observer_goes_on_where_another_stopped(cut):
+  """Through JSON, as in a snapshot."""
+  largest = [1.0, 1.0, 1.0, 5.0]
+  first, second = (make_observer(part) for part in (largest[:cut], largest[cut:]))
+  looks = [look(first, step) for step in range(1, cut + 1)]
+  second.restore(json.loads(json.dumps(first.about())), np.dtype(np.float32))
+  looks += [look(second, step) for step in range(cut + 1, 5)]
+  assert [stop for _, stop in looks] == [False, False, False, True] and second.chosen == {"x": 2.0}
+  assert second._held_out.place == cut + (4 - cut)
+  third = make_observer([])
+  third.restore(json.loads(json.dumps(second.about())), np.dtype(np.float32))
+  assert third.chosen == {"x": 2.0} and third.chosen["x"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

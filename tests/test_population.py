@@ -55,7 +55,7 @@ def test_each_member_has_the_work_directory_of_a_search(run):
   workdir, lines, images = run
   names = [f"member_{position:03}" for position in range(4)]
   assert sorted(path.name for path in workdir.iterdir()) == [
-    "config.json", *names, "member_005", "population.json", "population.png",
+    "config.json", *names, "member_005", "population.json", "population.png", "snapshots",
   ]  # fmt: skip
   assert [path.name for path in (workdir / "member_005").iterdir()] == ["notes.txt"]
   base = get_config()
@@ -106,7 +106,7 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
   assert lines[0] == "ruas: search: every member failed" and len(lines) == 5
   assert all(line.startswith(f"ruas: member_00{i}: the ") for i, line in enumerate(lines[1:]))
   assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-    "config.json", *(f"member_{i:03}" for i in range(4)), "population.json",
+    "config.json", *(f"member_{i:03}" for i in range(4)), "population.json", "snapshots",
   ]  # fmt: skip
 
 

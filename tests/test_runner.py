@@ -12,14 +12,17 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny_problem
 from PIL import Image
-from tiny_problem import dark_images, get_config, ruas, truncate, write_images
+from tiny_problem import dark_images, get_config, logged, ruas, truncate, write_images
 
 from ruas_jax.config import load_config, read_config
 from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays, ImageFolder
 from ruas_jax.errors import UserError
 from ruas_jax.inference.model import enhance, load, save_model
+from ruas_jax.objectives import LossOptions
 from ruas_jax.retinex.network import build_network
+from ruas_jax.runner.loop import Outcome
+from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
 from ruas_jax.runtime.metric_log import read_metrics
@@ -53,6 +56,10 @@ def experiment(images, **changes):
   return dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(images)), **changes)
 
 
+def contents(workdir):
+  return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
 def alpha_of(workdir):
   with np.load(workdir / "alpha.npz") as arrays:
     return {name: arrays[name] for name in arrays.files}
@@ -67,6 +74,7 @@ def test_search_writes_everything(searched, images):
     "genotype.png",
     "losses.png",
     "metrics.jsonl",
+    "snapshots",
     "state",
   ]
   assert sorted(path.name for path in searched.iterdir()) == names
@@ -99,11 +107,13 @@ def test_the_same_seed_finds_the_same_bits_and_another_seed_others(searched, ima
     np.testing.assert_array_equal(again.state.alpha[cell], before[cell])
     assert not np.array_equal(other.state.alpha[cell], before[cell])
   assert again.genotype == Genotype.load(searched / "genotype.json")
-  assert again.metrics == read_metrics(searched / "metrics.jsonl")
+  assert again.metrics == logged(searched)
 
 
 def test_train_writes_a_checkpoint_with_genotype_variant_and_configuration(searched, trained, images):
-  assert sorted(path.name for path in trained.iterdir()) == ["checkpoint", "config.json", "losses.png", "metrics.jsonl"]
+  assert sorted(path.name for path in trained.iterdir()) == [
+    *("checkpoint", "config.json", "losses.png", "metrics.jsonl", "snapshots"),
+  ]
   model, config = load(trained), read_config(trained / "config.json")
   assert model.genotype == Genotype.load(searched / "genotype.json")
   assert model.options == config.network == dataclasses.replace(tiny_problem.NETWORK, variant="i")
@@ -126,12 +136,26 @@ def test_a_trained_checkpoint_enhances_files(trained, images, tmp_path, capsys):
   assert after.shape == before.shape and np.abs(after - expected).max() <= 0.501
 
 
-def test_a_run_is_not_overwritten_by_accident(searched, trained, images):
-  for workdir, run in ((searched, search), (trained, train)):
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="--overwrite"):
-      run(experiment(images), workdir=workdir)
-    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, trained, images):
+  for workdir, run, config in (
+    (searched, search, experiment(images)),
+    (trained, train, experiment(images, network=dataclasses.replace(tiny_problem.NETWORK, variant="i"))),
+  ):
+    arguments = (Genotype.load(searched / "genotype.json"),) if run is train else ()
+    before = contents(workdir)
+    assert len(run(config, *arguments, workdir=workdir).metrics) == 3
+    for name in ("genotype.json", "alpha.npz", "alpha.png", "metrics.jsonl", "config.json", "losses.png"):
+      assert run is train or (workdir / name).read_bytes() == before[workdir / name]
+    before = contents(workdir)
+    for change, said in (
+      ({"seed": 1}, "seed was 0 and is 1"),
+      ({"loss": LossOptions(eta_t=0.5)}, "loss.eta_t was .* and is 0.5"),
+    ):
+      with pytest.raises(UserError, match=f"holds another run: {said}.*; choose another --workdir"):
+        run(dataclasses.replace(config, **change), *arguments, workdir=workdir)
+    with pytest.raises(UserError, match="is not empty, and --fresh begins anew; --overwrite"):
+      run(config, *arguments, workdir=workdir, run=RunOptions(fresh=True))
+    assert contents(workdir) == before
 
 
 @pytest.mark.parametrize("run, result", [(search, "genotype.json"), (train, "checkpoint")])
@@ -195,14 +219,15 @@ def test_own_losses_operations_and_optimizers_are_used():
 def test_a_loss_that_is_not_finite_stops_the_search_and_leaves_no_genotype(tmp_path):
   workdir, images = tmp_path / "run", dark_images(3)
   images[ImageOrder(3, seed=0)[1]][:] = 255  # the second to be visited
-  with pytest.raises(UserError, match=r"^search: the illumination train loss is not finite at step 2$"):
+  said = r"^search: the illumination train loss is not finite at step 2; the last good .*run/snapshots/000000$"
+  with pytest.raises(UserError, match=said):
     search_with_own_parts(images, workdir=workdir)
   assert [record["illumination_train_loss"] for record in read_metrics(workdir / "metrics.jsonl")] == [7, None]
-  assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
+  assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl", "snapshots"]
   Genotype.named("published").save(workdir / "genotype.json")  # as an earlier run would have
-  with pytest.raises(UserError, match=r"at step 2$"):
-    search_with_own_parts(images, workdir=workdir, overwrite=True)
-  assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
+  with pytest.raises(UserError, match=r"at step 2; "):
+    search_with_own_parts(images, workdir=workdir, run=RunOptions(overwrite=True))
+  assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl", "snapshots"]
 
 
 @pytest.fixture
@@ -212,11 +237,12 @@ def batches_of(monkeypatch):
   def collect(config, rounds=24):
     shades = []
 
-    def iterate(step, state, feed, key, **_):
+    def iterate(loop, **_):
+      feed = loop._feed
       for _ in range(rounds):
         element = jax.tree.map(lambda leaf: leaf[0], feed.read(1))
         shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in feed.fetch(feed.images, element)])
-      return state, []
+      return Outcome(jax.device_get(loop.run.state), [[]], [None])
 
     monkeypatch.setattr("ruas_jax.runner.search.iterate", iterate)
     search(config)

@@ -14,6 +14,8 @@ from ruas_jax.inference.model import Model
 from ruas_jax.retinex.denoising import DenoisingOptions
 from ruas_jax.retinex.illumination import IlluminationOptions
 from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.runner.journal import OF_THE_MACHINE
+from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.training import TrainingOptions
 
@@ -51,6 +53,14 @@ def fresh_model(seed: int = 0) -> Model:
   """An untrained model of the published genotype."""
   genotype = Genotype.named("published")
   return Model(jax.jit(build_network(NETWORK, genotype).init_weights)(jax.random.key(seed)), genotype, NETWORK)
+
+
+def logged(workdir: pathlib.Path) -> list[dict]:
+  """The records of a run but for what is another in every process: time, speed and memory."""
+  return [
+    {name: value for name, value in record.items() if name not in OF_THE_MACHINE}
+    for record in read_metrics(workdir / "metrics.jsonl")
+  ]
 
 
 def ruas(*arguments) -> int:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import grain
 import jax
 import numpy as np
 
@@ -67,9 +68,11 @@ class DeviceFeed:
   """Elements are image numbers, int32; the images are an argument of the program."""
 
   capacity = MOST_STEPS
+  streams = False
 
   def __init__(self, readings: Sequence[Reading], images: DeviceImages):
     self.images = images.pools
+    self.batch_axes = _batch_axes(readings)
     self._shapes = [reading.shape for reading in readings]
     self._orders = [ImageOrder(len(reading.source), seed=reading.seed) for reading in readings]
     self._places, self._numbers = zip(*(images.locate(reading.source) for reading in readings), strict=True)
@@ -94,6 +97,10 @@ class DeviceFeed:
     self._first += count
     return tuple(elements)
 
+  def seek(self, step: int) -> None:
+    """The next element is what this step reads, counted from zero."""
+    self._first = step
+
   def close(self) -> None:
     """Nothing runs in the background."""
 
@@ -101,30 +108,43 @@ class DeviceFeed:
 class PopulationFeed:
   """Feeds of many members over the same images; elements are `[capacity, P, ...]`."""
 
+  streams = False
+
   def __init__(self, feeds: Sequence[DeviceFeed]):
     self._feeds = feeds
     self.images, self.capacity, self.fetch = feeds[0].images, feeds[0].capacity, feeds[0].fetch
+    self.batch_axes = feeds[0].batch_axes
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:
     """As of the members, stacked."""
     return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
+
+  def seek(self, step: int) -> None:
+    """As of the members."""
+    for feed in self._feeds:
+      feed.seek(step)
 
   def close(self) -> None:
     """Nothing runs in the background."""
 
 
 class StreamFeed:
-  """Elements are the batches themselves, read ahead by grain, as many in a call as a bounded memory holds."""
+  """Elements are the batches themselves, read ahead by grain, as many in a call as a bounded memory holds.
+
+  Of every batch only `rows` are read, the part of the last axis of its shape whose devices this host has.
+  """
 
   images = ()
+  streams = True
 
-  def __init__(self, readings: Sequence[Reading]):
-    self._shapes = [reading.shape for reading in readings]
-    self._streams = [
-      make_batches(reading.source, batch_size=math.prod(reading.shape), seed=reading.seed) for reading in readings
-    ]
+  def __init__(self, readings: Sequence[Reading], rows: range | None = None):
+    self.batch_axes = _batch_axes(readings)
+    self._readings, self._rows = readings, rows
+    self._shapes = [(*reading.shape[:-1], len(rows or range(reading.shape[-1]))) for reading in readings]
+    self._streams: list[grain.DatasetIterator] = []
     sizes = [math.prod(reading.shape) * 3 * math.prod(np.max(reading.source.sizes(), axis=0)) for reading in readings]
     self.capacity = int(np.clip(_STREAM_BYTES // sum(sizes), 1, MOST_STEPS))
+    self.seek(0)
 
   def fetch(self, images: Any, element: Any) -> tuple[Batch, ...]:
     """As of the other feed."""
@@ -135,16 +155,27 @@ class StreamFeed:
     """As of the other feed."""
     elements = []
     for shape, stream in zip(self._shapes, self._streams, strict=True):
-      for step in range(count):
-        batch = next(stream)
-        if step == 0:
-          element = {
-            name: np.empty((self.capacity, *shape, *values.shape[1:]), values.dtype) for name, values in batch.items()
-          }
-        for name, values in batch.items():
-          element[name][step] = values.reshape(element[name].shape[1:])
+      batches = [next(stream) for _ in range(count * math.prod(shape[:-1]))]
+      element = {}
+      for name, values in batches[0].items():
+        element[name] = np.empty((self.capacity, *shape, *values.shape[1:]), values.dtype)
+        np.stack([batch[name] for batch in batches], out=element[name][:count].reshape(-1, *values.shape))
       elements.append(element)
     return tuple(elements)
+
+  def seek(self, step: int) -> None:
+    """As of the other feed."""
+    self.close()
+    self._streams = [
+      make_batches(
+        reading.source,
+        batch_size=reading.shape[-1],
+        seed=reading.seed,
+        first=step * math.prod(reading.shape[:-1]),
+        rows=self._rows,
+      )
+      for reading in self._readings
+    ]
 
   def close(self) -> None:
     """Ends the reading threads."""
@@ -155,13 +186,17 @@ class StreamFeed:
 Feed = DeviceFeed | PopulationFeed | StreamFeed
 
 
-def open_feed(readings: Sequence[Reading], *, crop: int, placement: Placement) -> Feed:
+def open_feed(
+  readings: Sequence[Reading], *, crop: int, placement: Placement, rows: range | None = None
+) -> DeviceFeed | StreamFeed:
   """The feed of these readings; every image has then been decoded once.
 
   Args:
     readings: one for each batch of a step.
     crop: that every image must hold.
     placement: auto puts the images on the device if all fit into 1 GiB.
+    rows: of every batch, those that this host streams; none: all. A host that has the images on its devices reads them
+      all, since any crop may be any device's.
 
   Raises:
     UserError: an image is too small or cannot be read, or the images do not fit on the device.
@@ -172,7 +207,7 @@ def open_feed(readings: Sequence[Reading], *, crop: int, placement: Placement) -
   if placement == "device" or (placement == "auto" and _device_bytes(sources) <= _DEVICE_BYTES):
     return DeviceFeed(readings, DeviceImages(sources))
   check_images(sources, crop)
-  return StreamFeed(readings)
+  return StreamFeed(readings, rows)
 
 
 def open_population_feed(members: Sequence[Sequence[Reading]], *, crop: int, placement: Placement) -> PopulationFeed:
@@ -193,6 +228,11 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, crop: int, pla
     )
   images = DeviceImages(sources)
   return PopulationFeed([DeviceFeed(readings, images) for readings in members])
+
+
+def _batch_axes(readings: Sequence[Reading]) -> tuple[int, ...]:
+  """Which axis of each batch counts the images that devices may share out."""
+  return tuple(len(reading.shape) - 1 for reading in readings)
 
 
 def _device_bytes(sources: Sequence[ImageSource]) -> int:

@@ -37,13 +37,17 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
   return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.DatasetIterator:
+def make_batches(
+  source: ImageSource, *, batch_size: int, seed: int, first: int = 0, rows: range | None = None
+) -> grain.DatasetIterator:
   """An endless iterator of batches; a batch may reach over the end of an epoch, so no image is dropped.
 
   Args:
     source: at least one image.
     batch_size: may exceed the number of images; then a batch holds an image more than once.
     seed: of the order, not negative.
+    first: batches that are left out at the beginning, without reading them.
+    rows: of every batch, those to read, where other hosts read the rest; none: all.
 
   Returns:
     A grain iterator: besides `next`, `get_state()` is a small JSON-able dict, `set_state(state)` continues from there
@@ -54,18 +58,21 @@ def make_batches(source: ImageSource, *, batch_size: int, seed: int) -> grain.Da
   """
   sizes = source.sizes()
   height, width = np.max(sizes, axis=0)
+  rows = range(batch_size) if rows is None else rows
 
-  def load(index):
+  def load(visit):
+    batch, place = divmod(visit, len(rows))
+    index = order[batch * batch_size + rows[place]]
     image = _load(source, index, sizes[index])
     padded = np.zeros((height, width, 3), np.uint8)
     padded[: image.shape[0], : image.shape[1]] = image
     return {"image": padded, "size": np.array(sizes[index], np.int32)}
 
   # Prefetching single images, not batches, lets the threads share the work of one batch.
-  ahead = grain.ReadOptions(num_threads=_DECODING_THREADS, prefetch_buffer_size=batch_size + _DECODING_THREADS)
+  ahead = grain.ReadOptions(num_threads=_DECODING_THREADS, prefetch_buffer_size=len(rows) + _DECODING_THREADS)
   order = ImageOrder(len(source), seed=seed)
-  images = grain.MapDataset.range(sys.maxsize).map(lambda visit: load(order[visit])).to_iter_dataset(ahead)
-  return iter(images.batch(batch_size))
+  images = grain.MapDataset.range(first * len(rows), sys.maxsize).map(load).to_iter_dataset(ahead)
+  return iter(images.batch(len(rows)))
 
 
 def check_images(sources: Sequence[ImageSource], crop: int) -> None:

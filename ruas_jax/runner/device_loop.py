@@ -1,9 +1,9 @@
 """Many steps in one call of one program: they are fed, taken and recorded on the device.
 
 The program is compiled once, for any number of steps up to the feed's capacity, and its state is donated. It stops by
-itself at the first step with a loss or new weights that are not finite: that step is recorded, and the state stays as
-it was before it. A population is the same program with the step mapped over its members, which are shared out over the
-devices; each stops for itself.
+itself at the first step with a loss or new weights that are not finite, or with a loss that has exploded: that step is
+recorded, and the state stays as it was before it. A population is the same program with the step mapped over its
+members, which are shared out over the devices; each stops for itself.
 """
 
 import time
@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
 
 from ruas_jax.data.feed import Feed
 from ruas_jax.runtime.compiler import compiler_options
-from ruas_jax.runtime.mesh import POPULATION, on_mesh, population_mesh
+from ruas_jax.runtime.mesh import Layout
 
+LARGEST_LOSS = 1e6
 _CALL_SECONDS = 2.5  # that a call should take: the log is to move every five seconds at the latest
 
 
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
   Attributes:
     state: of the search or training; with members, a leading axis on every leaf.
-    sound: bool `[]` or `[P]`, whether all was finite so far; where not, nothing moves any more.
+    sound: bool `[]` or `[P]`, whether all was well so far; where not, nothing moves any more.
   """
 
   state: Any
@@ -41,7 +41,7 @@ class Log(NamedTuple):
   Attributes:
     metrics: by name.
     taken: bool, whether the step was taken.
-    sound: bool, whether all was finite in it and before.
+    sound: bool, whether all was well in it and before.
   """
 
   metrics: dict[str, Any]
@@ -49,25 +49,52 @@ class Log(NamedTuple):
   sound: Any
 
 
-def make_program(step: Callable, feed: Feed, *, mesh: Mesh | None = None) -> Callable:
+class Call(NamedTuple):
+  """What a call left.
+
+  Attributes:
+    first: its first step, counted from one.
+    log: of its steps, numpy arrays.
+    snapshot: the `Run` after it, a copy on the device, where one was asked for; else None.
+  """
+
+  first: int
+  log: Log
+  snapshot: Run | None
+
+
+def make_program(
+  step: Callable,
+  feed: Feed,
+  layout: Layout | None = None,
+  *,
+  members: int | None = None,
+  largest_loss: float = LARGEST_LOSS,
+) -> Callable:
   """`advance(run, images, elements, count, key) -> (run, log)` by `count` steps, jitted; `run` is donated.
 
   Args:
     step: `(state, *batches, key) -> (state, metrics)`; the state has `weights`, and metrics that end in `_loss` count
       as losses.
     feed: whose `fetch` makes batches of an element.
-    mesh: of a population, whose run, elements and key have an axis of members, for each of which `step` works.
+    layout: the devices; none: one.
+    members: of a population, whose run, elements and key have an axis of members, for each of which `step` works.
+    largest_loss: beyond which a loss has exploded.
   """
+  layout = layout or Layout(members=members)
 
   def one(run, images, element, key):
-    state, metrics = step(run.state, *feed.fetch(images, element), key)
+    batches = layout.share_out(feed.fetch(images, element), feed.batch_axes)
+    state, metrics = step(run.state, *batches, key)
     losses = [value for name, value in metrics.items() if name.endswith("_loss")]
     sound = run.sound & _all_finite((losses, state.weights))
+    for loss in losses:
+      sound &= jnp.abs(loss) <= largest_loss
     state = lax.cond(sound, lambda: state, lambda: run.state)  # a choice for each leaf would be a kernel for each
     return Run(state, sound), Log(metrics, run.sound, sound)
 
   # Jitted, so that it is traced once for its shapes and for the loop.
-  one = jax.jit(_over_members(one, at_once=jax.default_backend() != "cpu") if mesh else one)
+  one = jax.jit(_over_members(one, at_once=jax.default_backend() != "cpu") if members else one)
 
   def advance(run, images, elements, count, key):
     def element(index):
@@ -88,17 +115,14 @@ def make_program(step: Callable, feed: Feed, *, mesh: Mesh | None = None) -> Cal
     _, run, log = lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), run, log))
     return run, log
 
-  if mesh:
-    own, all_own = PartitionSpec(POPULATION), PartitionSpec(None, POPULATION)
-    everyones = PartitionSpec()
-    advance = jax.shard_map(
-      advance,
-      mesh=mesh,
-      in_specs=(own, everyones, all_own, everyones, own),
-      out_specs=(own, all_own),
-      check_vma=False,  # no device hears of another
-    )
-  return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options())
+  if members:
+    advance = layout.over_members(advance, takes=(0, None, 1, None, 0), gives=(0, 1))
+
+  def readable(*arguments):
+    run, log = advance(*arguments)
+    return run, layout.readable(log)
+
+  return jax.jit(readable, donate_argnums=0, compiler_options=compiler_options())
 
 
 def _over_members(one: Callable, *, at_once: bool) -> Callable:
@@ -116,50 +140,85 @@ class DeviceLoop:
   """Calls of the program, one always under way while the log of the one before is read.
 
   Attributes:
-    run: the newest; it belongs to the call that was yielded only where that ended at a multiple of `every`, or was the
-      last.
+    run: the newest; it belongs to the call that was yielded only where that ended at a multiple of `observe_every`, or
+      was the last.
+    done: steps that have been begun, those before a restart among them.
   """
 
-  def __init__(self, step: Callable, state: Any, feed: Feed, key: Any, *, members: int | None = None):
-    """`state` is not used up; `members` is the length of its leading axis, where it has one."""
-    self._feed, self._key, self._images = feed, key, feed.images
+  def __init__(
+    self,
+    step: Callable,
+    state: Any,
+    feed: Feed,
+    key: Any,
+    *,
+    layout: Layout | None = None,
+    members: int | None = None,
+    largest_loss: float = LARGEST_LOSS,
+  ):
+    """`state` is not used up; `members` is the length of its leading axis, where it has one; `key` then has it too."""
+    self._layout = layout = layout or Layout(members=members)
+    self._feed, self.done = feed, 0
     self._fetch = jax.jit(feed.fetch)
+    self._copy = jax.jit(lambda run: layout.readable(jax.tree.map(jnp.copy, run)))
     self._element: Any = None
     # A copy, since it is donated; without weak types, which would make the second call another program.
     state = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), state)
-    self.run = Run(state, jnp.ones(() if members is None else (members,), bool))
-    mesh = None if members is None else population_mesh(members)
-    if mesh:
-      self.run, self._key = on_mesh((self.run, key), mesh, POPULATION)
-      self._images = on_mesh(feed.images, mesh)
-    self._program = make_program(step, feed, mesh=mesh)
+    self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.own)
+    self._key, self._images = layout.put(key, layout.own), layout.put(feed.images, layout.everywhere)
+    self._program = make_program(step, feed, layout, members=members, largest_loss=largest_loss)
 
-  def calls(self, steps: int, *, every: int = 0) -> Iterator[tuple[int, Log]]:
-    """Takes `steps` steps; yields each call's first step, counted from one, and its log as numpy arrays.
+  def go_on_from(self, run: Run, done: int) -> None:
+    """Takes the place of what was begun with: a run after `done` steps, as numpy arrays."""
+    self.run, self.done = self._layout.put(run, self._layout.own), done
+    self._feed.seek(done)
 
-    At multiples of `every` a call ends, and the next one begins only when the caller goes on.
+  def calls(
+    self, steps: int, *, observe_every: int = 0, snapshot_every: int = 0, stop: Callable[[], bool] = lambda: False
+  ) -> Iterator[Call]:
+    """Takes all steps up to `steps`, or fewer where `stop` says so between two calls.
+
+    At multiples of `observe_every` a call ends, and the next one begins only when the caller goes on. At multiples of
+    `snapshot_every` it ends too, and so it does at the last step, but the next one begins at once: the caller gets a
+    copy of the run.
     """
-    done, most, under_way, last = 0, 1, [], time.monotonic()
-    while done < steps or under_way:
-      looked_at = every and done % every == 0 and under_way  # the caller wants to, so the state must not move on
-      if done < steps and len(under_way) < 2 and not looked_at:
-        count = min(most, self._feed.capacity, steps - done, every - done % every if every else steps)
-        elements = self._feed.read(count)
-        self.run, log = self._program(self.run, self._images, elements, np.int32(count), self._key)
-        self._element = jax.tree.map(lambda leaf: leaf[count - 1], elements) if every else None
-        under_way.append((done + 1, count, log))
-        done += count
+    most, under_way, last = 1, [], time.monotonic()
+    while self.done < steps or under_way:
+      looked_at = observe_every and self.done % observe_every == 0 and under_way  # so the state must not move on
+      if self.done < steps and len(under_way) < 2 and not looked_at:
+        most, stopping = self._layout.agree(most, stop())
+        if stopping:
+          steps = self.done
+          continue
+        ends = [every - self.done % every for every in (observe_every, snapshot_every) if every]
+        begun = self._begin(min(most, self._feed.capacity, steps - self.done, *ends), bool(observe_every))
+        whole = snapshot_every and (self.done % snapshot_every == 0 or self.done == steps)
+        under_way.append((*begun, self.snapshot() if whole else None))
         continue
-      first, count, log = under_way.pop(0)
+      first, count, log, snapshot = under_way.pop(0)
       log = jax.tree.map(lambda rows: np.asarray(rows)[:count], log)
       seconds = max(time.monotonic() - last, 1e-6)
       most = max(1, min(2 * count, int(count * _CALL_SECONDS / seconds)))
-      yield first, log
+      yield Call(first, log, snapshot)
       last = time.monotonic()
 
+  def snapshot(self) -> Run:
+    """A copy of the newest run, which every process can read."""
+    return self._copy(self.run)
+
   def batches(self) -> tuple:
-    """What the last step of the newest call was fed with; only where there is an `every`."""
+    """What the last step of the newest call was fed with; only where there is an `observe_every`."""
     return self._fetch(self._images, self._element)
+
+  def _begin(self, count: int, keep_element: bool) -> tuple[int, int, Log]:
+    """The first step, the number of steps and the log, still to come, of a call."""
+    elements = self._feed.read(count)
+    if self._feed.streams:
+      elements = self._layout.put_batches(elements, [1 + axis for axis in self._feed.batch_axes])
+    self.run, log = self._program(self.run, self._images, elements, np.int32(count), self._key)
+    self._element = jax.tree.map(lambda leaf: leaf[count - 1], elements) if keep_element else None
+    self.done += count
+    return (self.done - count + 1, count, log)
 
 
 def _all_finite(tree: Any) -> jax.Array:

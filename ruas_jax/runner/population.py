@@ -1,6 +1,5 @@
 """Searching a population: many searches as one program, each with the results of a search alone."""
 
-import contextlib
 import dataclasses
 import os
 from typing import Any, NamedTuple
@@ -20,10 +19,14 @@ from ruas_jax.files import write_json
 from ruas_jax.plots import plot_population
 from ruas_jax.runner.agreement import Found, summarize_agreement
 from ruas_jax.runner.device_loop import DeviceLoop
-from ruas_jax.runner.loop import METRICS, POPULATION, Record, losses_of, make_records, prepare_workdir
+from ruas_jax.runner.loop import Outcome, iterate
+from ruas_jax.runner.options import RunOptions
+from ruas_jax.runner.records import Record, losses_of
 from ruas_jax.runner.search import SearchResult, check_budget, finish_search
 from ruas_jax.runner.setting import describe, open_places, readings_of, split_sources
-from ruas_jax.runtime.metric_log import MetricLog, progress, to_json_value
+from ruas_jax.runner.workdir import POPULATION, identify, open_workdir
+from ruas_jax.runtime.mesh import Layout
+from ruas_jax.runtime.metric_log import progress, to_json_value
 from ruas_jax.sweep import Member, PopulationOptions, list_members, with_values
 
 
@@ -51,7 +54,7 @@ def search_population(
   population: PopulationOptions,
   *,
   workdir: str | os.PathLike | None = None,
-  overwrite: bool = False,
+  run: RunOptions = RunOptions(),
   train_images: ImageSource | None = None,
   val_images: ImageSource | None = None,
 ) -> PopulationResult:
@@ -63,57 +66,47 @@ def search_population(
     config: what all members share.
     population: the seeds and the sweep.
     workdir: gets `population.json`, `population.png`, `config.json` and for each member the work directory of a search,
-      `member_000` and so on. None: nothing is written.
-    overwrite: replace a run that is already in `workdir`.
+      `member_000` and so on; `snapshots` are those of all. None: nothing is written.
+    run: as in `search`.
     train_images, val_images: sources in place of those that `config.data` names.
   Raises:
-    UserError: the options, the data or the workdir do not serve, or every member failed.
+    UserError: the options, the data, the mesh or the workdir do not serve, or every member failed.
+    Preempted: SIGTERM came, and the population is saved in `workdir`.
   """
   if config.search.diagnostics.every:
     raise UserError("search.diagnostics is not available in a population")
   check_budget(config)
   members = list_members(config, population)
   _check_sweep(config, list(members[0].values))
+  layout = Layout(run.mesh, batch_size=config.data.batch_size, members=len(members))
   train, validation = open_places(config, train_images, val_images)
   feed = open_population_feed(
     [readings_of(member.config, *split_sources(member.config, train, validation)) for member in members],
     crop=config.data.crop,
     placement=config.data.placement,
   )
-  folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  folders = [
-    folder and prepare_workdir(folder / member_name(position), member.config, overwrite=overwrite)
-    for position, member in enumerate(members)
-  ]
-  state, metrics, failures = _search_all(config, members, feed, folders)
-
-  results: list[SearchResult | None] = []
-  with progress(len(members), "write") as bar:
-    for position, member in enumerate(members):
-      result = None
-      if not failures[position]:
-        try:
-          own = _own_state(state, member.config, position)
-          result = finish_search(folders[position], own, metrics[position], config)
-        except UserError as error:  # alpha alone is not finite, or the place is full
-          failures[position] = str(error)
-      results.append(result)
-      bar.update(position + 1)
-  summary = _summarize(population, members, metrics, results, failures)
-  if folder:
-    write_json(folder / POPULATION, summary)
-    if any(results):
-      plot_population(folder / "population.png", summary)
-  if not any(results):
-    lines = [f"{member_name(position)}: {failure}" for position, failure in enumerate(failures)]
-    raise UserError("\n".join(["search: every member failed", *lines]))
-  return PopulationResult(members, results, failures, summary)
+  identity = identify(
+    "population",
+    config,
+    *("training", "search.steps"),
+    images={"train": train} | ({"val": validation} if validation is not None else {}),
+    population=dataclasses.asdict(population),
+  )
+  names = [member_name(position) for position in range(len(members))]
+  own_configs = [(name, member.config) for name, member in zip(names, members, strict=True)]
+  opened = open_workdir(workdir, config, identity, run, steps=config.search.steps, members=own_configs)
+  with opened as place:
+    folders = [place.folder and place.folder / name for name in names]
+    loop = _begin(config, members, feed, layout, largest_loss=run.largest_loss)
+    description = f"search of {len(members)}"
+    outcome = iterate(loop, steps=config.search.steps, description=description, workdir=place, members=folders)
+    return _finish(place.folder, folders, config, population, members, outcome)
 
 
-def _search_all(
-  config: Config, members: list[Member], feed: PopulationFeed, folders: list[epath.Path | None]
-) -> tuple[SearchState, list[list[Record]], list[str | None]]:
-  """The last states, with an axis of members, the records of each member, and what failed in it."""
+def _begin(
+  config: Config, members: list[Member], feed: PopulationFeed, layout: Layout, *, largest_loss: float
+) -> DeviceLoop:
+  """The loop at its beginning."""
   keys = [jax.random.split(jax.random.key(member.config.seed)) for member in members]
   init_keys, step_keys = (jnp.stack([pair[place] for pair in keys]) for place in (0, 1))
   dtype = jax.tree.leaves(jax.eval_shape(describe(config).init, init_keys[0]).weights)[0].dtype
@@ -137,30 +130,41 @@ def _search_all(
     return take(state, train, validation, key)
 
   state = jax.jit(jax.vmap(init))(init_keys, values)
-  loop = DeviceLoop(step, state, feed, (step_keys, values), members=len(members))
-  metrics: list[list[Record]] = [[] for _ in members]
-  failures: list[str | None] = [None] * len(members)
-  with contextlib.ExitStack() as stack:
-    logs = [stack.enter_context(MetricLog(folder / METRICS)) if folder else None for folder in folders]
-    bar = stack.enter_context(progress(config.search.steps, f"search of {len(members)}"))
-    for first, log in loop.calls(config.search.steps):
-      for position in range(len(members)):
-        new, failure = make_records(first, jax.tree.map(lambda rows: rows[:, position], log))
-        metrics[position] += new
-        failures[position] = failures[position] or failure
-        for record in new if logs[position] else ():
-          logs[position].write(record)
-      going = [own[-1] for own, failure in zip(metrics, failures, strict=True) if not failure]
-      bar.update(first + len(log.taken) - 1, **_medians(going))
-      if all(failures):
-        break
-  return jax.device_get(loop.run.state), metrics, failures
+  key = (step_keys, values)
+  return DeviceLoop(step, state, feed, key, layout=layout, members=len(members), largest_loss=largest_loss)
 
 
-def _medians(records: list[Record]) -> dict[str, float]:
-  losses = [losses_of(record) for record in records]
-  names = dict.fromkeys(name for own in losses for name in own)
-  return {name: float(np.median([own[name] for own in losses if name in own])) for name in names}
+def _finish(
+  folder: epath.Path | None,
+  folders: list[epath.Path | None],
+  config: Config,
+  population: PopulationOptions,
+  members: list[Member],
+  outcome: Outcome,
+) -> PopulationResult:
+  """Writes what the members found, each into its folder, and the summary of all."""
+  results: list[SearchResult | None] = []
+  metrics, failures = outcome.records, outcome.failures
+  with progress(len(members), "write") as bar:
+    for position, member in enumerate(members):
+      result = None
+      if not failures[position]:
+        try:
+          own = _own_state(outcome.state, member.config, position)
+          result = finish_search(folders[position], own, metrics[position], config)
+        except UserError as error:  # alpha alone is not finite, or the place is full
+          failures[position] = str(error)
+      results.append(result)
+      bar.update(position + 1)
+  summary = _summarize(population, members, metrics, results, failures)
+  if folder:
+    write_json(folder / POPULATION, summary)
+    if any(results):
+      plot_population(folder / "population.png", summary)
+  if not any(results):
+    lines = [f"{member_name(position)}: {failure}" for position, failure in enumerate(failures)]
+    raise UserError("\n".join(["search: every member failed", *lines]))
+  return PopulationResult(members, results, failures, summary)
 
 
 def _own_state(state: SearchState, config: Config, position: int) -> SearchState:

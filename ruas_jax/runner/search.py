@@ -3,10 +3,11 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
@@ -22,9 +23,14 @@ from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.loop import Record, iterate, prepare_workdir
+from ruas_jax.runner.device_loop import DeviceLoop
+from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.observer import Observer
+from ruas_jax.runner.options import RunOptions
+from ruas_jax.runner.records import Record
 from ruas_jax.runner.setting import describe, open_sources, readings_of, save_state
+from ruas_jax.runner.workdir import identify, open_workdir
+from ruas_jax.runtime.mesh import Layout
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 
@@ -45,7 +51,7 @@ def search(
   config: Config = Config(),
   *,
   workdir: str | os.PathLike | None = None,
-  overwrite: bool = False,
+  run: RunOptions = RunOptions(),
   train_images: ImageSource | None = None,
   val_images: ImageSource | None = None,
   operations: tuple[Operation, ...] = CANDIDATES,
@@ -59,21 +65,28 @@ def search(
   Args:
     config: the experiment.
     workdir: gets `genotype.json`, `alpha.npz`, `metrics.jsonl`, `config.json` and the pictures `alpha.png`,
-      `genotype.png`, `losses.png`, and `state`, the frozen search; any path that `etils.epath` understands. None:
-      nothing is written.
-    overwrite: replace a run that is already in `workdir`.
+      `genotype.png`, `losses.png`, `state`, the frozen search, and `snapshots`, from which it goes on by itself when
+      it was stopped; any path that `etils.epath` understands. None: nothing is written.
+    run: how it is carried out: over which devices, how often it is saved, and whether an earlier run is gone on with.
     train_images, val_images: sources in place of those that `config.data` names.
     operations: the candidates.
     illumination_loss: `(IlluminationOutput, images) -> []` in place of the configured L_t.
     denoising_loss: `(x, u) -> []` in place of the configured L_n.
     weight_optimizer, alpha_optimizer: in place of the configured ones; the hypergradient looks through the former.
   Raises:
-    UserError: the data, the configuration or the workdir do not serve, or a loss is not finite.
+    UserError: the data, the configuration, the mesh or the workdir do not serve, or a loss is not finite.
+    Preempted: SIGTERM came, and the search is saved in `workdir`.
   """
   check_budget(config, operations)
+  layout = Layout(run.mesh, batch_size=config.data.batch_size)
   train, validation = open_sources(config, train_images, val_images)
-  feed = open_feed(readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement)
   options, names = config.search, operation_names(operations)
+  identity = identify(
+    "search", config, "training", "search.steps", images={"train": train, "val": validation}, operations=names
+  )
+  feed = open_feed(
+    readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement, rows=layout.rows
+  )
   players, weight_optimizer, alpha_optimizer, init = describe(
     config,
     operations=operations,
@@ -86,27 +99,23 @@ def search(
   state = jax.jit(init)(init_key)
   crops = {"crop": config.data.crop, "vary_exposure": config.data.vary_exposure}
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, **crops)
-  diagnose = make_diagnostics(players, options, weight_optimizer, names, **crops)
 
-  measured = options.diagnostics
-  held_out = Reading(validation, (measured.batches, config.data.batch_size), seed=2 * config.seed + 1)
-  folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  with contextlib.closing(feed), contextlib.closing(_batches(held_out)) as held_out:
-    observer = Observer(measured, jax.jit(diagnose), held_out, jax.random.fold_in(init_key, 1))
-    state, metrics = iterate(
-      step,
-      state,
-      feed,
-      step_key,
-      steps=options.steps,
-      description="search",
-      folder=folder,
-      observe=observer if measured.every else None,
-      every=measured.every,
-    )
-  if observer.chosen is not None:
-    state = state._replace(alpha=observer.chosen)
-  return finish_search(folder, state, metrics, config, operations)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.closing(feed))
+    place = stack.enter_context(open_workdir(workdir, config, identity, run, steps=options.steps))
+    observer = None
+    if options.diagnostics.every:
+      diagnose = jax.jit(make_diagnostics(players, options, weight_optimizer, names, **crops))
+      looks = (options.diagnostics.batches, config.data.batch_size)
+      held_out = StreamFeed([Reading(validation, looks, seed=2 * config.seed + 1)])
+      stack.enter_context(contextlib.closing(held_out))
+      observer = Observer(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
+    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
+    outcome = iterate(loop, steps=options.steps, description="search", workdir=place, observer=observer)
+    state = jax.tree.map(jnp.asarray, outcome.state)
+    if observer and observer.chosen is not None:
+      state = state._replace(alpha=observer.chosen)
+    return finish_search(place.folder, state, outcome.records[0], config, operations)
 
 
 def finish_search(
@@ -138,10 +147,3 @@ def check_budget(config: Config, operations: tuple[Operation, ...] = CANDIDATES)
 
 def _size_of(config: Config, operations: tuple[Operation, ...]) -> Callable[[Genotype], int]:
   return lambda genotype: build_network(config.network, genotype, operations).parameters()
-
-
-def _batches(reading: Reading) -> Iterator[dict]:
-  """The batches of a reading, for a look now and then."""
-  with contextlib.closing(StreamFeed([reading])) as feed:
-    while True:
-      yield jax.tree.map(lambda leaf: leaf[0], feed.read(1))[0]

@@ -18,7 +18,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.loop import CONFIG
+from ruas_jax.runner.workdir import CONFIG
 from ruas_jax.runtime.checkpoint import is_checkpoint, read_about, read_arrays, save_checkpoint
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 

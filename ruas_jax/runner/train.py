@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ruas_jax.config import Config
@@ -16,9 +17,14 @@ from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.plots import plot_losses
 from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.loop import Record, iterate, prepare_workdir
+from ruas_jax.runner.device_loop import DeviceLoop
+from ruas_jax.runner.loop import iterate
+from ruas_jax.runner.options import RunOptions
+from ruas_jax.runner.records import Record
+from ruas_jax.runner.workdir import identify, open_workdir
+from ruas_jax.runtime.mesh import Layout
 from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.search_space.operations import CANDIDATES, Operation
+from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.training import init_train_state, make_train_step
 
 
@@ -37,7 +43,7 @@ def train(
   genotype: Genotype = Genotype.named("published"),
   *,
   workdir: str | os.PathLike | None = None,
-  overwrite: bool = False,
+  run: RunOptions = RunOptions(),
   images: ImageSource | None = None,
   operations: tuple[Operation, ...] = CANDIDATES,
   illumination_loss: IlluminationLoss | None = None,
@@ -49,19 +55,26 @@ def train(
   Args:
     config: the experiment; `config.network.variant` is the model's.
     genotype: the architecture.
-    workdir: gets the checkpoint, `metrics.jsonl`, `config.json` and `losses.png`; any path that `etils.epath`
-      understands. None: nothing is written.
-    overwrite: replace a run that is already in `workdir`.
+    workdir: gets the checkpoint, `metrics.jsonl`, `config.json`, `losses.png`, and `snapshots` as in `search`; any path
+      that `etils.epath` understands. None: nothing is written.
+    run: as in `search`.
     images: a source in place of the one that `config.data` names.
     operations: the candidates that the genotype's names refer to.
     illumination_loss, denoising_loss: as in `search`.
     optimizer: of both modules, in place of the configured ones.
   Raises:
-    UserError: the data, the genotype, the configuration or the workdir do not serve, or a loss is not finite.
+    UserError: the data, the genotype, the configuration, the mesh or the workdir do not serve, or a loss is not finite.
+    Preempted: SIGTERM came, and the training is saved in `workdir`.
   """
   options, data = config.training, config.data
   source = images if images is not None else open_source(data.train, tfds_dir=data.tfds_dir)
-  feed = open_feed([Reading(source, (data.batch_size,), seed=config.seed)], crop=data.crop, placement=data.placement)
+  layout = Layout(run.mesh, batch_size=data.batch_size)
+  # The search's options do not matter; the steps do where the rates follow them.
+  ignored = ("search", "data.val", *["training.steps"] * (not options.decay))
+  about = {"operations": operation_names(operations), "genotype": str(genotype)}
+  identity = identify("train", config, *ignored, images={"train": source}, **about)
+  reading = Reading(source, (data.batch_size,), seed=config.seed)
+  feed = open_feed([reading], crop=data.crop, placement=data.placement, rows=layout.rows)
   network = build_network(config.network, genotype, operations)
   objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
   decay_steps = options.steps if options.decay else None
@@ -73,11 +86,12 @@ def train(
   state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)
   step = make_train_step(objectives, optimizers, crop=data.crop, vary_exposure=data.vary_exposure)
 
-  folder = prepare_workdir(workdir, config, overwrite=overwrite)
-  with contextlib.closing(feed):
-    state, metrics = iterate(step, state, feed, step_key, steps=options.steps, description="train", folder=folder)
-  model = Model(state.weights, genotype, config.network, operations)
-  if folder:
-    plot_losses(folder / "losses.png", metrics)
-    save_model(folder, model, dataclasses.asdict(config))
-  return TrainResult(model, metrics)
+  with contextlib.closing(feed), open_workdir(workdir, config, identity, run, steps=options.steps) as place:
+    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
+    outcome = iterate(loop, steps=options.steps, description="train", workdir=place)
+    weights = jax.tree.map(jnp.asarray, outcome.state.weights)
+    model = Model(weights, genotype, config.network, operations)
+    if place.folder:
+      plot_losses(place.folder / "losses.png", outcome.records[0])
+      save_model(place.folder, model, dataclasses.asdict(config))
+  return TrainResult(model, outcome.records[0])

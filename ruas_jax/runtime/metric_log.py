@@ -5,13 +5,14 @@ killed loses at most the line it was writing, and a later `MetricLog` goes on af
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 from rich.console import Console
@@ -41,44 +42,66 @@ def to_json_value(value: Any) -> Any:
   raise TypeError(f"no JSON form for {value!r} of type {type(value).__name__}")
 
 
-class MetricLog:
-  """Appends records to a file, one JSON object per line; each is on disk when `write` returns. A context manager.
+class Position(NamedTuple):
+  """How far a log goes: so many bytes, with this SHA-256."""
 
-  An existing file is continued: a torn last line of a killed run is dropped first.
+  size: int
+  sha256: str
+
+
+class MetricLog:
+  """Appends records to a file, one JSON object per line; they are on disk when `write` returns. A context manager.
+
+  An existing file is continued: a torn last line of a killed run is dropped first, or with `until` all that lies beyond
+  that position.
+
+  Raises:
+    UserError: the file cannot be read or written, or up to `until` it is not what was written.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, until: Position | None = None):
     self._path = epath.Path(path)
-    torn = _read(self._path) if self._path.exists() else ""
-    text = _complete_lines(torn)
-    if text != torn or not self._path.exists():
-      write_atomically(self._path, text.encode())
+    there = _read_bytes(self._path) if self._path.exists() else b""
+    content = there[: until.size] if until else _complete_lines(_decode(there)).encode()
+    self._size, self._digest = len(content), hashlib.sha256(content)
+    if until and self._position() != until:
+      raise UserError(
+        f"{path}: its first {until.size} bytes are not what the run logged; --fresh --overwrite begins anew"
+      )
+    if content != there or not self._path.exists():
+      write_atomically(self._path, content)
     # Object stores cannot append: a remote log is kept in memory and written anew twice a minute and on closing.
-    self._file, self._text, self._written = None, text, time.monotonic()
-    if not _is_remote(self._path):
-      self._file, self._text = self._path.open("a"), ""
+    self._content, self._written = content if _is_remote(self._path) else None, time.monotonic()
 
-  def write(self, record: Mapping[str, Any]) -> None:
-    """Appends one record, name -> number, text, list or object; numpy and jax scalars are fine."""
-    line = json.dumps(to_json_value(record), allow_nan=False) + "\n"
-    if self._file:
-      self._file.write(line)
-      self._file.flush()
-      return
-    self._text += line
-    if time.monotonic() - self._written >= _REMOTE_SECONDS:
-      self._upload()
+  def write(self, *records: Mapping[str, Any]) -> None:
+    """Appends records, each name -> number, text, list or object; numpy and jax scalars are fine."""
+    lines = "".join(json.dumps(to_json_value(record), allow_nan=False) + "\n" for record in records).encode()
+    if self._content is None:
+      try:
+        with self._path.open("ab") as file:  # anew each time: a large population has more logs than a process may hold
+          file.write(lines)
+      except OSError as error:
+        raise UserError(f"{self._path}: cannot be written ({error.strerror or error})") from None
+    else:
+      self._content += lines
+      if time.monotonic() - self._written >= _REMOTE_SECONDS:
+        self.close()
+    self._size += len(lines)
+    self._digest.update(lines)
+
+  def position(self) -> Position:
+    """How far the log goes now, on disk."""
+    self.close()
+    return self._position()
 
   def close(self) -> None:
-    """Ends the log; nothing can be written after it."""
-    if self._file:
-      self._file.close()
-    else:
-      self._upload()
+    """Writes what is not on disk yet."""
+    if self._content is not None:
+      write_atomically(self._path, self._content)
+      self._written = time.monotonic()
 
-  def _upload(self) -> None:
-    write_atomically(self._path, self._text.encode())
-    self._written = time.monotonic()
+  def _position(self) -> Position:
+    return Position(self._size, self._digest.hexdigest())
 
   def __enter__(self) -> "MetricLog":
     return self
@@ -94,7 +117,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     UserError: where the file cannot be read, or another line is not a JSON object; it names the line.
   """
   records = []
-  for number, line in enumerate(_complete_lines(_read(epath.Path(path))).split("\n")[:-1], start=1):
+  for number, line in enumerate(_complete_lines(_decode(_read_bytes(epath.Path(path)))).split("\n")[:-1], start=1):
     record = _parse(line)
     if record is None:
       raise UserError(f"{path}, line {number}: not a JSON object")
@@ -153,11 +176,15 @@ def _is_remote(path: epath.Path) -> bool:
   return "://" in os.fspath(path)
 
 
-def _read(path: epath.Path) -> str:
+def _read_bytes(path: epath.Path) -> bytes:
   try:
-    return path.read_bytes().decode("utf-8", errors="replace")  # what is no text fails later, as a line with a number
+    return path.read_bytes()
   except OSError as error:
     raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _decode(content: bytes) -> str:
+  return content.decode("utf-8", errors="replace")  # what is no text fails later, as a line with a number
 
 
 def _complete_lines(text: str) -> str:

@@ -68,7 +68,7 @@ def write_report(
   """
   report = {
     "device": _device(),
-    "versions": _versions(),
+    "versions": versions(),
     "commit": _commit(),
     "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "settings": settings,
@@ -124,7 +124,8 @@ def _device() -> str:
   return f"cpu: {model}, {cores} cores"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+  """Of Python and of the packages that a figure, or the bits of a run, may depend on."""
   packages = ["jax", "jaxlib", "flax", "optax", "numpy"] + (["torch"] if "torch" in sys.modules else [])
   return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 

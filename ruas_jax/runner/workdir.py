@@ -1,0 +1,234 @@
+"""A run's work directory: whose run it holds, from where that goes on, and that no other run is at work in it."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from ruas_jax.config import Config
+from ruas_jax.data.sources import ImageSource
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
+from ruas_jax.runner.options import RunOptions
+from ruas_jax.runtime.lock import only_run_in
+from ruas_jax.runtime.report import versions
+from ruas_jax.runtime.snapshots import Snapshot, Snapshots
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.json"
+POPULATION = "population.json"
+TENSORBOARD = "tensorboard"
+SNAPSHOTS = "snapshots"
+OUTPUTS = (
+  # The snapshots first: without them, what is left is nobody's run to go on with.
+  *(SNAPSHOTS, METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint", "state"),
+  *(POPULATION, "population.png", TENSORBOARD),
+)
+_FORMAT = 1
+_MEMBER = re.compile(r"member_\d{3,}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Attributes:
+  folder: where this process writes; None where it writes nothing: there is no work directory, or another host writes.
+  run: the options.
+  identity: what decides every number of the run, as a JSON object.
+  snapshots: in which the run is saved; None without a folder.
+  start: from which it goes on; None at its beginning.
+  saves: whether the run has snapshots at all, by whichever host.
+  """
+
+  folder: epath.Path | None
+  run: RunOptions
+  identity: dict[str, Any]
+  snapshots: Snapshots | None = None
+  start: Snapshot | None = None
+  saves: bool = False
+
+  def about(self) -> dict[str, Any]:
+    """What every snapshot says of its run."""
+    return {"format": _FORMAT, "identity": self.identity, "versions": versions()}
+
+
+def identify(kind: str, config: Config, *ignored: str, images: dict[str, ImageSource], **more: Any) -> dict[str, Any]:
+  """What decides every number of a run, so that a snapshot of another run is not gone on with.
+
+  Args:
+    kind: search, population or train.
+    config: of the experiment.
+    ignored: its options that the numbers do not depend on, by path, or that may grow.
+    images: the sources, by their use; of each, the number, the names and the sizes count.
+    more: JSON values that count besides.
+  """
+  values = dataclasses.asdict(config)
+  for path in (*ignored, "data.placement", "data.tfds_dir"):
+    *rooms, last = path.split(".")
+    inner = values
+    for room in rooms:
+      inner = inner[room]
+    del inner[last]
+  described = {name: _describe(source) for name, source in images.items()}
+  return _plain({"kind": kind, "config": values, "images": described} | more)
+
+
+@contextlib.contextmanager
+def open_workdir(
+  workdir: str | os.PathLike | None,
+  config: Config,
+  identity: dict[str, Any],
+  run: RunOptions,
+  *,
+  steps: int,
+  members: Sequence[tuple[str, Config]] = (),
+) -> Iterator[Workdir]:
+  """Opens the work directory for this run alone, writes `config.json`, and finds where an earlier process stopped.
+
+  Args:
+    workdir: any path that `etils.epath` understands; None: the run leaves nothing on disk.
+    config: of the experiment.
+    identity: of the run, from `identify`.
+    run: whether an earlier run is gone on with (the default), refused or replaced.
+    steps: that the run is to have in the end.
+    members: of a population, the names of their folders and their configurations.
+
+  Raises:
+    UserError: there is another run, it is damaged, one is at work there, or the folder cannot be written.
+  """
+  if workdir is None:
+    yield Workdir(None, run, identity)
+    return
+  folder = epath.Path(workdir).expanduser()
+  with contextlib.ExitStack() as stack:
+    snapshots = Snapshots(folder / SNAPSHOTS, keep=run.checkpoint.keep)
+    if jax.process_index():
+      start = _follow(snapshots)
+      yield Workdir(None, run, identity, None, start, saves=True)
+      return
+    with _told_to_other_hosts() as tell:
+      try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(only_run_in(folder))
+        if run.overwrite:
+          _clear(folder)
+        elif run.fresh and any(folder.iterdir()):
+          raise UserError(f"{folder} is not empty, and --fresh begins anew; --overwrite replaces the run that is there")
+        start = _find_start(folder, snapshots, identity, steps)
+        write_json(folder / CONFIG, dataclasses.asdict(config))
+        for name, own in members:
+          write_json(folder / name / CONFIG, dataclasses.asdict(own))
+      except OSError as error:
+        raise UserError(f"--workdir {folder}: cannot be written ({error.strerror or error})") from None
+      tell(-1 if start is None else start.step)
+    yield Workdir(folder, run, identity, stack.enter_context(snapshots), start, saves=True)
+
+
+def say(text: str) -> None:
+  """One line for the user that is no result."""
+  print(f"ruas: {text}", file=sys.stderr)
+
+
+def _find_start(folder: epath.Path, snapshots: Snapshots, identity: dict[str, Any], steps: int) -> Snapshot | None:
+  snapshots.clean()
+  start = snapshots.newest(lambda damage: say(f"{damage}; going on from the one before"))
+  if start is None:
+    if _outputs(folder):
+      raise UserError(
+        f"{folder} holds a run already, and no snapshot to go on from; choose another --workdir, or replace it with "
+        "--overwrite"
+      )
+    return None
+  about = start.about
+  if about.get("format") != _FORMAT:
+    raise UserError(f"{start.path}: of another version (format {about.get('format')}, and this one reads {_FORMAT})")
+  others = list(_differences(about["identity"], identity))
+  if others:
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    raise UserError(
+      f"{folder} holds another run: {others[0]}{more}; choose another --workdir, or replace it with --overwrite"
+    )
+  if start.step > steps:
+    raise UserError(f"{folder} holds a run that has {start.step} steps already, more than {steps}")
+  for name, version in versions().items():
+    if (before := about["versions"].get(name, version)) != version:
+      say(f"{folder} was left by {name} {before}, and goes on with {version}: the last bits may be others")
+  if start.step:
+    say(f"going on after step {start.step} with {start.path}")
+  return start
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+  """In words, by path."""
+  if isinstance(before, dict) and isinstance(now, dict):
+    for name in [*before, *(name for name in now if name not in before)]:
+      yield from _differences(before.get(name), now.get(name), f"{path}.{name}" if path else name)
+  elif before != now:
+    yield f"{path.removeprefix('config.')} was {before!r} and is {now!r}"
+
+
+def _outputs(folder: epath.Path) -> list[epath.Path]:
+  """All that runs wrote here, in a population's member folders too, but for the configurations."""
+  inside = sorted(folder.iterdir())
+  members = [path for path in inside if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists()]
+  return [place / name for place in (folder, *members) for name in OUTPUTS if (place / name).exists()]
+
+
+def _clear(folder: epath.Path) -> None:
+  """Removes what runs wrote, so that a run that fails leaves no other run's results; what is not theirs stays."""
+  for path in _outputs(folder):
+    if path.is_dir():
+      path.rmtree()
+    else:
+      path.unlink()
+  for path in sorted(folder.iterdir()):
+    if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists():
+      (path / CONFIG).unlink()
+      if not any(path.iterdir()):
+        path.rmdir()
+
+
+def _describe(source: ImageSource) -> str:
+  listed = "\n".join(f"{name} {size}" for name, size in zip(source.names, _plain(source.sizes()), strict=True))
+  return f"{len(source)} images, {hashlib.sha256(listed.encode()).hexdigest()[:12]}"
+
+
+def _plain(value: Any) -> Any:
+  """As JSON gives it back."""
+  if isinstance(value, dict):
+    return {name: _plain(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  return value.item() if isinstance(value, np.generic) else value
+
+
+@contextlib.contextmanager
+def _told_to_other_hosts() -> Iterator[Any]:
+  """What the first host found reaches the others, its failure too."""
+  told = -2
+
+  def tell(step: int) -> None:
+    nonlocal told
+    told = step
+
+  try:
+    yield tell
+  finally:
+    if jax.process_count() > 1:
+      multihost_utils.broadcast_one_to_all(np.int32(told))
+
+
+def _follow(snapshots: Snapshots) -> Snapshot | None:
+  """The start that the first host chose, in the folder that all share."""
+  step = int(multihost_utils.broadcast_one_to_all(np.int32(0)))
+  if step == -2:
+    raise UserError("the first host cannot begin the run; it says why")
+  return None if step < 0 else snapshots.at(step)
