@@ -97,7 +97,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     # work directories
     (
       f"{SEARCH} images --workdir run",
-      "run holds a run already; choose another --workdir",
+      "run holds a run already, and no snapshot to go on from; choose another --workdir",
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
@@ -195,7 +195,7 @@ def test_wrong_options_are_refused_with_what_was_meant(command, said, place, cap
   "command, options",
   [
     ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad"]),
-    ("search", ["--config", "--workdir", "--seed", "--overwrite", "--data.train", "--data.val", "--search.steps"]),
+    ("search", ["--config", "--workdir", "--seed", "--fresh", "--overwrite", "--mesh.data", "--checkpoint.every", "--data.train", "--data.val", "--search.steps"]),
     ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),
     ("enhance", ["INPUT...", "--checkpoint", "--pretrained", "--out", "--strength", "--variant", "--overwrite"]),
     ("evaluate", ["--low", "--high", "--checkpoint", "--pretrained", "--json", "--variant"]),

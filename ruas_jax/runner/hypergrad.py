@@ -20,9 +20,10 @@ from ruas_jax.hypergradient_study.bars import against_bars, measure_costs, summa
 from ruas_jax.hypergradient_study.measure import Case, Laboratory, Row
 from ruas_jax.hypergradient_study.sweeps import QUICK, Grid, plan
 from ruas_jax.runner.frozen_search import freeze, player_of
-from ruas_jax.runner.loop import METRICS, Record
+from ruas_jax.runner.records import Record
 from ruas_jax.runner.search import search
 from ruas_jax.runner.setting import load_search, open_sources
+from ruas_jax.runner.workdir import METRICS
 from ruas_jax.runtime.metric_log import progress, read_metrics
 from ruas_jax.runtime.report import write_report
 
