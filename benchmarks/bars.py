@@ -24,6 +24,9 @@ BARS = {
   "population_member_difference": Bar(
     1e-9, "at_most", "a population's member is its solo search within 1e-9 relative in float64 after 20 steps"
   ),
+  "sharding_difference": Bar(
+    1e-9, "at_most", "on every mesh and on two processes, alpha and weights are one device's within 1e-9 in float64"
+  ),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
   "photo_peak_megabytes": Bar(

@@ -195,7 +195,8 @@ def test_wrong_options_are_refused_with_what_was_meant(command, said, place, cap
   "command, options",
   [
     ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad"]),
-    ("search", ["--config", "--workdir", "--seed", "--fresh", "--overwrite", "--mesh.data", "--checkpoint.every", "--data.train", "--data.val", "--search.steps"]),
+    ("search", ["--config", "--workdir", "--seed", "--data.train", "--data.val", "--search.steps"]),
+    ("search", ["--fresh", "--overwrite", "--checkpoint.every", "--mesh.population", "--mesh.data", "--distributed"]),
     ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),
     ("enhance", ["INPUT...", "--checkpoint", "--pretrained", "--out", "--strength", "--variant", "--overwrite"]),
     ("evaluate", ["--low", "--high", "--checkpoint", "--pretrained", "--json", "--variant"]),

@@ -1,13 +1,22 @@
-"""The steps lower for TPU on any machine, to operations that its compiler knows: no call into a library of the host."""
+"""The steps lower for TPU on any machine, to operations that its compiler knows: no call into a library of the host.
+Where the TPU's compiler is installed (the extra `tpu`), it compiles them for chips that are only described."""
 
 import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks.scaling import DESCRIBED_TPU, described_tpu, exchanges
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.config import load_config
 from ruas_jax.objectives import make_objectives
@@ -30,6 +39,7 @@ CONTROL = "case return while"
 KNOWN = {*f"{ELEMENTWISE} {SHAPES} {SUMS} {CONTROL}".split()}
 
 CROP = 16
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def operations(step, *arguments):
@@ -48,6 +58,10 @@ def batch(*leading):
 
 @pytest.fixture(scope="module")
 def config():
+  return tiny_config()
+
+
+def tiny_config():
   config = load_config("lol")
   return dataclasses.replace(
     config,
@@ -59,25 +73,35 @@ def config():
   )
 
 
+def search_program(config, players=("illumination", "denoising")):
+  """The step and the shapes of its arguments."""
+  setting = describe(config)
+  moving = tuple(player for player in setting.players if player.name in players)
+  step = make_search_step(moving, config.search, setting.weight_optimizer, setting.alpha_optimizer, crop=CROP)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  batches = (batch(count, 1) for count in batches_per_round(config.search))
+  return step, (jax.eval_shape(setting.init, key), *batches, key)
+
+
+def train_program(config, images=1):
+  network = build_network(config.network, Genotype.named("published"))
+  own = make_optimizer(config.training.denoising_optimizer, decay_steps=100)
+  optimizers = {"illumination": own, "denoising": own}
+  step = make_train_step(make_objectives(network, config.loss), optimizers, crop=CROP)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return step, (jax.eval_shape(lambda key: init_train_state(network, optimizers, key), key), batch(images), key)
+
+
 def test_the_search_step_lowers_for_tpu(config):
-  players, weight_optimizer, alpha_optimizer, init = describe(config)
-  step = make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=CROP)
-  key = jax.random.key(0)
-  found = operations(
-    step, jax.eval_shape(init, key), *(batch(count, 1) for count in batches_per_round(config.search)), key
-  )
+  step, arguments = search_program(config)
+  found = operations(step, *arguments)
   assert set(found) <= KNOWN
   assert found["convolution"] > 10  # on a TPU convolutions are its own, not sums of shifted images
 
 
 def test_the_train_step_lowers_for_tpu(config):
-  network = build_network(config.network, Genotype.named("published"))
-  own = make_optimizer(config.training.denoising_optimizer, decay_steps=100)
-  optimizers = {"illumination": own, "denoising": own}
-  step = make_train_step(make_objectives(network, config.loss), optimizers, crop=CROP)
-  key = jax.random.key(0)
-  state = jax.eval_shape(lambda key: init_train_state(network, optimizers, key), key)
-  found = operations(step, state, batch(1), key)
+  step, arguments = train_program(config)
+  found = operations(step, *arguments)
   assert set(found) <= KNOWN
   assert found["convolution"] > 10
 
@@ -85,3 +109,51 @@ def test_the_train_step_lowers_for_tpu(config):
 def test_an_operation_that_is_not_on_the_list_is_seen():
   found = operations(jnp.linalg.cholesky, jax.ShapeDtypeStruct((3, 3), np.float32))
   assert not set(found) <= KNOWN
+
+
+@pytest.mark.parametrize(
+  ("program", "exchanges"),
+  [
+    ("search", []),  # members hear nothing of each other
+    ("training", ["all-reduce"]),  # images of a batch share nothing but the sums of gradients and losses
+  ],
+)
+def test_a_described_v5e_compiles(program, exchanges):
+  """Four chips, among which a search shares out its members and a training its images."""
+  if not importlib.util.find_spec("libtpu"):
+    pytest.skip("needs the TPU's compiler: pip install -e '.[tpu]'")
+  # In a process of its own: it takes other flags than the tests, and the compiler stays in a process for good.
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | DESCRIBED_TPU
+  environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+  done = subprocess.run(
+    [sys.executable, __file__, program], env=environment, capture_output=True, text=True, timeout=600
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout.splitlines()[-1])
+  assert found["kind"] == "TPU v5 lite" and found["devices"] == 4
+  assert found["exchanges"] == exchanges
+  assert 0 < found["bytes"] < 16e9  # what a chip has
+
+
+def compile_for_described_chips(program):
+  """Prints what the test looks at. A search is the illumination's part of a round: the other takes minutes."""
+  devices = described_tpu("v5e:2x2")
+  mesh = Mesh(np.array(devices), ("all",))
+  everywhere, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("all"))
+  if program == "search":
+    step, arguments = search_program(tiny_config(), players=("illumination",))
+    arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(devices), *leaf.shape), leaf.dtype), arguments)
+    specs = {"in_specs": PartitionSpec("all"), "out_specs": PartitionSpec("all")}
+    step = jax.shard_map(jax.vmap(step), mesh=mesh, check_vma=False, **specs)
+    shardings = {"in_shardings": cut, "out_shardings": cut}
+  else:
+    step, arguments = train_program(tiny_config(), images=len(devices))
+    shardings = {"in_shardings": (everywhere, cut, everywhere), "out_shardings": everywhere}
+  compiled = jax.jit(step, **shardings).lower(*arguments).compile()
+  memory = compiled.memory_analysis()
+  about = {"kind": devices[0].device_kind, "devices": len(devices), "exchanges": sorted(exchanges(compiled.as_text()))}
+  print(json.dumps(about | {"bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes}))
+
+
+if __name__ == "__main__":
+  compile_for_described_chips(sys.argv[1])

@@ -1,0 +1,424 @@
+"""A run that stopped goes on to the bits of a run that did not; one that cannot go on says why, in a line."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from etils import epath
+from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
+
+from ruas_jax.architecture_search.options import DiagnosticsOptions
+from ruas_jax.data.sources import ImageArrays
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
+from ruas_jax.retinex.denoising import DenoisingOptions
+from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.runner import device_loop, population, search, train
+from ruas_jax.runner.journal import Journal
+from ruas_jax.runner.options import CheckpointOptions, RunOptions
+from ruas_jax.runtime.checkpoint import read_about
+from ruas_jax.runtime.lock import only_run_in
+from ruas_jax.runtime.preemption import Preempted
+from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.sweep import PopulationOptions
+
+ROOT = pathlib.Path(__file__).parents[1]
+EVERY, STOP, END = 3, 5, 8  # of 7 images an epoch of the search has 3 or 4 steps, of the training 7
+RATE = "search.weight_optimizer.learning_rate"
+
+
+class Kind(NamedTuple):
+  """A kind of run: its command, and what it changes in the configuration."""
+
+  command: str
+  placement: str = "device"
+  look_every: int = 0
+  members: PopulationOptions | None = None
+
+
+KINDS = {
+  "search": Kind("search", placement="stream", look_every=2),
+  "training": Kind("train"),
+  "population": Kind("search", members=PopulationOptions(sweep=(f"{RATE}=0.005,1e18",))),  # the second member fails
+}
+
+
+def look(state, batch, held_out, key):
+  """In place of the diagnostics, whose program is large: a number that depends on all that they depend on."""
+  seen = [leaf.mean() for leaf in jax.tree.leaves((batch, held_out, state.alpha))]
+  return {"illumination_hessian_largest": sum(seen) + jax.random.uniform(key) + 100 * state.step}  # it rises
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  return write_images(tmp_path_factory.mktemp("images"), dark_images(7))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_program():
+  """A program for each kind, not for each run; no pictures; and `look`."""
+  current, programs, make = [None], {}, device_loop.make_program
+
+  def make_once(*arguments, **options):
+    return programs.setdefault(current[0], make(*arguments, **options))
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(device_loop, "make_program", make_once)
+    patch.setattr(search, "make_diagnostics", lambda *_, **__: look)
+    for module in (search, train, population):
+      for name in [name for name in vars(module) if name.startswith(("plot_", "draw_"))]:
+        patch.setattr(module, name, lambda *_: None)
+    yield functools.partial(current.__setitem__, 0)
+
+
+@pytest.fixture
+def go(images, one_program):
+  """`go(kind, workdir)` takes a run to its end in this process; `go.config(kind)` is its configuration."""
+
+  def config_of(kind, *, steps=END):
+    base, chosen = get_config(), KINDS[kind]
+    options = {
+      "steps": steps, "hypergradient": "first_order",
+      "diagnostics": DiagnosticsOptions(every=chosen.look_every, batches=1),
+    }  # fmt: skip
+    return dataclasses.replace(
+      base,
+      network=dataclasses.replace(
+        NETWORK, illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1)
+      ),
+      data=dataclasses.replace(base.data, train=str(images), placement=chosen.placement),
+      search=dataclasses.replace(base.search, **options),
+      training=dataclasses.replace(base.training, steps=steps),
+    )
+
+  def run(kind, workdir, *, steps=END, config=None, options=None, **arguments):
+    one_program(kind)
+    config, chosen = config or config_of(kind, steps=steps), KINDS[kind]
+    options = options or RunOptions(checkpoint=CheckpointOptions(every=EVERY))
+    if chosen.members:
+      return population.search_population(config, chosen.members, workdir=workdir, run=options, **arguments)
+    if chosen.command == "train":
+      return train.train(config, **({"workdir": workdir, "run": options} | arguments))
+    return search.search(config, workdir=workdir, run=options, **arguments)
+
+  run.config = config_of
+  return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """Work directories by what they are, made once: `made(name, make)`, of which every caller gets a copy."""
+  place, there = tmp_path_factory.mktemp("made"), set()
+
+  def copy(name, make, folder):
+    if name not in there:
+      make(place / name)
+      there.add(name)
+    return shutil.copytree(place / name, folder, dirs_exist_ok=True)
+
+  return copy
+
+
+@pytest.fixture
+def whole(go, made, tmp_path):
+  """`whole(kind)`: a run without a stop."""
+  return lambda kind: made(f"whole {kind}", functools.partial(go, kind), tmp_path / "whole")
+
+
+@pytest.fixture
+def stopped(go, made, tmp_path):
+  """`stopped(kind)`: a run that has taken its first steps only."""
+  return lambda kind: made(f"stopped {kind}", functools.partial(go, kind, steps=STOP), tmp_path / "stopped")
+
+
+def arrays_in(checkpoint):
+  """All numbers of a sound checkpoint, by name."""
+  read_about(checkpoint)
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    tree = checkpointer.restore(checkpoint, ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
+  return {jax.tree_util.keystr(path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def content_of(workdir):
+  """Everything that a run leaves but for pictures and the machine's own: by file, arrays or records or text."""
+  content = {}
+  for path in sorted(workdir.rglob("*")):
+    name = str(path.relative_to(workdir))
+    if (path / "checksums.json").exists():
+      content[name] = {key: (array.dtype, array.tobytes()) for key, array in arrays_in(path).items()}
+      content[f"{name} says"] = {key: value for key, value in read_about(path).items() if key != "logs"}
+    elif path.name == "metrics.jsonl":
+      content[name] = logged(path.parent)
+    elif path.name == "alpha.npz":
+      with np.load(path) as arrays:
+        content[name] = {key: arrays[key].tobytes() for key in arrays.files}
+    elif path.is_file() and not any((folder / "checksums.json").exists() for folder in path.parents):
+      content[name] = path.read_bytes()
+  return content
+
+
+def assert_same(one, other, *, says=True):
+  """But for snapshots on the way that only one of them has; `says`: they are to say the same of themselves."""
+  one, other = content_of(one), content_of(other)
+  assert f"snapshots/{END:06}" in one
+  for name in one.keys() | other.keys():
+    on_the_way = name.startswith("snapshots/") and f"{END:06}" not in name
+    if not ((on_the_way and not (name in one and name in other)) or (name.endswith(" says") and not says)):
+      assert one.get(name) == other.get(name), name
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 16
+  path.write_bytes(content)
+
+
+def damage(workdir, *steps):
+  for step in steps:
+    flip(workdir / "snapshots" / f"{step:06}" / "arrays" / "manifest.ocdbt")
+
+
+def lines_of(capsys):
+  lines = capsys.readouterr().err.splitlines()
+  assert all(line.startswith("ruas: ") for line in lines)
+  return [line.removeprefix("ruas: ") for line in lines]
+
+
+def program(kind, go, workdir, folder, *, before=""):
+  """The command in a process of its own, and statements before it: its exit code and the lines of its stderr."""
+  write_json(folder / "config.json", dataclasses.asdict(go.config(kind)))
+  command = [sys.executable, "-c", f"{before}from ruas_jax.cli import main; main()", KINDS[kind].command]
+  command += ["--genotype", "published"] * (command[-1] == "train")
+  command += ["--config", str(folder / "config.json"), "--workdir", str(workdir), "--checkpoint.every", str(EVERY)]
+  done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+  return done.returncode, done.stderr.splitlines()
+
+
+def steps_in(workdir):
+  return sorted(int(path.name) for path in (workdir / "snapshots").iterdir() if path.name.isdecimal())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(kind, go, whole, stopped, capsys):
+  there, workdir = whole(kind), stopped(kind)
+  assert steps_in(there) == [3, 6, END] and steps_in(workdir) == [0, 3, STOP]
+  for log in workdir.rglob("metrics.jsonl"):  # what a process that was killed had logged beyond its last snapshot
+    with log.open("a") as file:
+      file.write('{"step": 6, "illumination_train_loss": 99}\n{"step": 7, "illum')
+  result = go(kind, workdir)
+  assert_same(there, workdir)
+  assert lines_of(capsys) == [f"going on after step {STOP} with {workdir}/snapshots/000005"]
+  if KINDS[kind].members:
+    assert [bool(failure) for failure in result.failures] == [False, True]
+  else:
+    assert result.metrics == logged(workdir)
+    assert [record["step"] for record in result.metrics] == list(range(1, END + 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_snapshots_are_named_and_the_one_before_leads_to_the_same_bits(kind, go, whole, stopped, capsys):
+  there, workdir = whole(kind), stopped(kind)
+  damage(workdir, STOP)
+  (workdir / "snapshots" / "000003" / "arrays" / "manifest.ocdbt").unlink()
+  go(kind, workdir)
+  assert_same(there, workdir)
+  lines = lines_of(capsys)
+  assert len(lines) == 2  # step 0 is where every run begins
+  for line, step, what in zip(lines, (STOP, 3), ("changed", "missing"), strict=True):
+    place = f"{workdir}/snapshots/{step:06}"
+    assert line == f"checkpoint {place} is damaged: arrays/manifest.ocdbt is {what}; going on from the one before"
+
+
+def test_a_new_process_goes_on_to_the_same_bits(go, whole, stopped, tmp_path):
+  there, workdir = whole("training"), stopped("training")
+  code, lines = program("training", go, workdir, tmp_path)
+  assert (code, lines) == (0, [f"ruas: going on after step {STOP} with {workdir}/snapshots/000005"])
+  for path in workdir.glob("*.png"):
+    path.unlink()
+  assert_same(there, workdir)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sigterm_saves_the_run_and_the_same_command_goes_on(kind, go, whole, tmp_path, monkeypatch, capsys):
+  there, workdir, add = whole(kind), tmp_path / "run", Journal.add
+
+  def add_and_terminate(self, *arguments):
+    add(self, *arguments)
+    if len(self.records[0]) >= 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Journal, "add", add_and_terminate)
+    said = r"^[^\n]*: stopped by SIGTERM after step (\d) of 8; the same command goes on from there$"
+    with pytest.raises(Preempted, match=said):
+      go(kind, workdir)
+  assert 2 <= max(steps_in(workdir)) < END and not (workdir / "genotype.json").exists()
+  go(kind, workdir)
+  assert_same(there, workdir)
+  assert len(lines_of(capsys)) == 1
+
+
+def test_a_search_that_has_stopped_early_stays_stopped(go, tmp_path):
+  config = go.config("search")
+  stopping = DiagnosticsOptions(every=2, batches=1, early_stop=True, window=1, threshold=1.0)
+  config = dataclasses.replace(config, search=dataclasses.replace(config.search, diagnostics=stopping))
+  first = go("search", tmp_path / "run", config=config)
+  before = content_of(tmp_path / "run")
+  again = go("search", tmp_path / "run", config=config)
+  assert len(first.metrics) == 4 and first.metrics[-1]["early_stop"] == 1 and again.metrics == first.metrics
+  assert content_of(tmp_path / "run") == before
+  assert first.genotype == again.genotype
+  jax.tree.map(np.testing.assert_array_equal, first.state.alpha, again.state.alpha)
+
+
+def test_other_versions_are_said_and_gone_on_with(go, whole, stopped, monkeypatch, capsys):
+  there, workdir = whole("training"), stopped("training")
+  monkeypatch.setattr("ruas_jax.runner.workdir.versions", lambda: {"jax": "9.9", "python": "3"})
+  go("training", workdir)
+  lines = lines_of(capsys)
+  assert [line.split(" was left by ")[1].split()[0] for line in lines[:-1]] == ["jax", "python"]
+  assert lines[0].endswith(f"{jax.__version__}, and goes on with 9.9: the last bits may be others")
+  assert_same(there, workdir, says=False)
+
+
+@pytest.fixture
+def refused(go, stopped, capsys):
+  """Asserts that a run is refused in one line, and that nothing is touched; gives the lines before it."""
+
+  def check(said, *, kind="training", into=None, workdir=None, **arguments):
+    workdir = workdir or stopped(kind)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=said) as error:
+      go(into or kind, workdir, **arguments)
+    assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+    return lines_of(capsys)
+
+  return check
+
+
+@pytest.mark.parametrize(
+  "path, value, said",
+  [
+    ("seed", 3, "seed was 0 and is 3"),
+    ("loss.eta_t", 0.5, "loss.eta_t was 0.01 and is 0.5"),
+    ("data.crop", 10, "data.crop was 8 and is 10"),
+    ("training.decay", True, "training.decay was False and is True and 1 more"),
+  ],
+)
+def test_another_configuration_is_refused(path, value, said, go, refused):
+  def changed(options, names, value):
+    name, *rest = names
+    return dataclasses.replace(options, **{name: changed(getattr(options, name), rest, value) if rest else value})
+
+  config = changed(go.config("training"), path.split("."), value)
+  refused(rf"stopped holds another run: {said}; choose another --workdir, or replace it with --over", config=config)
+
+
+def test_other_images_are_refused(go, refused, tmp_path):
+  config = go.config("training")
+  place = write_images(tmp_path / "other", dark_images(8))
+  other = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(place)))
+  refused("another run: data.train was .* and is .* and 1 more; choose", config=other)
+  renamed = ImageArrays(list("abcdefg"), dark_images(7))
+  refused("another run: images.train was '7 images, .*' and is '7 images, .*'; choose", images=renamed)
+
+
+def test_another_kind_of_run_is_refused(go, refused):
+  refused("another run: kind was 'train' and is 'search' and .* more; choose", into="search")
+  refused("another run: kind was 'train' and is 'population' and .* more; choose", into="population")
+
+
+def test_another_genotype_is_refused(refused):
+  genotype = Genotype(("conv_3x3",) * 7, ("skip",) * 7)
+  refused("another run: genotype was 'IEM.*' and is 'IEM.*'; choose", genotype=genotype)
+
+
+def test_more_steps_done_than_asked_for_are_refused(refused):
+  refused("stopped holds a run that has 5 steps already, more than 4$", steps=4)
+
+
+def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, monkeypatch):
+  def decaying(steps):
+    config = go.config("training", steps=steps)
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, decay=True))
+
+  def begin_only(loop, *, workdir, **_):
+    with Journal(workdir, [workdir.folder]) as journal:
+      journal.begin(loop, None)
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train, "iterate", begin_only)
+    with pytest.raises(KeyboardInterrupt):
+      go("training", tmp_path / "run", config=decaying(4))
+  said = "another run: training.steps was 4 and is 5; choose"
+  refused(said, workdir=tmp_path / "run", config=decaying(5))
+
+
+def test_nothing_sound_is_left(refused, stopped):
+  workdir = stopped("training")
+  damage(workdir, 0, 3, STOP)
+  lines = refused(r"snapshots: no checkpoint in it is sound; --fresh --overwrite begins anew$", workdir=workdir)
+  assert [f"{step:06} is damaged" in line for line, step in zip(lines, (STOP, 3, 0), strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
+def test_a_log_that_is_not_what_was_logged_is_named(how, go, stopped, capsys):
+  workdir = stopped("training")
+  log = workdir / "metrics.jsonl"
+  {"flip": flip, "truncate": truncate, "remove": pathlib.Path.unlink}[how](log)
+  before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  with pytest.raises(UserError, match=r"^.*metrics.jsonl: its first \d+ bytes are not what the run logged; --fresh"):
+    go("training", workdir)
+  before[workdir / "config.json"] = (workdir / "config.json").read_bytes()  # of a run with more steps
+  assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+  assert len(lines_of(capsys)) == 1
+
+
+def test_what_the_first_write_left_when_it_was_killed_is_no_run(go, whole, tmp_path, capsys):
+  """Nothing but a half-written snapshot of the beginning: the run begins."""
+  there, workdir = whole("training"), tmp_path / "run"
+  (workdir / "snapshots" / ".000000.99.new" / "arrays").mkdir(parents=True)
+  go("training", workdir)
+  assert_same(there, workdir)
+  assert lines_of(capsys) == []
+
+
+def test_a_run_that_is_at_work_is_left_alone(stopped, refused):
+  workdir = stopped("training")
+  for options in (RunOptions(), RunOptions(overwrite=True)):
+    with only_run_in(epath.Path(workdir)):
+      refused("another run is at work in it$", workdir=workdir, options=options)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes in read-only folders too")
+def test_a_folder_that_cannot_be_written_is_one_line(stopped, refused):
+  workdir = stopped("training")
+  workdir.chmod(0o500)
+  try:
+    refused("stopped: cannot be written", workdir=workdir)
+  finally:
+    workdir.chmod(0o700)
+
+
+def test_a_full_disk_is_one_line_and_hurts_no_earlier_snapshot(go, whole, stopped, tmp_path):
+  there, workdir = whole("training"), stopped("training")
+  limit = 20_000  # bytes of a file: more than the log, less than the arrays
+  before = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+  code, lines = program("training", go, workdir, tmp_path, before=before)
+  assert code == 1 and len(lines) == 2 and lines[0].startswith("ruas: going on after step 5")
+  assert lines[1].startswith(f"ruas: {workdir}/snapshots/000006: the checkpoint cannot be written (")
+  assert steps_in(workdir) == [0, 3, STOP]
+  go("training", workdir)
+  assert_same(there, workdir)
