@@ -228,7 +228,7 @@ def damaged(
   named = sum(any(place.name in line for line in ending.lines) for place in places)
   expected = _REFUSED if newest is None or newest == len(snapshots) else _SAME
   outcome = laboratory.judge(workdir, ending)
-  if outcome not in (expected, _OTHER) or named < len(places):
+  if outcome != _OTHER and (outcome != expected or named < len(places)):
     outcome = _UNCLEAR
   where = "log" if newest is None else "all" if newest == len(snapshots) else f"newest_{newest}"
   about = {"fault": "corruption", "how": how, "where": where, "files": len(places), "named": named}

@@ -150,17 +150,6 @@ def test_a_population_on_two_devices():
   assert counted["bytes_moved"] == pytest.approx(predicted.bytes_moved, rel=0.25)
 
 
-def test_a_batch_on_two_devices():
-  """Half the work each, and nothing between them but sums as long as the kernels' gradients."""
-  config, crop = scaling_config(stages=1, crop=2 * CROP), 2 * CROP  # halves of smaller crops are computed otherwise
-  counted = count(compile_training(config, batch=2, mesh=MeshOptions(data=2)), 1)
-  convolutions = forward_convolutions(config, GENOTYPE)
-  predicted = cost(TRAINING_PASSES, convolutions, crop=crop, batch=2, data=2)
-  assert set(counted["exchanges"]) == {"all-reduce"}
-  assert counted["collective_bytes"] == pytest.approx(predicted.collective_bytes, rel=0.1)
-  assert counted["operations"] == pytest.approx(predicted.operations, rel=0.25)
-
-
 def test_exchanges_are_found_in_a_program():
   program = """
     %a = (f32[2,3]{1,0}, s32[]) all-reduce(%x, %y), replica_groups={}

@@ -141,7 +141,7 @@ def _find_start(folder: epath.Path, snapshots: Snapshots, identity: dict[str, An
   snapshots.clean()
   start = snapshots.newest(lambda damage: say(f"{damage}; going on from the one before"))
   if start is None:
-    if _outputs(folder):
+    if any(path.name != SNAPSHOTS for path in _outputs(folder)):  # an empty one was killed in its first write
       raise UserError(
         f"{folder} holds a run already, and no snapshot to go on from; choose another --workdir, or replace it with "
         "--overwrite"

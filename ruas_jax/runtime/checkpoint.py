@@ -4,9 +4,12 @@
 with pages of tracebacks, or not at all.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -30,7 +33,7 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
   items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(arrays), _ABOUT: ocp.args.JsonSave(about)})
   new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
   try:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _one_voice(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
       checkpointer.save(new, items, force=True)
     write_json(new / _CHECKSUMS, _checksums(new))
     if folder.exists():
@@ -38,8 +41,9 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
     new.rename(folder)
     if old.exists():
       old.rmtree()
-  except OSError as error:
-    raise UserError(f"{shown}: the checkpoint cannot be written ({error.strerror or error})") from None
+  except Exception as error:  # orbax raises many kinds
+    reason = getattr(error, "strerror", None) or _first_line(error)
+    raise UserError(f"{shown}: the checkpoint cannot be written ({reason})") from None
 
 
 def is_checkpoint(folder: str | os.PathLike) -> bool:
@@ -70,6 +74,18 @@ def read_arrays(folder: str | os.PathLike, shapes: Any) -> Any:
   shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
   items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardRestore(shapes)})
   return _restore(folder, items, "holds other arrays than its description says")[_ARRAYS]
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+  """Inside, orbax's threads do not log the traceback of what it raises as well."""
+  logger = logging.getLogger("absl")
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
 
 
 def _restore(folder, items, complaint):
