@@ -9,14 +9,13 @@ import pytest
 
 from benchmarks.cost_model import (
   MODULES,
-  TRAINING_PASSES,
   Derivatives,
   cost,
   estimator_derivatives,
   forward_convolutions,
   round_passes,
 )
-from benchmarks.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
+from benchmarks.scaling import GENOTYPE, compile_search, count, exchanges, scaling_config
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.retinex.network import build_network

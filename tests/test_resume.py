@@ -1,5 +1,6 @@
 """A run that stopped goes on to the bits of a run that did not; one that cannot go on says why, in a line."""
 
+import copy
 import dataclasses
 import functools
 import os
@@ -29,6 +30,7 @@ from ruas_jax.runner.options import CheckpointOptions, RunOptions
 from ruas_jax.runtime.checkpoint import read_about
 from ruas_jax.runtime.lock import only_run_in
 from ruas_jax.runtime.preemption import Preempted
+from ruas_jax.runtime.snapshots import Snapshots
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.sweep import PopulationOptions
 
@@ -75,6 +77,7 @@ def one_program():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(device_loop, "make_program", make_once)
     patch.setattr(search, "make_diagnostics", lambda *_, **__: look)
+    patch.setattr(population, "_check_sweep", lambda *_: None)  # it traces the losses
     for module in (search, train, population):
       for name in [name for name in vars(module) if name.startswith(("plot_", "draw_"))]:
         patch.setattr(module, name, lambda *_: None)
@@ -237,6 +240,22 @@ def test_damaged_snapshots_are_named_and_the_one_before_leads_to_the_same_bits(k
   for line, step, what in zip(lines, (STOP, 3), ("changed", "missing"), strict=True):
     place = f"{workdir}/snapshots/{step:06}"
     assert line == f"checkpoint {place} is damaged: arrays/manifest.ocdbt is {what}; going on from the one before"
+
+
+@pytest.mark.parametrize("kind", ["search", "population"])
+def test_a_snapshot_says_what_was_so_when_it_was_taken(kind, go, tmp_path, monkeypatch):
+  """It is written while the run goes on, looks again and loses members."""
+  said, write = [], Snapshots.write
+
+  def watched(self, step, arrays, about):
+    said.append((copy.deepcopy(about), about))
+    write(self, step, arrays, about)
+
+  monkeypatch.setattr(Snapshots, "write", watched)
+  go(kind, tmp_path / "run")
+  assert len(said) == 4 and said[0][0] != said[-1][0]
+  for then, later in said:
+    assert later == then
 
 
 def test_a_new_process_goes_on_to_the_same_bits(go, whole, stopped, tmp_path):
