@@ -90,7 +90,7 @@ class Journal(contextlib.ExitStack):
     positions = positions or [sink.position() for sinks in self._sinks for sink in sinks if isinstance(sink, MetricLog)]
     about = self._workdir.about() | {
       "logs": positions,
-      "failures": self.failures,
+      "failures": list(self.failures),  # as they are now: it is written while the run goes on
       "observer": observer.about() if observer else None,
     }
     self._workdir.snapshots.write(step, run, about)

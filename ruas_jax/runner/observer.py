@@ -47,7 +47,8 @@ class Observer:
   def about(self) -> dict[str, Any]:
     """All that it remembers, as a JSON object."""
     alphas = [{name: alpha.tolist() for name, alpha in alphas.items()} for alphas in self._alphas]
-    return {"looks": self._looks, "largest": self._largest, "alphas": alphas, "stopped": self.chosen is not None}
+    largest = {name: list(past) for name, past in self._largest.items()}  # it is written while the run goes on
+    return {"looks": self._looks, "largest": largest, "alphas": alphas, "stopped": self.chosen is not None}
 
   def restore(self, about: dict[str, Any], dtype: np.dtype) -> None:
     """Remembers what `about` says; alphas are of `dtype`."""

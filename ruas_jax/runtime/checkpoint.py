@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
 
 _CHECKSUMS = "checksums.json"
+_OVERHEAD = 2**20  # bytes: more than orbax writes beside the arrays
 _ARRAYS, _ABOUT = "arrays", "about"
 
 
@@ -33,6 +35,7 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
   items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(arrays), _ABOUT: ocp.args.JsonSave(about)})
   new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
   try:
+    _require_room(new, arrays)
     with _one_voice(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
       checkpointer.save(new, items, force=True)
     write_json(new / _CHECKSUMS, _checksums(new))
@@ -42,8 +45,19 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
     if old.exists():
       old.rmtree()
   except Exception as error:  # orbax raises many kinds
-    reason = getattr(error, "strerror", None) or _first_line(error)
-    raise UserError(f"{shown}: the checkpoint cannot be written ({reason})") from None
+    raise UserError(f"{shown}: the checkpoint cannot be written ({_system_reason(error)})") from None
+
+
+def _require_room(folder: epath.Path, arrays: Any) -> None:
+  """Raises the OSError of a full disk, which orbax meets with pages of tracebacks; remote places have none."""
+  if "://" in os.fspath(folder):
+    return
+  folder.mkdir(parents=True, exist_ok=True)
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+  try:
+    (folder / "room").write_bytes(bytes(size + _OVERHEAD))
+  finally:
+    folder.rmtree()
 
 
 def is_checkpoint(folder: str | os.PathLike) -> bool:
@@ -115,6 +129,12 @@ def absolute(path: str | os.PathLike) -> epath.Path:
   """As orbax wants it; remote paths are so already."""
   path = epath.Path(path)
   return path if "://" in os.fspath(path) else path.expanduser().resolve()
+
+
+def _system_reason(error: Exception) -> str:
+  """What the system said, which tensorstore hides at the end of a long line."""
+  code = getattr(error, "errno", None) or next(iter(re.findall(r"os_error_code='(\d+)'", str(error))), None)
+  return os.strerror(int(code)) if code else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
