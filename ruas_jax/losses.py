@@ -43,8 +43,9 @@ def relative_total_variation(
   with G a Gaussian window of `sigma` pixels (cut at 2.5 sigma). Texture has a large D for its L; an edge has D close to
   L.
   """
-  slopes = jnp.stack(differences(t))
-  variation, inherent = _gaussian_window(jnp.stack([absolute(slopes, charbonnier), slopes]), sigma)
+  slopes = jnp.stack(differences(t), axis=-4)  # behind the images, so that a batch which is cut along them stays cut
+  both = _gaussian_window(jnp.stack([absolute(slopes, charbonnier), slopes], axis=-4), sigma)
+  variation, inherent = both[..., 0, :, :, :], both[..., 1, :, :, :]
   return 2 * jnp.mean(variation / (absolute(inherent, charbonnier) + epsilon))  # two directions, summed
 
 
@@ -133,11 +134,15 @@ def pair_downsampling(
     consistency: weight of the second part.
     noise: `[B]`; where given, an image's terms are divided by its.
   """
-  halves, guides = (jnp.concatenate(diagonal_halves(values)) for values in (u, t))
+  def of_each(first, second):
+    """Both halves of an image one after the other, so that a batch which is cut along its images stays cut."""
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+  halves, guides = (of_each(*diagonal_halves(values)) for values in (u, t))
   denoised = denoise(halves, guides)
-  others = jnp.concatenate(diagonal_halves(u)[::-1])
-  same = jnp.concatenate(diagonal_halves(x))
-  weight = None if noise is None else jnp.tile(1 / noise, 2)[:, None, None, None]
+  others = of_each(*diagonal_halves(u)[::-1])
+  same = of_each(*diagonal_halves(x))
+  weight = None if noise is None else jnp.repeat(1 / noise, 2)[:, None, None, None]
   return 2 * (fidelity(denoised, others, weight) + consistency * fidelity(denoised, same, weight))
 
 

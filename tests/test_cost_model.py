@@ -9,13 +9,14 @@ import pytest
 
 from benchmarks.cost_model import (
   MODULES,
+  TRAINING_PASSES,
   Derivatives,
   cost,
   estimator_derivatives,
   forward_convolutions,
   round_passes,
 )
-from benchmarks.scaling import GENOTYPE, compile_search, count, exchanges, scaling_config
+from benchmarks.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.retinex.network import build_network
@@ -147,6 +148,17 @@ def test_a_population_on_two_devices():
   assert counted["exchanges"] == {}
   assert counted["operations"] == pytest.approx(predicted.operations, rel=0.25)
   assert counted["bytes_moved"] == pytest.approx(predicted.bytes_moved, rel=0.25)
+
+
+def test_a_batch_on_two_devices():
+  """Half the work each, and nothing between them but sums as long as the kernels' gradients."""
+  config, crop = scaling_config(stages=1, crop=2 * CROP), 2 * CROP  # halves of smaller crops are computed otherwise
+  counted = count(compile_training(config, batch=2, mesh=MeshOptions(data=2)), 1)
+  convolutions = forward_convolutions(config, GENOTYPE)
+  predicted = cost(TRAINING_PASSES, convolutions, crop=crop, batch=2, data=2)
+  assert set(counted["exchanges"]) == {"all-reduce"}
+  assert counted["collective_bytes"] == pytest.approx(predicted.collective_bytes, rel=0.1)
+  assert counted["operations"] == pytest.approx(predicted.operations, rel=0.25)
 
 
 def test_exchanges_are_found_in_a_program():

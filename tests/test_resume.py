@@ -407,6 +407,21 @@ def test_a_log_that_is_not_what_was_logged_is_named(how, go, stopped, capsys):
   assert len(lines_of(capsys)) == 1
 
 
+def test_a_run_that_moves_on_keeps_no_results_of_fewer_steps(go, stopped, monkeypatch):
+  workdir = stopped("training")
+  (workdir / "notes.txt").write_text("somebody's own")
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(train, "save_model", interrupt)
+  assert (workdir / "checkpoint").exists()
+  with pytest.raises(KeyboardInterrupt):
+    go("training", workdir)
+  left = sorted(path.name for path in workdir.iterdir())
+  assert "checkpoint" not in left and {"notes.txt", "snapshots", "metrics.jsonl", "config.json"} <= set(left)
+
+
 def test_what_the_first_write_left_when_it_was_killed_is_no_run(go, whole, tmp_path, capsys):
   """Nothing but a half-written snapshot of the beginning: the run begins."""
   there, workdir = whole("training"), tmp_path / "run"

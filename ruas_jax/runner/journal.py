@@ -44,6 +44,7 @@ class Journal(contextlib.ExitStack):
     self.records: list[list[Record]] = [[] for _ in folders]
     self.failures: list[str | None] = [None] * len(folders)
     self.saved: int | None = None
+    self._has_moved = False
     self._last = self._started = time.monotonic()
 
   def begin(self, loop: DeviceLoop, observer: Observer | None) -> None:
@@ -72,6 +73,9 @@ class Journal(contextlib.ExitStack):
   def add(self, records: Sequence[list[Record]], failures: Sequence[str | None]) -> None:
     """The records of a call, for each member, and what failed in it."""
     now = time.monotonic()
+    if not self._has_moved:
+      self._workdir.forget_results()
+      self._has_moved = True
     for place, (new, failure) in enumerate(zip(records, failures, strict=True)):
       self.records[place] += new
       self.failures[place] = self.failures[place] or failure

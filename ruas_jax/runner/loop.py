@@ -64,12 +64,12 @@ def iterate(
     stop = stack.enter_context(notice_preemption()) if workdir.saves else lambda: False
     bar = stack.enter_context(progress(steps, description))
     saving = {"snapshot_every": workdir.run.checkpoint.every} if workdir.saves else {}
+    finished = False
     for call in loop.calls(steps, observe_every=every, stop=stop, **saving):
       last = call.first + len(call.log.taken) - 1
       logs = [call.log] if members is None else split(call.log, len(members))
       limit = workdir.run.largest_loss
       records, failures = zip(*(make_records(call.first, log, largest_loss=limit) for log in logs), strict=True)
-      finished = False
       if every and last % every == 0 and not failures[0]:
         more, finished = observer(loop.run.state, loop.batches())
         records[0][-1].update({name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()})
@@ -79,12 +79,13 @@ def iterate(
         raise UserError(f"{description}: {failures[0]}{journal.last_good()}")
       if call.snapshot:
         journal.save(last, call.snapshot, observer)
-      if finished or all(journal.failures):
+      finished = finished or all(journal.failures)
+      if finished:
         break
     if workdir.saves and journal.saved != loop.done:
       journal.save(loop.done, loop.snapshot(), observer)
     journal.wait()
-    if loop.done < steps and stop():
+    if loop.done < steps and not finished:  # on every host, whichever of them SIGTERM came to
       raise Preempted(
         f"{description}: stopped by SIGTERM after step {loop.done} of {steps}; the same command goes on from there"
       )

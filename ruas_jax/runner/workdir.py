@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +58,11 @@ class Workdir:
   def about(self) -> dict[str, Any]:
     """What every snapshot says of its run."""
     return {"format": _FORMAT, "identity": self.identity, "versions": versions()}
+
+  def forget_results(self) -> None:
+    """Removes what a run with fewer steps had found: it is not this run's."""
+    if self.folder:
+      _remove(path for path in _outputs(self.folder) if path.name not in (SNAPSHOTS, METRICS, TENSORBOARD))
 
 
 def identify(kind: str, config: Config, *ignored: str, images: dict[str, ImageSource], **more: Any) -> dict[str, Any]:
@@ -184,16 +189,20 @@ def _outputs(folder: epath.Path) -> list[epath.Path]:
 
 def _clear(folder: epath.Path) -> None:
   """Removes what runs wrote, so that a run that fails leaves no other run's results; what is not theirs stays."""
-  for path in _outputs(folder):
-    if path.is_dir():
-      path.rmtree()
-    else:
-      path.unlink()
+  _remove(_outputs(folder))
   for path in sorted(folder.iterdir()):
     if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists():
       (path / CONFIG).unlink()
       if not any(path.iterdir()):
         path.rmdir()
+
+
+def _remove(paths: Iterable[epath.Path]) -> None:
+  for path in paths:
+    if path.is_dir():
+      path.rmtree()
+    else:
+      path.unlink()
 
 
 def _describe(source: ImageSource) -> str:

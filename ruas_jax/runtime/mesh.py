@@ -1,8 +1,8 @@
 """Where everything lies: one mesh of devices with the axes `population` and `data`.
 
 The members of a population are shared out over the first axis and hear nothing of each other; the images of every batch
-X
-the same for one device, for several, and for several hosts, where every process sees the part of its own devices.
+are shared out over the second, where the partitioner puts the sums between devices. All else lies on every device. One
+device, several, and several hosts, of which each sees the part of its own devices, are the same here.
 """
 
 import contextlib

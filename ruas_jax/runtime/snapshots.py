@@ -5,6 +5,7 @@ checksums before anything is read from it (`checkpoint`).
 """
 
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from etils import epath
 
 from ruas_jax.errors import UserError
 from ruas_jax.runtime.checkpoint import read_about, read_arrays, save_checkpoint
+
+_UNFINISHED = re.compile(r"\.\d{6,}\..+")  # names that a write, and a removal, have for a while
 
 
 class Snapshot(NamedTuple):
@@ -93,7 +96,7 @@ class Snapshots:
   def clean(self) -> None:
     """Removes what a killed process left half-written or half-removed."""
     for path in self._folder.iterdir() if self._folder.is_dir() else ():
-      if path.name.startswith("."):
+      if _UNFINISHED.fullmatch(path.name):
         path.rmtree()
 
   def __enter__(self) -> "Snapshots":

@@ -167,11 +167,9 @@ def _correlate_by_product(image, cotangent, *, taps):
     left = [cotangent[..., reach_y + top - dy : reach_y + bottom - dy, :] for dy in rows]
     left = jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in left], axis=2)
     right = jnp.concatenate([flat[..., first + dx : last + dx] for dx in columns], axis=2)
-    each = [
-      [jnp.matmul(a, b.T, precision=_EXACT) for a, b in zip(left[group], right[group], strict=True)]
-      for group in range(groups)
-    ]
-    return jnp.stack([functools.reduce(operator.add, examples) for examples in each])
+    # One product for each image, then their sum: a batch that devices share out is a batch here too.
+    each = lax.dot_general(left, right, (((3,), (3,)), ((0, 1), (0, 1))), precision=_EXACT)
+    return jnp.sum(each, axis=1)
 
   strips = min(_MOST_STRIPS, -(-height * width // _STRIP_PIXELS))
   edges = [height * strip // strips for strip in range(strips + 1)]
