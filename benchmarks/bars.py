@@ -27,6 +27,14 @@ BARS = {
   "sharding_difference": Bar(
     1e-9, "at_most", "on every mesh and on two processes, alpha and weights are one device's within 1e-9 in float64"
   ),
+  "checkpointing_times_slower": Bar(
+    1.05, "at_most", "a step with a snapshot every 100 steps takes at most 1.05 times one without"
+  ),
+  "faults_silently_wrong": Bar(0, "at_most", "no disturbed run ends with other bits"),
+  "faults_unclear": Bar(0, "at_most", "no disturbed run ends without one clear line, or refuses where it could go on"),
+  "faults_kills": Bar(30, "at_least", "a search is killed at 30 moments or more"),
+  "faults_terminations": Bar(10, "at_least", "a search is terminated at 10 moments or more"),
+  "faults_corrupted_files": Bar(20, "at_least", "20 files of snapshots or more are cut off or get a bit flipped"),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
   "photo_peak_megabytes": Bar(

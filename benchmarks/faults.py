@@ -47,6 +47,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _STEPS, _QUICK_STEPS = 48, 8
 _WRITE_SECONDS = 0.06  # about what a snapshot takes
 _RESULT_SECONDS = 1.2  # about what comes after the last snapshot
+_DAMAGES = ("flip", "truncate")
 _SAME, _REFUSED, _OTHER, _UNCLEAR = "same bits", "refused", "other bits", "unclear"
 
 Row = dict[str, Any]
@@ -102,7 +103,7 @@ class Laboratory:
 
   def start(self, workdir: pathlib.Path) -> subprocess.Popen:
     """The search, begun or gone on with."""
-    command = [sys.executable, "-c", "from ruas_jax.cli import main; main()", "search", "--workdir", str(workdir)]
+    command = [sys.executable, "-m", "ruas_jax", "search", "--workdir", str(workdir)]
     command += ["--config", str(self.folder / "config.json"), "--checkpoint.every", "1"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=_ROOT, env=self._environment, text=True, **pipes)
@@ -279,11 +280,17 @@ def main() -> None:
   for name in ("kill", "terminate", "corruption"):
     print_table([results[name]], name)
   print(f"silently wrong: {results['silently_wrong']}, unclear: {results['unclear']}")
+  wrong = {f"faults_{name}": results[name] for name in ("silently_wrong", "unclear")}
+  enough = {
+    "faults_kills": results["kill"]["kills"],
+    "faults_terminations": results["terminate"]["runs"],
+    "faults_corrupted_files": results["corruption"]["of_snapshots"],
+  }
   write_report(
     arguments.json,
     settings={"steps": _QUICK_STEPS if arguments.quick else _STEPS, "checkpoint_every": 1, "quick": arguments.quick},
     results=results,
-    bars={},
+    bars=wrong if arguments.quick else wrong | enough,
   )
 
 
@@ -316,7 +323,7 @@ def _damages(quick: bool) -> list[tuple[int | None, str]]:
   """Of each run: in how many of the newest snapshots, or in the log (None); and how."""
   if quick:
     return [(1, "flip"), (3, "truncate"), (None, "flip")]
-  ways = ("flip", "truncate", "delete")
+  ways = (*_DAMAGES, "delete")
   return [(1, "flip")] * 8 + [(1, "truncate")] * 6 + [(places, how) for places in (1, 2, 3, None) for how in ways]
 
 
@@ -363,6 +370,7 @@ def _count(rows: Sequence[Row]) -> dict[str, Any]:
     "corruption": {
       "runs": of("corruption"),
       "files": of("corruption", "files"),
+      "of_snapshots": sum(row["files"] for row in rows if row.get("how") in _DAMAGES and row["where"] != "log"),
       "named": of("corruption", "named"),
       "same_bits": of("corruption", outcome=_SAME),
       "refused": of("corruption", outcome=_REFUSED),

@@ -38,8 +38,8 @@ class _Experiment(RunOptions, Config):
     """Joins the other hosts, if there are, before the first computation."""
     from ruas_jax.runtime.distributed import join
 
-    if self.distributed:
-      join(self.distributed)
+    if self.distributed and join(self.distributed):
+      sys.stdout = open(os.devnull, "w")  # the first one speaks for all  # noqa: SIM115
     return self._only(RunOptions)
 
   def _only(self, kind):

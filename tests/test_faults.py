@@ -31,7 +31,7 @@ def test_sigterm_saves_and_exits_with_its_own_code(results):
 
 
 def test_damage_is_named(results):
-  assert results["corruption"] == {"runs": 3, "files": 5, "named": 5, "same_bits": 1, "refused": 2}
+  assert results["corruption"] == {"runs": 3, "files": 5, "of_snapshots": 4, "named": 5, "same_bits": 1, "refused": 2}
 
 
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])

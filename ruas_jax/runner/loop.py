@@ -16,7 +16,7 @@ from ruas_jax.runner.observer import Observer
 from ruas_jax.runner.records import Record, make_records, median_losses, split
 from ruas_jax.runner.workdir import Workdir
 from ruas_jax.runtime.metric_log import progress
-from ruas_jax.runtime.preemption import Preempted, notice_preemption
+from ruas_jax.runtime.preemption import Preempted
 
 
 class Outcome(NamedTuple):
@@ -61,11 +61,10 @@ def iterate(
     journal.begin(loop, observer)
     if observer and observer.chosen is not None:  # the search had stopped
       steps = loop.done
-    stop = stack.enter_context(notice_preemption()) if workdir.saves else lambda: False
     bar = stack.enter_context(progress(steps, description))
     saving = {"snapshot_every": workdir.run.checkpoint.every} if workdir.saves else {}
     finished = False
-    for call in loop.calls(steps, observe_every=every, stop=stop, **saving):
+    for call in loop.calls(steps, observe_every=every, stop=workdir.stopping, **saving):
       last = call.first + len(call.log.taken) - 1
       logs = [call.log] if members is None else split(call.log, len(members))
       limit = workdir.run.largest_loss

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
 from ruas_jax.runner.options import RunOptions
 from ruas_jax.runtime.lock import only_run_in
+from ruas_jax.runtime.preemption import notice_preemption
 from ruas_jax.runtime.report import versions
 from ruas_jax.runtime.snapshots import Snapshot, Snapshots
 
@@ -35,6 +36,7 @@ OUTPUTS = (
 )
 _FORMAT = 1
 _MEMBER = re.compile(r"member_\d{3,}")
+_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*OUTPUTS, CONFIG)))})\.\d+(\.\w+)?")  # as `files` names it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Workdir:
   snapshots: in which the run is saved; None without a folder.
   start: from which it goes on; None at its beginning.
   saves: whether the run has snapshots at all, by whichever host.
+  stopping: whether SIGTERM has come; as long as the directory is open, it does nothing else.
   """
 
   folder: epath.Path | None
@@ -54,6 +57,7 @@ class Workdir:
   snapshots: Snapshots | None = None
   start: Snapshot | None = None
   saves: bool = False
+  stopping: Callable[[], bool] = lambda: False
 
   def about(self) -> dict[str, Any]:
     """What every snapshot says of its run."""
@@ -114,15 +118,17 @@ def open_workdir(
     return
   folder = epath.Path(workdir).expanduser()
   with contextlib.ExitStack() as stack:
+    stopping = stack.enter_context(notice_preemption())
     snapshots = Snapshots(folder / SNAPSHOTS, keep=run.checkpoint.keep)
     if jax.process_index():
       start = _follow(snapshots)
-      yield Workdir(None, run, identity, None, start, saves=True)
+      yield Workdir(None, run, identity, None, start, saves=True, stopping=stopping)
       return
     with _told_to_other_hosts() as tell:
       try:
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(only_run_in(folder))
+        _tidy(folder, snapshots)
         if run.overwrite:
           _clear(folder)
         elif run.fresh and any(folder.iterdir()):
@@ -134,7 +140,8 @@ def open_workdir(
       except OSError as error:
         raise UserError(f"--workdir {folder}: cannot be written ({error.strerror or error})") from None
       tell(-1 if start is None else start.step)
-    yield Workdir(folder, run, identity, stack.enter_context(snapshots), start, saves=True)
+    stack.enter_context(snapshots)
+    yield Workdir(folder, run, identity, snapshots, start, saves=True, stopping=stopping)
 
 
 def say(text: str) -> None:
@@ -143,8 +150,7 @@ def say(text: str) -> None:
 
 
 def _find_start(folder: epath.Path, snapshots: Snapshots, identity: dict[str, Any], steps: int) -> Snapshot | None:
-  snapshots.clean()
-  start = snapshots.newest(lambda damage: say(f"{damage}; going on from the one before"))
+  start = snapshots.newest(on_damage=say)
   if start is None:
     if any(path.name != SNAPSHOTS for path in _outputs(folder)):  # an empty one was killed in its first write
       raise UserError(
@@ -166,7 +172,7 @@ def _find_start(folder: epath.Path, snapshots: Snapshots, identity: dict[str, An
   for name, version in versions().items():
     if (before := about["versions"].get(name, version)) != version:
       say(f"{folder} was left by {name} {before}, and goes on with {version}: the last bits may be others")
-  if start.step:
+  if snapshots.steps() != [0]:  # every run begins there
     say(f"going on after step {start.step} with {start.path}")
   return start
 
@@ -180,21 +186,30 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
     yield f"{path.removeprefix('config.')} was {before!r} and is {now!r}"
 
 
+def _members(folder: epath.Path) -> list[epath.Path]:
+  """The folders of a population's members."""
+  return [path for path in sorted(folder.iterdir()) if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists()]
+
+
 def _outputs(folder: epath.Path) -> list[epath.Path]:
   """All that runs wrote here, in a population's member folders too, but for the configurations."""
-  inside = sorted(folder.iterdir())
-  members = [path for path in inside if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists()]
-  return [place / name for place in (folder, *members) for name in OUTPUTS if (place / name).exists()]
+  return [place / name for place in (folder, *_members(folder)) for name in OUTPUTS if (place / name).exists()]
+
+
+def _tidy(folder: epath.Path, snapshots: Snapshots) -> None:
+  """Removes what killed processes left half-written."""
+  snapshots.clean()
+  places = (folder, *_members(folder))
+  _remove([path for place in places for path in place.iterdir() if _UNFINISHED.fullmatch(path.name)])
 
 
 def _clear(folder: epath.Path) -> None:
   """Removes what runs wrote, so that a run that fails leaves no other run's results; what is not theirs stays."""
   _remove(_outputs(folder))
-  for path in sorted(folder.iterdir()):
-    if _MEMBER.fullmatch(path.name) and (path / CONFIG).exists():
-      (path / CONFIG).unlink()
-      if not any(path.iterdir()):
-        path.rmdir()
+  for path in _members(folder):
+    (path / CONFIG).unlink()
+    if not any(path.iterdir()):
+      path.rmdir()
 
 
 def _remove(paths: Iterable[epath.Path]) -> None:

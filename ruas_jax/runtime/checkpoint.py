@@ -26,17 +26,18 @@ _ARRAYS, _ABOUT = "arrays", "about"
 
 
 def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any]) -> None:
-  """Writes the pytree `arrays` and the JSON object `about` into `folder`, in place of one that is there.
+  """Writes the pytree `arrays`, which this process can read whole, and the JSON object `about` into `folder`, in place
+  of one that is there.
 
   Raises:
     UserError: the folder cannot be written.
   """
-  shown, folder = folder, absolute(folder)
+  shown, folder, arrays = folder, absolute(folder), jax.device_get(arrays)
   items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(arrays), _ABOUT: ocp.args.JsonSave(about)})
   new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
   try:
     _require_room(new, arrays)
-    with _one_voice(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _one_voice(), _checkpointer() as checkpointer:
       checkpointer.save(new, items, force=True)
     write_json(new / _CHECKSUMS, _checksums(new))
     if folder.exists():
@@ -84,7 +85,7 @@ def read_arrays(folder: str | os.PathLike, shapes: Any) -> Any:
     UserError: they are others.
   """
   # It may have been saved on another kind or number of devices.
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
   items = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardRestore(shapes)})
   return _restore(folder, items, "holds other arrays than its description says")[_ARRAYS]
@@ -102,8 +103,20 @@ def _one_voice() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def _checkpointer() -> ocp.Checkpointer:
+  """Of this process alone: one host writes while the others go on, and each reads for itself."""
+  alone = {}
+  if jax.process_count() > 1:
+    own = jax.process_index()
+    alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+      primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"host_{own}"
+    )
+  handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**alone))
+  return ocp.Checkpointer(handler, **alone)
+
+
 def _restore(folder, items, complaint):
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+  with _checkpointer() as checkpointer:
     try:
       return checkpointer.restore(absolute(folder), items)
     except Exception as error:  # orbax raises many kinds

@@ -39,9 +39,10 @@ def one_cpu_device_per_core() -> None:
   """Makes a CPU as many devices as this process has cores, so that members of a population run side by side.
 
   To be called before the first computation; afterwards it has no effect. Other platforms are left alone, and so is a
-  number of devices that XLA_FLAGS give.
+  number of devices that was set already, in XLA_FLAGS or as `jax_num_cpu_devices`.
   """
-  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+  flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+  if flag or jax.config.jax_num_cpu_devices > 0:
     return
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   with contextlib.suppress(RuntimeError):  # jax has started already

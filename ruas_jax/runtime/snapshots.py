@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import jax
 from etils import epath
 
 from ruas_jax.errors import UserError
@@ -110,7 +109,7 @@ class Snapshots:
       self._writer.shutdown()  # a write under way is not cut off
 
   def _write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
-    save_checkpoint(self.path(step), jax.device_get(arrays), about)
+    save_checkpoint(self.path(step), arrays, about)
     # What lies ahead is a future that this run does not come from: it was damaged, or it would have gone on from there.
     others = [other for other in self.steps() if other != step]
     for other in [*(o for o in others if o > step), *[o for o in others if o < step][self._keep - 1 :]]:

@@ -23,7 +23,8 @@ class TensorBoardLog:
       from tensorboardX import SummaryWriter
     except ImportError:
       raise UserError('--tensorboard needs the extra: pip install "ruas-jax[tensorboard]"') from None
-    self._writer = SummaryWriter(os.fspath(folder), purge_step=after + 1)
+    # The suffix, since names of event files have whole seconds in them, and the second would replace the first.
+    self._writer = SummaryWriter(os.fspath(folder), purge_step=after + 1, filename_suffix=f".after_{after}")
 
   def write(self, *records: Mapping[str, Any]) -> None:
     """Adds records, each with its `step`."""
