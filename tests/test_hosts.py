@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 
+import chex
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from tiny_problem import dark_images, get_config, logged, write_images
+from workdirs import arrays_in
 
 from ruas_jax.files import write_json
-from ruas_jax.runtime.checkpoint import read_about
 from ruas_jax.runtime.preemption import EXIT_CODE
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -90,28 +90,20 @@ def stopped(hosts, tmp_path_factory):
   return workdir
 
 
-def weights_of(workdir):
-  read_about(workdir / "checkpoint")  # it is sound
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    tree = checkpointer.restore(workdir / "checkpoint", ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
-  return jax.tree.leaves(tree)
-
-
 def test_two_hosts_go_on_to_the_same_bits(hosts, whole, stopped, tmp_path):
   workdir = shutil.copytree(stopped, tmp_path / "run")
   codes, said = hosts(workdir)
   assert codes == [0, 0] and said[1] == [] and "going on after step" in said[0][0]
   assert logged(workdir) == logged(whole)
-  for one, other in zip(weights_of(workdir), weights_of(whole), strict=True):
-    np.testing.assert_array_equal(one, other)
+  jax.tree.map(np.testing.assert_array_equal, *(arrays_in(place / "checkpoint") for place in (workdir, whole)))
 
 
 def test_one_host_goes_on_where_two_were_stopped(hosts, whole, stopped, tmp_path):
   workdir = shutil.copytree(stopped, tmp_path / "run")
   (code,), (lines,) = hosts(workdir, count=1)
   assert code == 0 and len(lines) == 1 and "going on after step" in lines[0]
-  for one, other in zip(weights_of(workdir), weights_of(whole), strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+  found, expected = (arrays_in(place / "checkpoint") for place in (workdir, whole))
+  chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_two_hosts_share_out_a_population(hosts, tmp_path):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
+from workdirs import assert_same, content_of, damage, flip, steps_in
 
 from ruas_jax.architecture_search.options import DiagnosticsOptions
 from ruas_jax.data.sources import ImageArrays
@@ -27,7 +27,6 @@ from ruas_jax.retinex.illumination import IlluminationOptions
 from ruas_jax.runner import device_loop, population, search, train
 from ruas_jax.runner.journal import Journal
 from ruas_jax.runner.options import CheckpointOptions, RunOptions
-from ruas_jax.runtime.checkpoint import read_about
 from ruas_jax.runtime.lock import only_run_in
 from ruas_jax.runtime.preemption import Preempted
 from ruas_jax.runtime.snapshots import Snapshots
@@ -144,53 +143,6 @@ def stopped(go, made, tmp_path):
   return lambda kind: made(f"stopped {kind}", functools.partial(go, kind, steps=STOP), tmp_path / "stopped")
 
 
-def arrays_in(checkpoint):
-  """All numbers of a sound checkpoint, by name."""
-  read_about(checkpoint)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    tree = checkpointer.restore(checkpoint, ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
-  return {jax.tree_util.keystr(path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def content_of(workdir):
-  """Everything that a run leaves but for pictures and the machine's own: by file, arrays or records or text."""
-  content = {}
-  for path in sorted(workdir.rglob("*")):
-    name = str(path.relative_to(workdir))
-    if (path / "checksums.json").exists():
-      content[name] = {key: (array.dtype, array.tobytes()) for key, array in arrays_in(path).items()}
-      content[f"{name} says"] = {key: value for key, value in read_about(path).items() if key != "logs"}
-    elif path.name == "metrics.jsonl":
-      content[name] = logged(path.parent)
-    elif path.name == "alpha.npz":
-      with np.load(path) as arrays:
-        content[name] = {key: arrays[key].tobytes() for key in arrays.files}
-    elif path.is_file() and not any((folder / "checksums.json").exists() for folder in path.parents):
-      content[name] = path.read_bytes()
-  return content
-
-
-def assert_same(one, other, *, says=True):
-  """But for snapshots on the way that only one of them has; `says`: they are to say the same of themselves."""
-  one, other = content_of(one), content_of(other)
-  assert f"snapshots/{END:06}" in one
-  for name in one.keys() | other.keys():
-    on_the_way = name.startswith("snapshots/") and f"{END:06}" not in name
-    if not ((on_the_way and not (name in one and name in other)) or (name.endswith(" says") and not says)):
-      assert one.get(name) == other.get(name), name
-
-
-def flip(path):
-  content = bytearray(path.read_bytes())
-  content[len(content) // 2] ^= 16
-  path.write_bytes(content)
-
-
-def damage(workdir, *steps):
-  for step in steps:
-    flip(workdir / "snapshots" / f"{step:06}" / "arrays" / "manifest.ocdbt")
-
-
 def lines_of(capsys):
   lines = capsys.readouterr().err.splitlines()
   assert all(line.startswith("ruas: ") for line in lines)
@@ -206,10 +158,6 @@ def program(kind, go, workdir, folder, *, before=""):
   environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # it reads the cache alone
   done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
   return done.returncode, done.stderr.splitlines()
-
-
-def steps_in(workdir):
-  return sorted(int(path.name) for path in (workdir / "snapshots").iterdir() if path.name.isdecimal())
 
 
 @pytest.mark.parametrize("kind", KINDS)
