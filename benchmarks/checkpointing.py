@@ -25,40 +25,38 @@ from ruas_jax.runtime.metric_log import progress, read_metrics
 
 EVERY = 100
 _NEVER = 10**9
-_SEARCH_SIZES = (64, 128)
-_TRAINING_SIZE = 64
+_SIZE = 64  # small, so that steps are short beside a write
 
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   repeats, steps = (1, 2 * EVERY) if arguments.quick else (5, 5 * EVERY)
-  cases = {f"search at {size}x{size}": searching(size, steps) for size in _SEARCH_SIZES[: 1 if arguments.quick else 2]}
-  cases[f"training at {_TRAINING_SIZE}x{_TRAINING_SIZE}"] = training(_TRAINING_SIZE, steps)
+  cases = {"search": searching(steps), "training": training(steps)}
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update("jax_compilation_cache_dir", folder)  # every run compiles its program anew, or reads it
     rows = [{"case": name} | compare(run, repeats) for name, run in cases.items()]
   print_table(rows, f"a step with a snapshot every {EVERY} steps, and without")
   write_report(
     arguments.json,
-    settings={"every": EVERY, "steps": steps, "repeats": repeats, "quick": arguments.quick},
+    settings={"size": _SIZE, "every": EVERY, "steps": steps, "repeats": repeats, "quick": arguments.quick},
     results=rows,
     bars={} if arguments.quick else {"checkpointing_times_slower": max(row["times_slower"] for row in rows)},
   )
 
 
-def searching(size: int, steps: int) -> Callable[[str, RunOptions], Any]:
+def searching(steps: int) -> Callable[[str, RunOptions], Any]:
   """A search of both modules, `(workdir, options) -> result`."""
-  config = search_config(size)
+  config = search_config(_SIZE)
   config = dataclasses.replace(config, search=dataclasses.replace(config.search, steps=steps))
-  images = {"train_images": dark_images(size, 0), "val_images": dark_images(size, 1)}
+  images = {"train_images": dark_images(_SIZE, 0), "val_images": dark_images(_SIZE, 1)}
   return lambda workdir, run: search(config, workdir=workdir, run=run, **images)
 
 
-def training(size: int, steps: int) -> Callable[[str, RunOptions], Any]:
+def training(steps: int) -> Callable[[str, RunOptions], Any]:
   """A training of both modules, `(workdir, options) -> result`."""
-  config = search_config(size)
+  config = search_config(_SIZE)
   config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
-  return lambda workdir, run: train(config, workdir=workdir, run=run, images=dark_images(size, 0))
+  return lambda workdir, run: train(config, workdir=workdir, run=run, images=dark_images(_SIZE, 0))
 
 
 def compare(run: Callable[[str, RunOptions], Any], repeats: int) -> dict[str, float]:
