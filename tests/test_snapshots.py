@@ -9,6 +9,7 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -66,17 +67,40 @@ def test_the_newest_few_are_kept_and_the_newest_is_found(folder, keep):
   names = ["000010", "000100", "1000000"][-keep:]
   assert sorted(path.name for path in folder.iterdir()) == names
   snapshot, said = newest(folder)
-  assert (snapshot.step, snapshot.about, snapshot.path, said) == (10**6, {"step": 10**6}, folder / "1000000", [])
+  assert (snapshot.step, snapshot.about["step"], snapshot.path) == (10**6, 10**6, folder / "1000000") and not said
   found = snapshot.read(SHAPES)
   assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(lambda leaf: leaf.dtype, arrays_of(0))
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), arrays_of(10**6))
 
 
-def test_other_arrays_than_those_written_are_one_line(folder):
+@pytest.mark.parametrize(
+  "others",
+  [
+    {"weights": SHAPES["weights"]},
+    SHAPES | {"weights": jax.ShapeDtypeStruct((3, 1), np.float32)},
+    SHAPES | {"weights": jax.ShapeDtypeStruct((3,), np.float16)},
+    {"others": SHAPES["weights"], "count": SHAPES["count"]},
+  ],
+)
+def test_other_arrays_than_those_written_are_one_line(others, folder):
   write(folder, 5)
   with pytest.raises(UserError, match="000005 holds other arrays") as error:
-    newest(folder)[0].read({"weights": jax.ShapeDtypeStruct((3,), np.float32)})
+    newest(folder)[0].read(others)
   assert "\n" not in str(error.value)
+
+
+def test_arrays_of_several_dtypes_and_shapes_come_back(folder):
+  arrays = {
+    "a": jnp.arange(6.0).reshape(2, 3), "b": [np.int32(7), np.ones((), bool)], "c": np.zeros((0, 2), np.float32),
+    "d": jnp.array([True, False]), "e": jnp.float32(3), "f": np.arange(3, dtype=np.int32),
+  }  # fmt: skip
+  with Snapshots(folder, keep=1) as snapshots:
+    snapshots.write(1, arrays, {})
+  found = newest(folder)[0].read(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays))
+  assert jax.tree.structure(found) == jax.tree.structure(arrays)
+  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(arrays), strict=True):
+    assert one.dtype == other.dtype and one.shape == other.shape
+    np.testing.assert_array_equal(one, other)
 
 
 def test_nothing_there_is_no_damage(folder):
@@ -94,7 +118,7 @@ def test_damaged_ones_are_named_and_passed_over(folder):
   damage(folder, 3)
   (folder / "000002" / "checksums.json").unlink()
   snapshot, said = newest(folder)
-  assert snapshot.step == 1 and snapshot.about == {"step": 1}
+  assert snapshot.step == 1 and snapshot.about["step"] == 1
   assert len(said) == 2 and all("\n" not in line for line in said)
   assert "000003 is damaged: " in said[0] and "000002 is damaged or incomplete: checksums.json" in said[1]
   with pytest.raises(UserError, match="000003 is damaged"):
@@ -118,7 +142,7 @@ def test_every_file_of_a_snapshot_counts(folder):
     with pytest.raises(UserError, match="000007 is damaged"):
       snapshots.at(7)
     path.write_bytes(content)
-  assert snapshots.at(7).about == {"step": 7}
+  assert snapshots.at(7).about["step"] == 7
 
 
 def test_a_future_that_was_given_up_is_removed(folder):

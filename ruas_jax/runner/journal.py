@@ -53,7 +53,7 @@ class Journal(contextlib.ExitStack):
     positions = [_EMPTY] * len(self._folders)
     if start:
       shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), loop.run)
-      loop.go_on_from(jax.device_get(start.read(shapes)), start.step)
+      loop.go_on_from(start.read(shapes), start.step)
       self.failures, self.saved = start.about["failures"], start.step
       positions = [Position(*position) for position in start.about["logs"]]
       if observer:

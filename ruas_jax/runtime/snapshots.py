@@ -10,10 +10,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
 from etils import epath
 
 from ruas_jax.errors import UserError
 from ruas_jax.runtime.checkpoint import read_about, read_arrays, save_checkpoint
+from ruas_jax.runtime.packing import layout_of, pack, packed_shapes, unpack
 
 _UNFINISHED = re.compile(r"\.\d{6,}\..+")  # names that a write, and a removal, have for a while
 
@@ -21,7 +23,7 @@ _UNFINISHED = re.compile(r"\.\d{6,}\..+")  # names that a write, and a removal, 
 class Snapshot(NamedTuple):
   """Attributes:
   step: after which it was taken.
-  about: its JSON object.
+  about: its JSON object, and the `layout` of its arrays.
   path: its folder.
   """
 
@@ -30,8 +32,10 @@ class Snapshot(NamedTuple):
   path: epath.Path
 
   def read(self, shapes: Any) -> Any:
-    """The arrays, as the pytree of `jax.ShapeDtypeStruct` says; UserError where they are others."""
-    return read_arrays(self.path, shapes)
+    """The arrays, numpy's, as the pytree of `jax.ShapeDtypeStruct` says; UserError where they are others."""
+    if self.about["layout"] != layout_of(shapes):
+      raise UserError(f"checkpoint {self.path} holds other arrays than this run has")
+    return unpack(jax.device_get(read_arrays(self.path, packed_shapes(shapes))), shapes)
 
 
 class Snapshots:
@@ -109,7 +113,7 @@ class Snapshots:
       self._writer.shutdown()  # a write under way is not cut off
 
   def _write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
-    save_checkpoint(self.path(step), arrays, about)
+    save_checkpoint(self.path(step), pack(arrays), about | {"layout": layout_of(arrays)})
     # What lies ahead is a future that this run does not come from: it was damaged, or it would have gone on from there.
     others = [other for other in self.steps() if other != step]
     for other in [*(o for o in others if o > step), *[o for o in others if o < step][self._keep - 1 :]]:
