@@ -136,8 +136,7 @@ class Laboratory:
     """Of a search that has come to its end."""
     last, digest = workdir / "snapshots" / f"{self.steps:06}", hashlib.sha256()
     read_about(last)  # it is sound
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      tree = checkpointer.restore(last, ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
+    tree = ocp.StandardCheckpointHandler().restore(last / "arrays", args=ocp.args.StandardRestore())
     with np.load(workdir / "alpha.npz") as alpha:
       arrays = jax.tree.leaves_with_path(tree) + sorted(alpha.items())
     for path, array in arrays:

@@ -50,12 +50,23 @@ def test_load_gives_back_what_was_saved(model, saved):
 
 
 def test_the_checkpoint_is_orbax_and_carries_genotype_variant_and_configuration(saved, model):
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    items = ocp.args.Composite(about=ocp.args.JsonRestore(), arrays=ocp.args.StandardRestore(model.weights))
-    found = checkpointer.restore(saved / "checkpoint", items)
-  assert found.about["genotype"] == json.loads(PUBLISHED.to_json())
-  assert (found.about["variant"], found.about["config"]) == ("i", {"seed": 3})
-  jax.tree.map(np.testing.assert_array_equal, found.arrays, model.weights)
+  about = json.loads((saved / "checkpoint" / "about.json").read_text())
+  assert about["genotype"] == json.loads(PUBLISHED.to_json())
+  assert (about["variant"], about["config"]) == ("i", {"seed": 3})
+  with ocp.StandardCheckpointer() as checkpointer:
+    found = checkpointer.restore(saved / "checkpoint" / "arrays", model.weights)
+  jax.tree.map(np.testing.assert_array_equal, found, model.weights)
+
+
+def test_a_checkpoint_of_another_version_is_one_line(saved, tmp_path):
+  shutil.copytree(saved / "checkpoint", tmp_path / "checkpoint")
+  (tmp_path / "checkpoint" / "about.json").unlink()
+  sums = tmp_path / "checkpoint" / "checksums.json"
+  sums.write_text(
+    json.dumps({name: each for name, each in json.loads(sums.read_text()).items() if name != "about.json"})
+  )
+  with pytest.raises(UserError, match=r"^checkpoint \S+ is of another version: it has no about\.json$"):
+    load(tmp_path)
 
 
 def test_saving_again_replaces(tmp_path, model):

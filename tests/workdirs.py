@@ -15,8 +15,7 @@ def steps_in(workdir):
 def arrays_in(checkpoint):
   """All numbers of a sound checkpoint, by name."""
   read_about(checkpoint)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-    tree = checkpointer.restore(checkpoint, ocp.args.Composite(arrays=ocp.args.StandardRestore())).arrays
+  tree = ocp.StandardCheckpointHandler().restore(checkpoint / "arrays", args=ocp.args.StandardRestore())
   return {jax.tree_util.keystr(path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -56,4 +55,4 @@ def flip(path):
 
 def damage(workdir, *steps):
   for step in steps:
-    flip(workdir / "snapshots" / f"{step:06}" / "arrays" / "manifest.ocdbt")
+    flip(workdir / "snapshots" / f"{step:06}" / "arrays" / "_METADATA")

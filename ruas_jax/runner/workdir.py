@@ -34,7 +34,7 @@ OUTPUTS = (
   *(SNAPSHOTS, METRICS, "genotype.json", "alpha.npz", "alpha.png", "genotype.png", "losses.png", "checkpoint", "state"),
   *(POPULATION, "population.png", TENSORBOARD),
 )
-_FORMAT = 2  # 1 had an array for each leaf
+_FORMAT = 3  # of what a snapshot's arrays and description say
 _MEMBER = re.compile(r"member_\d{3,}")
 _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*OUTPUTS, CONFIG)))})\.\d+(\.\w+)?")  # as `files` names it
 

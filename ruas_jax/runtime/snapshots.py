@@ -11,12 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 
 from ruas_jax.errors import UserError
 from ruas_jax.runtime.checkpoint import read_about, read_arrays, save_checkpoint
-from ruas_jax.runtime.packing import layout_of, pack, packed_shapes, unpack
+from ruas_jax.runtime.packing import layout_of, pack, size_of, unpack
 
+_PACKED = "packed"  # the name of the one array
 _UNFINISHED = re.compile(r"\.\d{6,}\..+")  # names that a write, and a removal, have for a while
 
 
@@ -35,7 +37,8 @@ class Snapshot(NamedTuple):
     """The arrays, numpy's, as the pytree of `jax.ShapeDtypeStruct` says; UserError where they are others."""
     if self.about["layout"] != layout_of(shapes):
       raise UserError(f"checkpoint {self.path} holds other arrays than this run has")
-    return unpack(jax.device_get(read_arrays(self.path, packed_shapes(shapes))), shapes)
+    packed = read_arrays(self.path, {_PACKED: jax.ShapeDtypeStruct((size_of(shapes),), np.uint8)})[_PACKED]
+    return unpack(np.asarray(packed), shapes)
 
 
 class Snapshots:
@@ -113,7 +116,7 @@ class Snapshots:
       self._writer.shutdown()  # a write under way is not cut off
 
   def _write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
-    save_checkpoint(self.path(step), pack(arrays), about | {"layout": layout_of(arrays)})
+    save_checkpoint(self.path(step), {_PACKED: pack(arrays)}, about | {"layout": layout_of(arrays)})
     # What lies ahead is a future that this run does not come from: it was damaged, or it would have gone on from there.
     others = [other for other in self.steps() if other != step]
     for other in [*(o for o in others if o > step), *[o for o in others if o < step][self._keep - 1 :]]:
