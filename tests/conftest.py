@@ -8,6 +8,10 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _CACHE = os.path.join(tempfile.gettempdir(), f"ruas_jax_test_cache_{os.getuid()}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
+# Each of several processes has its own: what another one is writing would be read by halves.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
+  os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ.get("PYTEST_XDIST_WORKER", "")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Tests compile much and compute little: several times faster so.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -1,7 +1,6 @@
 """The steps lower for TPU on any machine, to operations that its compiler knows: no call into a library of the host.
 Where the TPU's compiler is installed (the extra `tpu`), it compiles them for chips that are only described."""
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -16,15 +15,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.scaling import DESCRIBED_TPU, described_tpu, exchanges
-from ruas_jax.architecture_search.step import batches_per_round, make_search_step
-from ruas_jax.config import load_config
-from ruas_jax.objectives import make_objectives
-from ruas_jax.optimizers import make_optimizer
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.setting import describe
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.training import init_train_state, make_train_step
+from benchmarks.described_tpu import DESCRIBED_TPU, described_tpu
+from benchmarks.scaling import exchanges, scaling_config, search_step, training_step
+from ruas_jax.architecture_search.step import batches_per_round
 
 ELEMENTWISE = """
   abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate
@@ -62,34 +55,22 @@ def config():
 
 
 def tiny_config():
-  config = load_config("lol")
-  return dataclasses.replace(
-    config,
-    network=dataclasses.replace(
-      config.network,
-      illumination=dataclasses.replace(config.network.illumination, stages=2),
-      denoising=dataclasses.replace(config.network.denoising, stages=2),
-    ),
-  )
+  return scaling_config(stages=2, crop=CROP)
 
 
-def search_program(config, players=("illumination", "denoising")):
+def search_program(config, players=None):
   """The step and the shapes of its arguments."""
-  setting = describe(config)
-  moving = tuple(player for player in setting.players if player.name in players)
-  step = make_search_step(moving, config.search, setting.weight_optimizer, setting.alpha_optimizer, crop=CROP)
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  batches = (batch(count, 1) for count in batches_per_round(config.search))
-  return step, (jax.eval_shape(setting.init, key), *batches, key)
+  batches = [batch(count, 1) for count in batches_per_round(config.search)]
+  return program(*search_step(config, players), batches)
 
 
 def train_program(config, images=1):
-  network = build_network(config.network, Genotype.named("published"))
-  own = make_optimizer(config.training.denoising_optimizer, decay_steps=100)
-  optimizers = {"illumination": own, "denoising": own}
-  step = make_train_step(make_objectives(network, config.loss), optimizers, crop=CROP)
+  return program(*training_step(config), [batch(images)])
+
+
+def program(step, init, batches):
   key = jax.eval_shape(lambda: jax.random.key(0))
-  return step, (jax.eval_shape(lambda key: init_train_state(network, optimizers, key), key), batch(images), key)
+  return step, (jax.eval_shape(init, key), *batches, key)
 
 
 def test_the_search_step_lowers_for_tpu(config):
