@@ -4,7 +4,7 @@
 
 Each run is `search` or `train` as everybody calls it, with a work directory. Its steady state lies between the first
 records of its log after step 100, when all is compiled, and the last; what a snapshot that is still being written then
-takes is not in it, but four are. The first snapshot of a run, and waiting for the last, are no part of a step.
+takes is not in it, but all others are. The first snapshot of a run, and waiting for the last, are no part of a step.
 """
 
 import dataclasses
@@ -26,12 +26,13 @@ from ruas_jax.runtime.metric_log import progress, read_metrics
 EVERY = 100
 _NEVER = 10**9
 _SIZE = 64  # small, so that steps are short beside a write
+_STEPS = {"search": 5 * EVERY, "training": 25 * EVERY}  # half a minute and ten seconds
 
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
-  repeats, steps = (1, 2 * EVERY) if arguments.quick else (5, 5 * EVERY)
-  cases = {"search": searching(steps), "training": training(steps)}
+  repeats, steps = (1, dict.fromkeys(_STEPS, 2 * EVERY)) if arguments.quick else (7, _STEPS)
+  cases = {"search": searching(steps["search"]), "training": training(steps["training"])}
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update("jax_compilation_cache_dir", folder)  # every run compiles its program anew, or reads it
     rows = [{"case": name} | compare(run, repeats) for name, run in cases.items()]
