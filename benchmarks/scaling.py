@@ -5,22 +5,23 @@ python -m benchmarks.scaling --json benchmarks/results/scaling.json
 Virtual devices share the machine's cores, so nothing is timed: the figures are the work of one device, as the compiler
 counts it in the program that one device runs, and the operands of the operations that devices exchange numbers by.
 
-XLA counts the body of a loop once. So the loop over a module's stages is written out for these programs, and the loop
-over the members of a device is multiplied by their number. The loop over steps counts once: one step.
+XLA counts the body of a loop once. So the modules have one stage here (that a round's convolutions are linear in the
+stages, `tests/test_cost_model.py` finds in traced programs), and the loop over the members of a device is multiplied by
+their number. The loop over steps counts once: one step. Each program is compiled in a process of its own, since XLA
+gives back little of the gigabytes that it takes.
 """
 
-import contextlib
 import dataclasses
-import functools
+import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from benchmarks.cost_model import TRAINING_PASSES, Cost, cost, forward_convolutions, round_passes
 from benchmarks.report import argument_parser, print_table, write_report
@@ -40,7 +41,6 @@ from ruas_jax.training import init_train_state, make_train_step
 
 DEVICES = 8
 CROP = 64
-STAGES = 2  # all formulas are linear in them, and what is written out takes minutes and gigabytes for each
 GENOTYPE = Genotype.named("published")
 
 _EXCHANGES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
@@ -51,10 +51,7 @@ _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_pa
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
-  jax.config.update("jax_platforms", "cpu")
-  jax.config.update("jax_num_cpu_devices", DEVICES)
-  config = scaling_config(stages=1 if arguments.quick else STAGES, crop=32 if arguments.quick else CROP)
+  config = scaling_config(stages=1, crop=32 if arguments.quick else CROP)
   counts = (1, 2) if arguments.quick else (1, 2, 4, 8)
   most = counts[-1]
   meshes = {
@@ -62,21 +59,30 @@ def main() -> None:
     "data": [(None, most, MeshOptions(data=count)) for count in counts],
     "both": [(most, most, MeshOptions(count, most // count)) for count in counts[1:-1]],
   }
+  jobs = [(axis, search_row, own) for axis, rows in meshes.items() for own in rows]
+  jobs += [("training", training_row, (most, MeshOptions(data=devices))) for devices in counts]
   results: dict[str, list[dict[str, Any]]] = {}
-  with progress(sum(map(len, meshes.values())) + len(counts), "programs") as bar:
-    for axis, rows in meshes.items():
-      for members, batch, mesh in rows:
-        results.setdefault(axis, []).append(search_row(config, members=members, batch=batch, mesh=mesh))
-        bar.update(sum(map(len, results.values())))
-    for devices in counts:
-      results.setdefault("training", []).append(training_row(config, batch=most, mesh=MeshOptions(data=devices)))
-      bar.update(sum(map(len, results.values())))
+  spawn = multiprocessing.get_context("spawn")
+  with (
+    ProcessPoolExecutor(1, mp_context=spawn, initializer=begin, max_tasks_per_child=1) as processes,
+    progress(len(jobs), "programs") as bar,
+  ):
+    for done, (axis, work, own) in enumerate(jobs, start=1):
+      results.setdefault(axis, []).append(processes.submit(work, config, *own).result())
+      bar.update(done)
   for axis, rows in results.items():
     print_table([flat(row, rows[0]) for row in rows], f"a device's work: {axis}")
   settings = {"config": "lol", "crop": config.data.crop, "stages": config.network.illumination.stages}
   write_report(
     arguments.json, settings=settings | {"devices": most, "quick": arguments.quick}, results=results, bars={}
   )
+
+
+def begin() -> None:
+  """In a new process, before anything is compiled."""
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_num_cpu_devices", DEVICES)
 
 
 def scaling_config(*, stages: int, crop: int) -> Config:
@@ -92,7 +98,7 @@ def scaling_config(*, stages: int, crop: int) -> Config:
   )
 
 
-def search_row(config: Config, *, members: int | None, batch: int, mesh: MeshOptions) -> dict[str, Any]:
+def search_row(config: Config, members: int | None, batch: int, mesh: MeshOptions) -> dict[str, Any]:
   """A round of a search alone, or of a population's members, each with batches of `batch` images."""
   layout, own = Layout(mesh, batch_size=batch, members=members), members or 1
   predicted = cost(
@@ -105,7 +111,7 @@ def search_row(config: Config, *, members: int | None, batch: int, mesh: MeshOpt
   return row(predicted, count(compiled, own // layout.mesh.shape["population"]), layout, members=own, batch=batch)
 
 
-def training_row(config: Config, *, batch: int, mesh: MeshOptions) -> dict[str, Any]:
+def training_row(config: Config, batch: int, mesh: MeshOptions) -> dict[str, Any]:
   """A training step of the published genotype with batches of `batch` images."""
   layout = Layout(mesh, batch_size=batch)
   predicted = cost(TRAINING_PASSES, forward_convolutions(config, GENOTYPE), **sizes(config, batch, layout))
@@ -151,7 +157,7 @@ def compile_training(config: Config, *, batch: int, mesh: MeshOptions) -> jax.st
 def compile_step(
   step: Callable, init: Callable, feed: Feed, layout: Layout, *, members: int | None = None
 ) -> jax.stages.Compiled:
-  """The runner's loop over this step, with the loops over stages written out."""
+  """The runner's loop over this step."""
   run, key = Run(jax.jit(init)(jax.random.key(0)), jnp.ones((), bool)), jax.random.key(1)
   if members is not None:
     run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
@@ -159,21 +165,7 @@ def compile_step(
   run, key = layout.put((run, key), layout.own)
   images = layout.put(feed.images, layout.everywhere)
   program = make_program(step, feed, layout, members=members)
-  with written_out():
-    compiled = program.lower(run, images, feed.read(1), np.int32(1), key).compile()
-  jax.clear_caches()  # of programs that are never run
-  return compiled
-
-
-@contextlib.contextmanager
-def written_out() -> Iterator[None]:
-  """`lax.scan` of stages without a loop, which XLA would count once."""
-  scan = lax.scan
-  lax.scan = functools.partial(scan, unroll=True)
-  try:
-    yield
-  finally:
-    lax.scan = scan
+  return program.lower(run, images, feed.read(1), np.int32(1), key).compile()
 
 
 def count(compiled: jax.stages.Compiled, members: int) -> dict[str, Any]:
