@@ -19,7 +19,22 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
   """
   with _temporary(path) as temporary:
     temporary.write_bytes(content)
+    sync(temporary)
     temporary.replace(epath.Path(path))
+
+
+def sync(*paths: str | os.PathLike) -> None:
+  """Has the system put files, and the names in folders, on the disk, so that a power cut spares them. What is remote is
+  safe once it is written."""
+  for path in map(os.fspath, paths):
+    if "://" in path:
+      continue
+    with contextlib.suppress(PermissionError):  # of folders on Windows
+      handle = os.open(path, os.O_RDONLY)
+      try:
+        os.fsync(handle)
+      finally:
+        os.close(handle)
 
 
 def check_writable(path: str | os.PathLike) -> None:

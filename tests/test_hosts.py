@@ -33,12 +33,12 @@ pytestmark = pytest.mark.slow  # many processes, each of which starts and compil
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
-  """`hosts(workdir, command=TRAIN, count=2, seed=0, terminate=False)`: exit codes and lines of all; `terminate`: the
-  last host gets SIGTERM in the middle of the run."""
+  """`hosts(workdir, command=TRAIN, count=2, seed=0, terminate=False, last=())`: exit codes and lines of all;
+  `terminate`: the last host gets SIGTERM in the middle of the run; `last`: its own options."""
   folder = tmp_path_factory.mktemp("hosts")
   images = write_images(folder / "images", dark_images(7))
 
-  def run(workdir, *, command=TRAIN, count=2, seed=0, terminate=False):
+  def run(workdir, *, command=TRAIN, count=2, seed=0, terminate=False, last=()):
     config = get_config()
     config = dataclasses.replace(
       config,
@@ -55,7 +55,7 @@ def hosts(tmp_path_factory):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(2 // count)}
     processes = [
       subprocess.Popen(
-        command + ["--distributed", f"{address},{count},{number}"] * (count > 1),
+        [*command, *["--distributed", f"{address},{count},{number}"] * (count > 1), *last * (number == count - 1)],
         cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
       )
       for number in range(count)
@@ -108,6 +108,8 @@ def test_one_host_goes_on_where_two_were_stopped(hosts, whole, stopped, tmp_path
 
 def test_two_hosts_share_out_a_population(hosts, tmp_path):
   assert hosts(tmp_path / "run", command=POPULATION) == ([0, 0], [[], []])
+  codes, said = hosts(tmp_path / "run", command=POPULATION)  # it has come to its end already
+  assert codes == [0, 0] and said[1] == []
   for name in ("member_000", "member_001"):
     assert len(logged(tmp_path / "run" / name)) == 4 and (tmp_path / "run" / name / "genotype.json").exists()
 
@@ -117,3 +119,9 @@ def test_what_the_first_host_refuses_ends_all(hosts, stopped):
   assert codes == [1, 1]
   assert len(first) == len(second) == 1
   assert "holds another run: seed was 0 and is 1" in first[0] and "the first host cannot begin the run" in second[0]
+
+
+def test_hosts_that_were_given_other_options_end_together(hosts, tmp_path):
+  codes, said = hosts(tmp_path / "run", last=("--largest-loss", "5"))
+  assert codes == [1, 1]
+  assert all(lines == ["ruas: the hosts see other images, or were given other options"] for lines in said)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
 import pytest
 from etils import epath
 from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
@@ -294,6 +295,21 @@ def test_another_configuration_is_refused(path, value, said, go, refused):
 
   config = changed(go.config("training"), path.split("."), value)
   refused(rf"stopped holds another run: {said}; choose another --workdir, or replace it with --over", config=config)
+
+
+def own_loss(output, images):
+  return (output.t[-1] - images).mean() ** 2
+
+
+@pytest.mark.parametrize(
+  ("given", "said"),
+  [
+    ({"illumination_loss": own_loss}, "illumination_loss was None and is 'test_resume.own_loss'"),
+    ({"optimizer": optax.sgd(0.1)}, "optimizer was None and is 'optax.*chain.*update_fn'"),
+  ],
+)
+def test_another_loss_or_optimiser_of_ones_own_is_refused(given, said, refused):
+  refused(rf"stopped holds another run: {said}; choose another", **given)
 
 
 def test_other_images_are_refused(go, refused, tmp_path):

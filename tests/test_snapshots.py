@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import fsspec.implementations.memory
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from etils import epath
 
 from ruas_jax.errors import UserError
+from ruas_jax.runtime import checkpoint
 from ruas_jax.runtime import snapshots as module
 from ruas_jax.runtime.lock import only_run_in
 from ruas_jax.runtime.preemption import notice_preemption
@@ -189,6 +191,35 @@ def test_a_folder_that_cannot_be_made_is_one_line(folder):
   folder.write_text("a file in its place")
   with pytest.raises(UserError, match=r"^[^\n]*000001: the checkpoint cannot be written \([^\n]*\)$"):
     write(folder, 1)
+
+
+def test_a_failed_write_leaves_nothing(folder, monkeypatch):
+  def full(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(checkpoint, "sync", full)  # all is written by then
+  with pytest.raises(UserError, match=r"000001: the checkpoint cannot be written \(No space left on device\)$"):
+    write(folder, 1)
+  assert list(folder.iterdir()) == []
+
+
+def test_files_of_a_remote_folder_are_found_by_whole_names(monkeypatch):
+  """A bucket in memory; as of real ones, `epath`'s walk through it loses the beginning of its name."""
+
+  class Bucket(fsspec.implementations.memory.MemoryFileSystem):
+    store, pseudo_dirs = {}, [""]
+    protocol = "gs"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+      return "/" + str(path).removeprefix("gs://").strip("/")
+
+  monkeypatch.setattr(epath.backend.fsspec_backend, "_get_filesystem", lambda _: Bucket())
+  folder = epath.Path("gs://bucket/run/000001")
+  (folder / "arrays").mkdir(parents=True)
+  (folder / "arrays" / "0").write_bytes(b"123")
+  (folder / "about.json").write_text("{}")
+  assert sorted(checkpoint._checksums(folder)) == ["about.json", "arrays/0"]
 
 
 def test_the_error_of_the_run_is_not_hidden_by_that_of_the_write(folder, monkeypatch):

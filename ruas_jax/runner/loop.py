@@ -22,7 +22,7 @@ from ruas_jax.runtime.preemption import Preempted
 class Outcome(NamedTuple):
   """Attributes:
   state: the last one, numpy arrays.
-  records: of each member, one for each of its steps.
+  records: of each member, one for each of its steps; on a host that does not write, for those since a restart.
   failures: of each member; None where all went well.
   """
 

@@ -207,13 +207,14 @@ def _summarize(
   rows, found = [], []
   for position, (member, own, result) in enumerate(zip(members, metrics, results, strict=True)):
     name, seed = member_name(position), member.config.seed
+    last = own[-1] if own else {}  # a host that does not write has no records of before a restart
     rows.append(
       {
         "name": name,
         "seed": seed,
         "values": member.values,
-        "steps": own[-1]["step"],
-        "losses": losses_of(own[-1]),
+        "steps": last.get("step"),
+        "losses": losses_of(last),
         "genotype": str(result.genotype) if result else None,
         "failure": failures[position],
       }

@@ -81,20 +81,14 @@ def search(
   layout = Layout(run.mesh, batch_size=config.data.batch_size)
   train, validation = open_sources(config, train_images, val_images)
   options, names = config.search, operation_names(operations)
-  identity = identify(
-    "search", config, "training", "search.steps", images={"train": train, "val": validation}, operations=names
-  )
+  own = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
+  own |= {"weight_optimizer": weight_optimizer, "alpha_optimizer": alpha_optimizer}
+  images = {"train": train, "val": validation}
+  identity = identify("search", config, "training", "search.steps", images=images, operations=names, **own)
   feed = open_feed(
     readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement, rows=layout.rows
   )
-  players, weight_optimizer, alpha_optimizer, init = describe(
-    config,
-    operations=operations,
-    illumination_loss=illumination_loss,
-    denoising_loss=denoising_loss,
-    weight_optimizer=weight_optimizer,
-    alpha_optimizer=alpha_optimizer,
-  )
+  players, weight_optimizer, alpha_optimizer, init = describe(config, operations=operations, **own)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = jax.jit(init)(init_key)
   crops = {"crop": config.data.crop, "vary_exposure": config.data.vary_exposure}

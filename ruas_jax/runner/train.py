@@ -71,12 +71,13 @@ def train(
   layout = Layout(run.mesh, batch_size=data.batch_size)
   # The search's options do not matter; the steps do where the rates follow them.
   ignored = ("search", "data.val", *["training.steps"] * (not options.decay))
-  about = {"operations": operation_names(operations), "genotype": str(genotype)}
-  identity = identify("train", config, *ignored, images={"train": source}, **about)
+  losses = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
+  about = {"operations": operation_names(operations), "genotype": str(genotype), "optimizer": optimizer}
+  identity = identify("train", config, *ignored, images={"train": source}, **about, **losses)
   reading = Reading(source, (data.batch_size,), seed=config.seed)
   feed = open_feed([reading], crop=data.crop, placement=data.placement, rows=layout.rows)
   network = build_network(config.network, genotype, operations)
-  objectives = make_objectives(network, config.loss, illumination_loss=illumination_loss, denoising_loss=denoising_loss)
+  objectives = make_objectives(network, config.loss, **losses)
   decay_steps = options.steps if options.decay else None
   optimizers = {
     "illumination": optimizer or make_optimizer(options.illumination_optimizer, decay_steps=decay_steps),

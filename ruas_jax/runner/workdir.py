@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -77,7 +79,8 @@ def identify(kind: str, config: Config, *ignored: str, images: dict[str, ImageSo
     config: of the experiment.
     ignored: its options that the numbers do not depend on, by path, or that may grow.
     images: the sources, by their use; of each, the number, the names and the sizes count.
-    more: JSON values that count besides.
+    more: what counts besides: JSON values, and functions and optimisers that were given in place of the configured
+      ones, which count by their names.
   """
   values = dataclasses.asdict(config)
   for path in (*ignored, "data.placement", "data.tfds_dir"):
@@ -88,6 +91,11 @@ def identify(kind: str, config: Config, *ignored: str, images: dict[str, ImageSo
     del inner[last]
   described = {name: _describe(source) for name, source in images.items()}
   return _plain({"kind": kind, "config": values, "images": described} | more)
+
+
+def _name_of(given: Callable | optax.GradientTransformation) -> str:
+  function = getattr(given, "update", given)
+  return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 @contextlib.contextmanager
@@ -111,8 +119,10 @@ def open_workdir(
     members: of a population, the names of their folders and their configurations.
 
   Raises:
-    UserError: there is another run, it is damaged, one is at work there, or the folder cannot be written.
+    UserError: there is another run, it is damaged, one is at work there, or the folder cannot be written; or the hosts
+      were not asked for the same.
   """
+  _require_one_run(identity, steps, run)
   if workdir is None:
     yield Workdir(None, run, identity)
     return
@@ -137,8 +147,9 @@ def open_workdir(
         write_json(folder / CONFIG, dataclasses.asdict(config))
         for name, own in members:
           write_json(folder / name / CONFIG, dataclasses.asdict(own))
-      except OSError as error:
-        raise UserError(f"--workdir {folder}: cannot be written ({error.strerror or error})") from None
+      except (OSError, ImportError) as error:  # the second where a remote place needs another package
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--workdir {folder}: cannot be written ({reason})") from None
       tell(-1 if start is None else start.step)
     stack.enter_context(snapshots)
     yield Workdir(folder, run, identity, snapshots, start, saves=True, stopping=stopping)
@@ -229,9 +240,21 @@ def _plain(value: Any) -> Any:
   """As JSON gives it back."""
   if isinstance(value, dict):
     return {name: _plain(item) for name, item in value.items()}
+  if callable(value) or isinstance(value, optax.GradientTransformation):
+    return _name_of(value)
   if isinstance(value, list | tuple):
     return [_plain(item) for item in value]
   return value.item() if isinstance(value, np.generic) else value
+
+
+def _require_one_run(identity: dict[str, Any], steps: int, run: RunOptions) -> None:
+  """Raises UserError, on every host, where they do not see the same images or were given other options: each would wait
+  for the others in other places, or take their numbers for its own."""
+  if jax.process_count() > 1:
+    asked = json.dumps([identity, steps, dataclasses.asdict(run)])
+    own = np.frombuffer(hashlib.sha256(asked.encode()).digest(), np.uint8)
+    if (multihost_utils.process_allgather(own) != own).any():
+      raise UserError("the hosts see other images, or were given other options")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from ruas_jax.errors import UserError
+from ruas_jax.files import sync
 
 _CHECKSUMS = "checksums.json"
 _OVERHEAD = 2**20  # bytes: more than orbax writes beside the arrays
@@ -40,12 +41,16 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
       handler.save(new / _ARRAYS, args=ocp.args.StandardSave(arrays))
     (new / _ABOUT).write_text(json.dumps(about))
     (new / _CHECKSUMS).write_text(json.dumps(_checksums(new)))
+    sync(new / _ABOUT, new / _CHECKSUMS, new / _ARRAYS, new)  # orbax's files are synced
     if folder.exists():
       folder.rename(old)
     new.rename(folder)
+    sync(folder.parent)
     if old.exists():
       old.rmtree()
   except Exception as error:  # orbax raises many kinds
+    with contextlib.suppress(OSError):
+      new.rmtree()
     raise UserError(f"{shown}: the checkpoint cannot be written ({_system_reason(error)})") from None
 
 
@@ -81,10 +86,11 @@ def read_about(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_arrays(folder: str | os.PathLike, shapes: Any) -> Any:
-  """The arrays of a checkpoint that `read_about` found sound, as the pytree of `ShapeDtypeStruct` says.
+  """The arrays of a checkpoint that `read_about` found sound, as the pytree of `ShapeDtypeStruct` says, converted to
+  its dtypes.
 
   Raises:
-    UserError: they are others.
+    UserError: they have other names or shapes.
   """
   # It may have been saved on another kind or number of devices.
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -125,8 +131,20 @@ def _handler() -> ocp.StandardCheckpointHandler:
 
 
 def _checksums(folder: epath.Path) -> dict[str, str]:
-  files = [parent / name for parent, _, names in folder.walk() for name in names if name != _CHECKSUMS]
-  return {os.fspath(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+  return {
+    os.fspath(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+    for file in sorted(_files(folder))
+    if file.name != _CHECKSUMS
+  }
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+  """All below; `epath`'s own walk loses what remote paths begin with."""
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from _files(path)
+    else:
+      yield path
 
 
 def _verify(folder: epath.Path, path) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ruas_jax.errors import UserError
-from ruas_jax.files import write_atomically
+from ruas_jax.files import sync, write_atomically
 
 _REMOTE_SECONDS = 30.0  # between two uploads of a remote log
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -50,7 +50,8 @@ class Position(NamedTuple):
 
 
 class MetricLog:
-  """Appends records to a file, one JSON object per line; they are on disk when `write` returns. A context manager.
+  """Appends records to a file, one JSON object per line. When `write` returns, a kill spares them; after `position`, a
+  power cut does. A context manager.
 
   An existing file is continued: a torn last line of a killed run is dropped first, or with `until` all that lies beyond
   that position.
@@ -92,6 +93,7 @@ class MetricLog:
   def position(self) -> Position:
     """How far the log goes now, on disk."""
     self.close()
+    sync(self._path)
     return self._position()
 
   def close(self) -> None:
