@@ -41,7 +41,7 @@ def made(tmp_path_factory):
   (place / "file").write_text("neither JSON nor an image")
   save_model(place / "model", fresh_model())
   shutil.copytree(place / "model", place / "damaged")
-  truncate(next(path for path in (place / "damaged/checkpoint/arrays/d").iterdir()))
+  truncate(place / "damaged" / "checkpoint" / "arrays" / "_METADATA")
   (place / "run").mkdir()
   (place / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
   PUBLISHED.save(place / "genotype.json")
@@ -119,7 +119,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("enhance images --checkpoint model --pretrained lol", "give --checkpoint or --pretrained, not both"),
     ("enhance images --checkpoint empty --out new", "no checkpoint at empty"),
     ("enhance images --checkpoint file --out new", "no checkpoint at file"),
-    ("enhance images --checkpoint damaged --out new", "checkpoint damaged/checkpoint is damaged: arrays/d/"),
+    ("enhance images --checkpoint damaged --out new", "checkpoint damaged/checkpoint is damaged: arrays/_METADATA"),
     (f"{ENHANCE} missing.png", "missing.png: no such file or folder"),
     (f"{ENHANCE} empty", "empty: the folder holds no image"),
     (f"{ENHANCE} file", "file: not a supported image"),
