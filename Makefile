@@ -1,6 +1,6 @@
 # Everything a fresh machine needs: Python 3.11 or newer, and make.
 #   make demo    installs into .venv and runs `ruas demo`
-#   make test    installs into .venv with the test extras and runs the tests
+#   make test    installs into .venv with the test extras and runs the tests, or those that TESTS= names
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -11,9 +11,10 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/ruas demo
 
-# Two files of tests at a time: compiling, which is most of it, keeps one core busy.
+# Two files of tests at a time, since compiling, which is most of it, keeps one core busy; in the order of their names,
+# which leaves short ones for the end.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Seconds that the tests take after installation, without a compilation cache.
+"""Seconds that `make test` takes after installation, without a compilation cache.
 
     python -m benchmarks.test_time --json benchmarks/results/test_time.json
 
@@ -20,10 +20,11 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   with tempfile.TemporaryDirectory() as cache:
-    command = [sys.executable, "-m", "pytest", "-q"] + (["tests/test_kinks.py"] if arguments.quick else [])
+    command = ["make", f"VENV={sys.prefix}"]
+    subprocess.run([*command, f"{sys.prefix}/.installed-test"], cwd=_ROOT, check=True)
     start = time.perf_counter()
     result = subprocess.run(
-      command,
+      [*command, "test", f"TESTS={'tests/test_kinks.py' if arguments.quick else ''}"],
       cwd=_ROOT,
       env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
       check=True,
@@ -31,7 +32,7 @@ def main() -> None:
       text=True,
     )
     seconds = time.perf_counter() - start
-  outcome = result.stdout.strip().splitlines()[-1]
+  outcome = result.stdout.strip().splitlines()[-1].strip("= ")
   print_table([{"tests": outcome, "seconds": seconds}])
   write_report(
     arguments.json,
