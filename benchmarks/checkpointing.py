@@ -21,7 +21,8 @@ from benchmarks.search_step import dark_images, search_config
 from ruas_jax.runner.options import CheckpointOptions, RunOptions
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import progress, read_metrics
+from ruas_jax.runtime.metric_log import read_metrics
+from ruas_jax.runtime.progress import progress
 
 EVERY = 100
 _NEVER = 10**9

@@ -20,7 +20,7 @@ def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "demo"
-    command = [sys.executable, "-c", "from ruas_jax.cli import main; main()", "demo", "--out", str(out)]
+    command = [sys.executable, "-c", "from ruas_jax.commands.app import main; main()", "demo", "--out", str(out)]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(folder) / "cache")}
     start = time.perf_counter()
     subprocess.run(command, env=environment, check=True)

@@ -23,7 +23,7 @@ from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.scaling import GENOTYPE, scaling_config, search_step, training_step
 from ruas_jax.architecture_search.step import batches_per_round
 from ruas_jax.config import load_config
-from ruas_jax.runtime.metric_log import progress
+from ruas_jax.runtime.progress import progress
 
 # No chip is there to be asked, and nobody on the network: all that the TPU's compiler would look for.
 DESCRIBED_TPU = {

@@ -33,15 +33,15 @@ from PIL import Image
 
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.config import Config, DataOptions
+from ruas_jax.config import Config
+from ruas_jax.data.options import DataOptions
 from ruas_jax.files import write_json
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.runner.journal import OF_THE_MACHINE
 from ruas_jax.runtime.checkpoint import read_about
-from ruas_jax.runtime.metric_log import progress, read_metrics
+from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.runtime.preemption import EXIT_CODE
+from ruas_jax.runtime.progress import progress
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _STEPS, _QUICK_STEPS = 48, 8

@@ -40,7 +40,8 @@ def random_model(variant: str):
   import jax
 
   from ruas_jax.inference.model import Model
-  from ruas_jax.retinex.network import RELEASED, build_network
+  from ruas_jax.retinex.network import build_network
+  from ruas_jax.retinex.options import RELEASED
   from ruas_jax.search_space.genotype import Genotype
 
   genotype = Genotype.named("published")

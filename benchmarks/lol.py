@@ -25,7 +25,7 @@ from ruas_jax.inference.model import Model
 from ruas_jax.inference.pretrained import write_pretrained
 from ruas_jax.inference.released import convert_released
 from ruas_jax.inference.state_dict import read_state_dict
-from ruas_jax.retinex.network import RELEASED
+from ruas_jax.retinex.options import RELEASED
 from ruas_jax.search_space.genotype import Genotype
 
 _QUICK_PAIRS = 8

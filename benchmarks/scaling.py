@@ -34,8 +34,9 @@ from ruas_jax.optimizers import make_optimizer
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.device_loop import Run, make_program
 from ruas_jax.runner.setting import describe, readings_of
-from ruas_jax.runtime.mesh import Layout, MeshOptions
-from ruas_jax.runtime.metric_log import progress
+from ruas_jax.runtime.mesh import Layout
+from ruas_jax.runtime.options import MeshOptions
+from ruas_jax.runtime.progress import progress
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.training import init_train_state, make_train_step
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.architecture_search.strategies import Player
-from ruas_jax.config import Config, DataOptions
+from ruas_jax.config import Config
 from ruas_jax.data.feed import DeviceFeed, PopulationFeed, open_feed
+from ruas_jax.data.options import DataOptions
 from ruas_jax.data.sources import ImageArrays
-from ruas_jax.objectives import LossOptions
-from ruas_jax.retinex.network import RELEASED
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.retinex.options import RELEASED
 from ruas_jax.runner.device_loop import Run, make_program
 from ruas_jax.runner.setting import describe, readings_of
 from ruas_jax.runtime.mesh import Layout

@@ -23,13 +23,11 @@ No normal-light image is seen by any of it. The recipe itself was compared with 
 """
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.config import Config, DataOptions
-from ruas_jax.objectives import LossOptions
+from ruas_jax.config import Config, TrainingOptions
+from ruas_jax.data.options import DataOptions
+from ruas_jax.loss_options import LossOptions
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions
-from ruas_jax.training import TrainingOptions
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 
 
 def get_config() -> Config:

@@ -11,8 +11,8 @@ the weights of the losses, and Adam at 3e-3 in training.
 """
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.config import Config, DataOptions
-from ruas_jax.training import TrainingOptions
+from ruas_jax.config import Config, TrainingOptions
+from ruas_jax.data.options import DataOptions
 
 
 def get_config() -> Config:

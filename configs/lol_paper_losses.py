@@ -13,12 +13,11 @@ Differs from the paper, whose numbers are in `lol_paper.py`, in
 """
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.config import Config, DataOptions
-from ruas_jax.objectives import LossOptions
+from ruas_jax.config import Config, TrainingOptions
+from ruas_jax.data.options import DataOptions
+from ruas_jax.loss_options import LossOptions
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions
-from ruas_jax.training import TrainingOptions
+from ruas_jax.retinex.options import IlluminationOptions, NetworkOptions
 
 
 def get_config() -> Config:

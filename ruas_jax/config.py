@@ -12,35 +12,27 @@ import typing
 from etils import epath
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.data.feed import Placement
+from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError, require_at_least
-from ruas_jax.objectives import LossOptions
-from ruas_jax.retinex.network import NetworkOptions
-from ruas_jax.training import TrainingOptions
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.optimizers import OptimizerOptions
+from ruas_jax.retinex.options import NetworkOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class DataOptions:
-  """Where images come from. A place is a folder, `builtin`, or `tfds:lol/official:train` and the like."""
+class TrainingOptions:
+  """How a derived network is trained."""
 
-  train: str = "builtin"
-  """Low-light images to search or train on."""
-  val: str | None = None
-  """Low-light images for the search's validation loss; none: a seeded half of the training images instead."""
-  tfds_dir: str | None = None
-  """Where TFDS data sets live."""
-  crop: int = 320
-  """Side of the random square crops in pixels."""
-  batch_size: int = 1
-  """Crops in a step."""
-  vary_exposure: float = 0.0
-  """Share of the crops that are made brighter or darker at random, so that every exposure is learned from."""
-  placement: Placement = "auto"
-  """device: all images lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB."""
+  steps: int = 800
+  """Updates of the weights."""
+  decay: bool = False
+  """Let the learning rates fall to zero over the steps, along half a cosine: the losses of single crops differ much,
+  and the last weights are to be no matter of the last crop."""
+  illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
+  denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
 
   def __post_init__(self):
-    require_at_least(1, self, "data", "crop", "batch_size")
-    require_at_least(0, self, "data", "vary_exposure", most=1)
+    require_at_least(1, self, "training", "steps")
 
 
 @dataclasses.dataclass(frozen=True)

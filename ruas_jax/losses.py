@@ -6,7 +6,6 @@ width of `sqrt(x^2 + s^2)` in place of `|x|`; 0 keeps the kink.
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,8 @@ import numpy as np
 from jax import lax
 
 from ruas_jax.kinks import absolute
+from ruas_jax.loss_options import TVKind
 from ruas_jax.search_space.convolution import convolve
-
-TVKind = Literal["l1", "isotropic", "squared"]
 
 
 def fidelity(estimate: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> jax.Array:
@@ -134,6 +132,7 @@ def pair_downsampling(
     consistency: weight of the second part.
     noise: `[B]`; where given, an image's terms are divided by its.
   """
+
   def of_each(first, second):
     """Both halves of an image one after the other, so that a batch which is cut along its images stays cut."""
     return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])

@@ -1,9 +1,12 @@
-"""Optimisers as options, built by optax."""
+"""Optimisers as options, built by optax, which is imported only then: a command's help needs the options alone."""
+
+from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import optax
+if TYPE_CHECKING:
+  import optax
 
 from ruas_jax.errors import require_at_least
 
@@ -36,6 +39,8 @@ def make_optimizer(options: OptimizerOptions, *, decay_steps: int | None = None)
 
   A weight decay that is the number zero is left out, which does not change the leaves of the state.
   """
+  import optax
+
   rate = options.learning_rate
   if decay_steps is not None:
     rate = optax.cosine_decay_schedule(rate, decay_steps)

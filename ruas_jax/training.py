@@ -4,7 +4,6 @@ Both modules learn at every step, each from its own loss: L_t moves the illumina
 behind them, and no gradient of L_n reaches the illumination.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,26 +13,8 @@ import optax
 from jax import lax
 
 from ruas_jax.data.crops import random_crops
-from ruas_jax.errors import require_at_least
 from ruas_jax.objectives import Objectives
-from ruas_jax.optimizers import OptimizerOptions
 from ruas_jax.retinex.network import Network
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-  """How a derived network is trained."""
-
-  steps: int = 800
-  """Updates of the weights."""
-  decay: bool = False
-  """Let the learning rates fall to zero over the steps, along half a cosine: the losses of single crops differ much,
-  and the last weights are to be no matter of the last crop."""
-  illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
-  denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
-
-  def __post_init__(self):
-    require_at_least(1, self, "training", "steps")
 
 
 class TrainState(NamedTuple):

@@ -12,10 +12,9 @@ from ruas_jax.data.crops import random_crops
 from ruas_jax.errors import UserError
 from ruas_jax.inference.enhancer import Enhancer
 from ruas_jax.inference.model import Model, enhance
-from ruas_jax.objectives import Lit, LossOptions, make_objectives
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.objectives import Lit, make_objectives
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.search_space.genotype import PUBLISHED
 
 OPTIONS = NetworkOptions(

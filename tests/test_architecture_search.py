@@ -17,11 +17,11 @@ from ruas_jax.architecture_search.step import batches_per_round, make_search_ste
 from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel import ESTIMATORS, make_estimator
 from ruas_jax.errors import UserError
-from ruas_jax.objectives import LossOptions, Objectives, make_objectives
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.objectives import Objectives, make_objectives
 from ruas_jax.optimizers import make_optimizer
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.search_space.operations import CANDIDATES
 
 pytestmark = pytest.mark.usefixtures("x64_module")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import report as benchmark_report
 from benchmarks.bars import BARS
-from ruas_jax.runtime import report
+from ruas_jax.runtime import environment, report
 from ruas_jax.runtime.report import Bar
 
 
@@ -32,11 +32,11 @@ def test_every_key_is_there_and_bars_are_compared(tmp_path):
 
 
 def test_torch_is_named_only_where_it_was_used(monkeypatch):
-  monkeypatch.delitem(report.sys.modules, "torch", raising=False)
-  assert "torch" not in report.versions()
-  monkeypatch.setitem(report.sys.modules, "torch", object())
-  monkeypatch.setattr(report.importlib.metadata, "version", lambda name: f"{name} version")
-  assert report.versions()["torch"] == "torch version"
+  monkeypatch.delitem(environment.sys.modules, "torch", raising=False)
+  assert "torch" not in environment.versions()
+  monkeypatch.setitem(environment.sys.modules, "torch", object())
+  monkeypatch.setattr(environment.importlib.metadata, "version", lambda name: f"{name} version")
+  assert environment.versions()["torch"] == "torch version"
 
 
 def test_nothing_is_written_without_a_file(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from conftest import shared
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
-from ruas_jax import cli
+from ruas_jax.commands import experiment
 from ruas_jax.inference.model import enhance, load, save_model
 from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.search_space.genotype import Genotype
@@ -265,7 +265,7 @@ def test_bundled_weights_enhance_where_no_checkpoint_is_named(made, tmp_path, ca
 
 
 def test_the_program_itself_prints_one_line_for_a_damaged_checkpoint(made):
-  code = "from ruas_jax.cli import main; main()"
+  code = "from ruas_jax.commands.app import main; main()"
   command = [sys.executable, "-c", code, "enhance", "images", "--checkpoint", "damaged", "--out", "new"]
   environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).resolve().parents[1])}
   result = subprocess.run(command, cwd=made, env=environment, capture_output=True, text=True)
@@ -302,4 +302,4 @@ def test_released_weights_of_another_genotype_are_refused(cell, tmp_path, capsys
 
 def test_the_last_of_two_configurations_counts():
   """As the last of any option does."""
-  assert cli._named_config(["search", "--config", "lol", "--config=tiny"]) == "tiny"
+  assert experiment._named_config(["search", "--config", "lol", "--config=tiny"]) == "tiny"

@@ -30,7 +30,7 @@ def chosen(tmp_path, before="", **environment):
 
 
 def test_the_cache_lies_with_the_users_other_caches(tmp_path):
-  assert chosen(tmp_path) == [f"{tmp_path}/.cache/ruas_jax", f"{tmp_path}/.cache/ruas_jax 0.5"]
+  assert chosen(tmp_path) == [f"{tmp_path}/.cache/ruas_jax", f"{tmp_path}/.cache/ruas_jax 0.0"]
   assert (tmp_path / ".cache" / "ruas_jax").is_dir()
   assert chosen(tmp_path, XDG_CACHE_HOME=f"{tmp_path}/x")[0] == f"{tmp_path}/x/ruas_jax"
   least = chosen(tmp_path, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="7")
@@ -55,10 +55,11 @@ def test_the_command_line_turns_it_on(tmp_path, monkeypatch):
   """Before a command runs, and not for a mistake in the options."""
   from tiny_problem import ruas
 
-  from ruas_jax import cli
+  from ruas_jax.commands.demo import Demo
+  from ruas_jax.runtime import compile_cache
 
   calls = []
-  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: calls.append("cache"))
-  monkeypatch.setattr(cli.Demo, "run", lambda self: calls.append("run"))
+  monkeypatch.setattr(compile_cache, "enable_compilation_cache", lambda: calls.append("cache"))
+  monkeypatch.setattr(Demo, "run", lambda self: calls.append("run"))
   assert ruas("demo") == 0 and calls == ["cache", "run"]
   assert ruas("demo", "--outt", "x") == 2 and ruas("demo", "--help") == 0 and len(calls) == 2

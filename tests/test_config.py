@@ -12,7 +12,8 @@ import tomllib
 import pytest
 import tiny_problem
 
-from ruas_jax.config import Config, DataOptions, from_dict, load_config, read_config
+from ruas_jax.config import Config, from_dict, load_config, read_config
+from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
 

@@ -21,7 +21,7 @@ from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.step import batches_per_round, make_search_step
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.setting import describe
-from ruas_jax.runtime.mesh import MeshOptions
+from ruas_jax.runtime.options import MeshOptions
 
 CROP = 32
 

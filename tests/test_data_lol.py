@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ruas_jax.data import make_batches, open_pairs, open_source
 from ruas_jax.data.lol import open_lol
+from ruas_jax.data.pipeline import make_batches
+from ruas_jax.data.sources import open_pairs, open_source
 from ruas_jax.errors import UserError
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ruas_jax.data import ImageArrays, ImageFolder, ImageOrder, check_crop, make_batches, open_source, random_crops
+from ruas_jax.data.crops import random_crops
+from ruas_jax.data.pipeline import ImageOrder, check_crop, make_batches
+from ruas_jax.data.sources import ImageArrays, ImageFolder, open_source
 from ruas_jax.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ruas_jax.data import (
+from ruas_jax.data.sources import (
   IMAGE_SUFFIXES,
   ImageArrays,
   ImageFolder,

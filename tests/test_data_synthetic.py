@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ruas_jax.data import Darkened, ImageArrays, builtin_pairs, darken, open_pairs, open_source
-from ruas_jax.data.synthetic import Conditions, darkened_folder
+from ruas_jax.data.sources import ImageArrays, open_pairs, open_source
+from ruas_jax.data.synthetic import Conditions, Darkened, builtin_pairs, darken, darkened_folder
 from ruas_jax.errors import UserError
 
 NOISELESS = {"full_well": 1e14, "read_noise": 0.0}

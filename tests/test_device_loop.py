@@ -14,8 +14,9 @@ from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.records import make_records, split
 from ruas_jax.runner.workdir import Workdir
-from ruas_jax.runtime.mesh import DATA, POPULATION, Layout, MeshOptions
+from ruas_jax.runtime.mesh import DATA, POPULATION, Layout
 from ruas_jax.runtime.metric_log import read_metrics
+from ruas_jax.runtime.options import MeshOptions
 
 
 class State(NamedTuple):

@@ -14,10 +14,10 @@ from ruas_jax.architecture_search.state import SearchState, init_state
 from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel import BilevelProblem, compare, decompose, make_estimator, outer_curvature, summarize
 from ruas_jax.errors import UserError
-from ruas_jax.objectives import LossOptions, make_objectives
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.objectives import make_objectives
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.runner.observer import Observer
 from ruas_jax.search_space.operations import CANDIDATES, operation_names
 

@@ -10,9 +10,8 @@ import pytest
 from ruas_jax.inference.enhancer import Enhancer
 from ruas_jax.inference.model import Model, enhance, enhance_folded, fold
 from ruas_jax.inference.sizes import EXACT_SHAPES
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import Network, NetworkOptions, run, run_folded
+from ruas_jax.retinex.network import Network, run, run_folded
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.search_space.cell import Cell
 from ruas_jax.search_space.genotype import EDGES, PUBLISHED, Genotype
 from ruas_jax.search_space.mixed_op import sum_of_operations

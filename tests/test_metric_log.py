@@ -8,7 +8,9 @@ import pytest
 
 from ruas_jax.errors import UserError
 from ruas_jax.runtime import metric_log
-from ruas_jax.runtime.metric_log import MetricLog, progress, read_metrics, to_json_value
+from ruas_jax.runtime import progress as progress_file
+from ruas_jax.runtime.metric_log import MetricLog, read_metrics, to_json_value
+from ruas_jax.runtime.progress import progress
 
 
 def test_records_come_back_with_plain_numbers(tmp_path):
@@ -119,7 +121,7 @@ def test_progress_prints_a_line_per_tenth_off_a_terminal(capsys):
 
 def test_progress_prints_when_the_last_line_is_old(capsys, monkeypatch):
   now = iter([0.0, 4.0, 11.0, 12.0, 22.0])
-  monkeypatch.setattr(metric_log.time, "monotonic", lambda: next(now))
+  monkeypatch.setattr(progress_file.time, "monotonic", lambda: next(now))
   with progress(1000, "train") as bar:
     for step in range(1, 5):
       bar.update(step)

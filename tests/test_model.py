@@ -16,7 +16,8 @@ from tiny_problem import HEIGHT, NETWORK, WIDTH, dark_images, fresh_model
 
 from ruas_jax.errors import UserError
 from ruas_jax.inference.model import Model, enhance, load, save_model
-from ruas_jax.retinex.network import RELEASED, build_network
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import RELEASED
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation
 

@@ -14,9 +14,10 @@ import pytest
 from test_convolution import convolve_by_definition
 
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.denoising import DenoisingModule, DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOptions, IlluminationOutput, local_maximum
-from ruas_jax.retinex.network import RELEASED, RUAS, NetworkOptions, build_network, count_macs, count_parameters, run
+from ruas_jax.retinex.denoising import DenoisingModule
+from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOutput, local_maximum
+from ruas_jax.retinex.network import RUAS, build_network, count_macs, count_parameters, run
+from ruas_jax.retinex.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.search_space.convolution import square_taps
 from ruas_jax.search_space.genotype import EDGES, PUBLISHED, Genotype
 from ruas_jax.search_space.operations import CANDIDATES, SKIP, convolution_operation

@@ -12,9 +12,7 @@ from tiny_problem import dark_images, get_config
 from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.data.pipeline import make_batches
 from ruas_jax.data.sources import ImageArrays, split_in_half
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.runner import device_loop, setting
 from ruas_jax.runner.population import search_population
 from ruas_jax.runner.search import search

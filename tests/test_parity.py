@@ -7,7 +7,8 @@ import pytest
 from conftest import shared
 
 from ruas_jax.inference.released import convert_released
-from ruas_jax.retinex.network import RELEASED, build_network, count_macs, count_parameters, run
+from ruas_jax.retinex.network import build_network, count_macs, count_parameters, run
+from ruas_jax.retinex.options import RELEASED
 from ruas_jax.search_space.genotype import Genotype
 
 PUBLISHED = Genotype.named("published")

@@ -11,8 +11,8 @@ import tiny_problem
 from PIL import Image
 from tiny_problem import dark_images, get_config, ruas, write_images
 
-from ruas_jax import cli
 from ruas_jax.architecture_search.options import DiagnosticsOptions
+from ruas_jax.commands import experiment
 from ruas_jax.config import Config, read_config
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
@@ -177,7 +177,7 @@ def test_members_are_every_setting_with_every_seed():
   ],
 )
 def test_a_sweep_on_the_command_line(arguments, listed):
-  assert cli._listed_sweep(arguments.split()) == listed.split()
+  assert experiment._listed_sweep(arguments.split()) == listed.split()
 
 
 def test_a_wrong_sweep_on_the_command_line_is_one_line(tmp_path, capfd):

@@ -23,8 +23,7 @@ from ruas_jax.architecture_search.options import DiagnosticsOptions
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions
 from ruas_jax.runner import device_loop, population, search, train
 from ruas_jax.runner.journal import Journal
 from ruas_jax.runner.options import CheckpointOptions, RunOptions
@@ -153,7 +152,7 @@ def lines_of(capsys):
 def program(kind, go, workdir, folder, *, before=""):
   """The command in a process of its own, and statements before it: its exit code and the lines of its stderr."""
   write_json(folder / "config.json", dataclasses.asdict(go.config(kind)))
-  command = [sys.executable, "-c", f"{before}from ruas_jax.cli import main; main()", KINDS[kind].command]
+  command = [sys.executable, "-c", f"{before}from ruas_jax.commands.app import main; main()", KINDS[kind].command]
   command += ["--genotype", "published"] * (command[-1] == "train")
   command += ["--config", str(folder / "config.json"), "--workdir", str(workdir), "--checkpoint.every", str(EVERY)]
   environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # it reads the cache alone

@@ -14,7 +14,7 @@ NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
 # Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
 GROUND = {"errors", "files"}
 NETWORK = {*GROUND, "kinks", "search_space", "retinex"}
-OBJECTIVES = {*NETWORK, "losses", "objectives"}
+OBJECTIVES = {*NETWORK, "loss_options", "losses", "objectives"}
 LEARNING = {*OBJECTIVES, "data", "optimizers"}
 STUDY = {*GROUND, "bilevel", "runtime", "plots"}
 RUNNER = {
@@ -23,6 +23,7 @@ RUNNER = {
   *("architecture_search", "training", "config", "sweep", "inference", "evaluation", "hypergradient_study"),
 }
 MAY_IMPORT = {
+  "__init__": set(),
   "errors": set(),
   "files": {"errors"},
   "kinks": set(),
@@ -30,22 +31,27 @@ MAY_IMPORT = {
   "optimizers": GROUND,
   "search_space": GROUND,
   "retinex": NETWORK,
-  "losses": {"kinks", "search_space.convolution"},
+  "loss_options": GROUND,
+  "losses": {"kinks", "loss_options", "search_space.convolution"},
   "objectives": OBJECTIVES,
   "data": GROUND,
   "architecture_search": {*LEARNING, "bilevel"},
   "training": LEARNING,
-  "config": {*LEARNING, "architecture_search", "training"},
+  "config": {
+    *GROUND,
+    "loss_options",
+    "optimizers",
+    *(f"{room}.options" for room in ("architecture_search", "data", "retinex")),
+  },
   "sweep": {*GROUND, "config"},
-  "runtime": GROUND,
+  "runtime": {*GROUND, "__version__"},
   "plots": {*GROUND, "search_space", "runtime"},
   "hypergradient_study": STUDY,  # of any bilevel problem
   "inference": {*NETWORK, "data", "runtime", "config"},
   "evaluation": {*NETWORK, "data", "inference"},
   "runner": RUNNER,
-  "cli": {*RUNNER, "runner"},
-  "__main__": {"cli"},
-  "__init__": {*RUNNER, "runner"},
+  "commands": {*RUNNER, "runner", "__version__"},
+  "__main__": {"commands"},
 }
 
 

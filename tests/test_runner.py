@@ -18,7 +18,7 @@ from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays, ImageFolder
 from ruas_jax.errors import UserError
 from ruas_jax.inference.model import enhance, load, save_model
-from ruas_jax.objectives import LossOptions
+from ruas_jax.loss_options import LossOptions
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.loop import Outcome
 from ruas_jax.runner.options import RunOptions

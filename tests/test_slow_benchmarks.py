@@ -76,6 +76,6 @@ def test_inference(tmp_path):
 
 def test_hypergrad(tmp_path):
   """On a short search; what does not depend on how busy the machine is must hold."""
-  values = run(tmp_path, "-c", "from ruas_jax.cli import main; main()", "hypergrad")
+  values = run(tmp_path, "-c", "from ruas_jax.commands.app import main; main()", "hypergrad")
   assert all(bar["met"] for name, bar in values["bars"].items() if not name.endswith("_time"))
   assert len(values["bars"]) == 7 and values["settings"]["crop"] == 96

@@ -8,16 +8,15 @@ import numpy as np
 from PIL import Image
 
 from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.cli import main
-from ruas_jax.config import Config, DataOptions
+from ruas_jax.commands.app import main
+from ruas_jax.config import Config, TrainingOptions
+from ruas_jax.data.options import DataOptions
 from ruas_jax.inference.model import Model
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.runner.journal import OF_THE_MACHINE
 from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.training import TrainingOptions
 
 CONFIG = __file__
 HEIGHT, WIDTH = 16, 20

@@ -7,10 +7,10 @@ import numpy as np
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel.testbed import ReferenceProblem
-from ruas_jax.objectives import LossOptions, make_objectives
-from ruas_jax.retinex.denoising import DenoisingOptions
-from ruas_jax.retinex.illumination import IlluminationOptions
-from ruas_jax.retinex.network import NetworkOptions, build_network
+from ruas_jax.loss_options import LossOptions
+from ruas_jax.objectives import make_objectives
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 
 SMOOTH = NetworkOptions(
   illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05

@@ -1,12 +1,16 @@
-"""What a search can be told."""
+"""The options of a search. An estimator alone needs jax, and imports it: a command's help shows the options only."""
+
+from __future__ import annotations
 
 import ast
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import optax
+if TYPE_CHECKING:
+  import optax
 
-from ruas_jax.bilevel import Estimator, make_estimator
+  from ruas_jax.bilevel import Estimator
+
 from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.optimizers import OptimizerOptions
 
@@ -81,6 +85,12 @@ class SearchOptions:
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps", "illumination_length", "denoising_length")
     require_at_least(0, self, "search", "tolerance", "parameters")
+    if self.hypergradient != "unrolled" or self.hypergradient_options:  # the default needs no check, and no jax
+      self._check_estimator()
+
+  def _check_estimator(self) -> None:
+    import optax
+
     try:
       self.estimator(optax.identity())
     except (TypeError, ValueError) as error:
@@ -88,6 +98,8 @@ class SearchOptions:
 
   def estimator(self, inner: optax.GradientTransformation) -> Estimator:
     """The hypergradient estimator through `unroll_steps` updates of `inner`."""
+    from ruas_jax.bilevel import make_estimator
+
     options = dict(map(_named_value, self.hypergradient_options))
     return make_estimator(self.hypergradient, inner=inner, steps=self.unroll_steps, **options)
 

@@ -6,17 +6,16 @@ Both give the same batches for the same seed, those of `pipeline.make_batches`. 
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import grain
 import jax
 import numpy as np
 
+from ruas_jax.data.options import Placement
 from ruas_jax.data.pipeline import ImageOrder, check_crop, check_images, decode_each, make_batches
 from ruas_jax.data.sources import ImageSource, Subset
 from ruas_jax.errors import UserError
 
-Placement = Literal["auto", "device", "stream"]
 Batch = dict[str, jax.Array]
 
 MOST_STEPS = 100  # in one call of the program
@@ -141,7 +140,7 @@ class StreamFeed:
     self.batch_axes = _batch_axes(readings)
     self._readings, self._rows = readings, rows
     self._shapes = [(*reading.shape[:-1], len(rows or range(reading.shape[-1]))) for reading in readings]
-    self._streams: list[grain.DatasetIterator] = []
+    self._streams: list = []
     sizes = [math.prod(reading.shape) * 3 * math.prod(np.max(reading.source.sizes(), axis=0)) for reading in readings]
     self.capacity = int(np.clip(_STREAM_BYTES // sum(sizes), 1, MOST_STEPS))
     self.seek(0)

@@ -8,12 +8,15 @@ Crops are drawn in the jitted step (`crops.random_crops`), not here, so what fee
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import grain
 
 _DECODING_THREADS = 4
 
@@ -39,7 +42,7 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def make_batches(
   source: ImageSource, *, batch_size: int, seed: int, first: int = 0, rows: range | None = None
-) -> grain.DatasetIterator:
+) -> "grain.DatasetIterator":
   """An endless iterator of batches; a batch may reach over the end of an epoch, so no image is dropped.
 
   Args:
@@ -56,6 +59,8 @@ def make_batches(
   Raises:
     UserError: from `next`, an image that cannot be read or whose size is not what its header said.
   """
+  import grain  # a second to load, and only streams need it
+
   sizes = source.sizes()
   height, width = np.max(sizes, axis=0)
   rows = range(batch_size) if rows is None else rows

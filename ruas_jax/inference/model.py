@@ -17,16 +17,8 @@ from etils import epath
 
 from ruas_jax.config import from_dict
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import (
-  FoldedNetwork,
-  Network,
-  NetworkOptions,
-  Variant,
-  build_network,
-  count_macs,
-  count_parameters,
-  run_folded,
-)
+from ruas_jax.retinex.network import FoldedNetwork, Network, build_network, count_macs, count_parameters, run_folded
+from ruas_jax.retinex.options import NetworkOptions, Variant
 from ruas_jax.runtime.checkpoint import absolute, read_about, read_arrays, save_checkpoint
 from ruas_jax.search_space.genotype import Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import RELEASED, build_network
+from ruas_jax.retinex.network import build_network
+from ruas_jax.retinex.options import RELEASED
 from ruas_jax.search_space.cell import Weights
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES

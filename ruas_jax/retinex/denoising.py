@@ -11,13 +11,13 @@ brightened, and what was not brightened stays as it is.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ruas_jax import kinks
-from ruas_jax.errors import require_at_least
+from ruas_jax.retinex.options import DenoisingOptions
 from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion
 from ruas_jax.search_space.convolution import reach, square_taps
@@ -25,25 +25,6 @@ from ruas_jax.search_space.mixed_op import init_kernels
 
 COLOURS = 3
 _TAPS = square_taps(3)
-
-
-@dataclasses.dataclass(frozen=True)
-class DenoisingOptions:
-  """How noise removal is unrolled; the defaults are the paper's form."""
-
-  stages: int = 3
-  """N, the number of unrolled stages."""
-  channels: int = 6
-  """Width of the cell (section 4.1)."""
-  update: Literal["residual", "stacked"] = "residual"
-  """residual: eq. 3; stacked: the cells in a row on features, one correction at the end, as in the released code."""
-  share_weights: bool = False
-  """One set of cell weights for all stages instead of one per stage."""
-  guided: bool = False
-  """Let the illumination say where noise is to be expected."""
-
-  def __post_init__(self):
-    require_at_least(1, self, "network.denoising", "stages", "channels")
 
 
 class FoldedDenoising(NamedTuple):

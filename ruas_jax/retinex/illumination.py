@@ -17,51 +17,16 @@ as it was; a and b are learned. So u is a curve of y rather than a gain.
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax import kinks
-from ruas_jax.errors import UserError, require_at_least
+from ruas_jax.retinex.options import IlluminationOptions
 from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Cell, FoldedCell, Weights, inside
-
-
-@dataclasses.dataclass(frozen=True)
-class IlluminationOptions:
-  """How the illumination is unrolled; the defaults are the paper's form."""
-
-  stages: int = 3
-  """K, the number of unrolled stages."""
-  update: Literal["residual", "direct"] = "residual"
-  """residual: eq. 2; direct: sigmoid of the cell of the warm start, as in the released code."""
-  region: int = 3
-  """Side of the warm start's region Omega in pixels; 1 takes the pixel itself."""
-  window: Literal["centred", "forward"] = "centred"
-  """Where Omega lies: around its pixel, or from it to the lower right (the released code's 2x2)."""
-  one_illumination: bool = False
-  """Take the maximum over the colour channels too, so that one illumination serves all three."""
-  warm_start: Literal["updated", "fixed"] = "updated"
-  """updated: eq. 1 at every stage; fixed: t_hat_0 throughout (Fig. 6b)."""
-  gamma: float = 0.5
-  """Weight of the residual rectification in eq. 1; 0 leaves it out (Fig. 6c)."""
-  share_weights: bool = False
-  """One set of cell weights for all stages instead of one per stage."""
-  exponent: float = 1.0
-  """p in u = y / t^p, after LIME (Guo et al. 2017): less than one keeps dark places darker than bright ones."""
-  floor: float = 0.001
-  """Least illumination."""
-  adaptive: bool = False
-  """Blend with a level that follows from the image's mean, so that a bright image stays as it is."""
-
-  def __post_init__(self):
-    if self.adaptive and self.update != "residual":
-      raise UserError("network.illumination.adaptive needs the residual update, not " + self.update)
-    require_at_least(1, self, "network.illumination", "stages", "region")
-    require_at_least(0, self, "network.illumination", "gamma", "exponent")
-    require_at_least(1e-6, self, "network.illumination", "floor", most=0.5)
 
 
 class IlluminationOutput(NamedTuple):

@@ -7,47 +7,18 @@ are the `params` collection and whose architecture logits (alpha) are the `arch`
     output = RUAS().apply({"params": weights, "arch": alpha}, images)
 """
 
-import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ruas_jax.errors import require_at_least
-from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, DenoisingOptions, FoldedDenoising
-from ruas_jax.retinex.illumination import FoldedIllumination, IlluminationModule, IlluminationOptions
+from ruas_jax.retinex.denoising import COLOURS, DenoisingModule, FoldedDenoising
+from ruas_jax.retinex.illumination import FoldedIllumination, IlluminationModule
+from ruas_jax.retinex.options import NetworkOptions, Variant
 from ruas_jax.search_space.cell import Cell, Weights
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES, Operation, operation_names
-
-Variant = Literal["i", "i+n"]
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkOptions:
-  """Everything that fixes the forward pass but the architecture and the numbers; the defaults are the paper's form."""
-
-  illumination: IlluminationOptions = IlluminationOptions()
-  denoising: DenoisingOptions = DenoisingOptions()
-  variant: Variant = "i+n"
-  """Which result counts: i, the illumination module's u_K; i+n, the noise removal module's x_N."""
-  slope: float = 0.05
-  """Of the leaky ReLU."""
-  smoothing: float = 0.0
-  """Width of every kink's rounded corner (leaky ReLU, max, clip); 0 keeps the kinks. The smooth problem is another
-  one, for the study of gradients: rounded maxima lie above the true ones."""
-
-  def __post_init__(self):
-    require_at_least(0, self, "network", "smoothing")
-    require_at_least(0, self, "network", "slope", most=1)
-
-
-RELEASED = NetworkOptions(
-  illumination=IlluminationOptions(update="direct", region=2, window="forward"),
-  denoising=DenoisingOptions(update="stacked"),
-)
-"""The forward pass of the authors' released code."""
 
 
 class FoldedNetwork(NamedTuple):

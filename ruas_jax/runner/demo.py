@@ -19,7 +19,7 @@ from ruas_jax.inference.model import Model, enhance
 from ruas_jax.plots import plot_before_after
 from ruas_jax.runner.search import search
 from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import progress
+from ruas_jax.runtime.progress import progress
 
 _MARK = ".ruas_demo"  # only a folder that the demo made is ever removed
 

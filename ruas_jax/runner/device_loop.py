@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 
 from ruas_jax.data.feed import Feed
+from ruas_jax.runner.options import LARGEST_LOSS
 from ruas_jax.runtime.compiler import compiler_options
 from ruas_jax.runtime.mesh import Layout
 
-LARGEST_LOSS = 1e6
 _CALL_SECONDS = 2.5  # that a call should take: the log is to move every five seconds at the latest
 
 

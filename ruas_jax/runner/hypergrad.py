@@ -24,7 +24,8 @@ from ruas_jax.runner.records import Record
 from ruas_jax.runner.search import search
 from ruas_jax.runner.setting import load_search, open_sources
 from ruas_jax.runner.workdir import METRICS
-from ruas_jax.runtime.metric_log import progress, read_metrics
+from ruas_jax.runtime.metric_log import read_metrics
+from ruas_jax.runtime.progress import progress
 from ruas_jax.runtime.report import write_report
 
 Module = Literal["illumination", "denoising"]

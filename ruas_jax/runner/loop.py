@@ -15,8 +15,8 @@ from ruas_jax.runner.journal import Journal
 from ruas_jax.runner.observer import Observer
 from ruas_jax.runner.records import Record, make_records, median_losses, split
 from ruas_jax.runner.workdir import Workdir
-from ruas_jax.runtime.metric_log import progress
 from ruas_jax.runtime.preemption import Preempted
+from ruas_jax.runtime.progress import progress
 
 
 class Outcome(NamedTuple):

@@ -3,8 +3,9 @@
 import dataclasses
 
 from ruas_jax.errors import UserError, require_at_least
-from ruas_jax.runner.device_loop import LARGEST_LOSS
-from ruas_jax.runtime.mesh import MeshOptions
+from ruas_jax.runtime.options import MeshOptions
+
+LARGEST_LOSS = 1e6
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ from ruas_jax.runner.search import SearchResult, check_budget, finish_search
 from ruas_jax.runner.setting import describe, open_places, readings_of, split_sources
 from ruas_jax.runner.workdir import POPULATION, identify, open_workdir
 from ruas_jax.runtime.mesh import Layout
-from ruas_jax.runtime.metric_log import progress, to_json_value
+from ruas_jax.runtime.metric_log import to_json_value
+from ruas_jax.runtime.progress import progress
 from ruas_jax.sweep import Member, PopulationOptions, list_members, with_values
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ruas_jax.runner.device_loop import LARGEST_LOSS, Log
+from ruas_jax.runner.device_loop import Log
+from ruas_jax.runner.options import LARGEST_LOSS
 
 Record = dict[str, Any]
 

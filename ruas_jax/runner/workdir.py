@@ -21,9 +21,9 @@ from ruas_jax.data.sources import ImageSource
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
 from ruas_jax.runner.options import RunOptions
+from ruas_jax.runtime.environment import versions
 from ruas_jax.runtime.lock import only_run_in
 from ruas_jax.runtime.preemption import notice_preemption
-from ruas_jax.runtime.report import versions
 from ruas_jax.runtime.snapshots import Snapshot, Snapshots
 
 METRICS = "metrics.jsonl"

@@ -6,7 +6,7 @@ import pathlib
 import jax
 
 _SWITCH = "RUAS_JAX_CACHE"  # "off" turns it off
-_LEAST_SECONDS = 0.5  # of compilation, for which a program is kept
+_LEAST_SECONDS = 0.0  # of compilation, for which a program is kept: small ones are many
 _LEAST_OPTION = "jax_persistent_cache_min_compile_time_secs"
 
 

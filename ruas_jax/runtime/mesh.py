@@ -6,7 +6,6 @@ device, several, and several hosts, of which each sees the part of its own devic
 """
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,22 +16,10 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ruas_jax.errors import UserError, require_at_least
+from ruas_jax.errors import UserError
+from ruas_jax.runtime.options import MeshOptions
 
 POPULATION, DATA = "population", "data"
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshOptions:
-  """How a run is shared out; population times data devices take part."""
-
-  population: int | None = None
-  """Devices that share out the members of a population; none: as many as do so evenly."""
-  data: int = 1
-  """Devices that share out the images of every batch."""
-
-  def __post_init__(self):
-    require_at_least(1, self, "mesh", "data", *["population"] * (self.population is not None))
 
 
 def one_cpu_device_per_core() -> None:

@@ -6,21 +6,15 @@ missed bar is a result like any other; what could not be measured raises instead
 
 import dataclasses
 import datetime
-import importlib.metadata
 import math
 import os
 import pathlib
-import platform
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TextIO
 
-import jax
-from rich.console import Console
-from rich.table import Table
-
 from ruas_jax.files import write_json
+from ruas_jax.runtime.environment import device_in_words, versions
 from ruas_jax.runtime.metric_log import to_json_value
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -67,7 +61,7 @@ def write_report(
     ValueError: where a bar's number is NaN or infinite: then it was not measured.
   """
   report = {
-    "device": _device(),
+    "device": device_in_words(),
     "versions": versions(),
     "commit": _commit(),
     "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -92,6 +86,9 @@ def print_table(
     file: to write to; none: the terminal.
     width: in characters; none: the terminal's.
   """
+  from rich.console import Console
+  from rich.table import Table
+
   table = Table(title=title)
   for name, value in rows[0].items():
     table.add_column(name, justify="left" if isinstance(value, str) else "right")
@@ -110,24 +107,6 @@ def _compare(name: str, value: float, bar: Bar) -> dict[str, Any]:
   if not math.isfinite(value):
     raise ValueError(f"{name}: {value} is no measurement")
   return {"value": value, "bar": bar.threshold, "met": bar.met(value)}
-
-
-def _device() -> str:
-  """The first device in words; for a CPU its model and the cores that this process may use."""
-  device = jax.devices()[0]
-  if device.platform != "cpu":
-    return f"{device.platform}: {device.device_kind}"
-  information = pathlib.Path("/proc/cpuinfo")
-  lines = information.read_text().splitlines() if information.exists() else []
-  model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  return f"cpu: {model}, {cores} cores"
-
-
-def versions() -> dict[str, str]:
-  """Of Python and of the packages that a figure, or the bits of a run, may depend on."""
-  packages = ["jax", "jaxlib", "flax", "optax", "numpy"] + (["torch"] if "torch" in sys.modules else [])
-  return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def _commit() -> str:

@@ -1,0 +1,105 @@
+"""The command line `ruas`: each command is a dataclass of its options and one `run`.
+
+Nothing here imports jax before the options are read, so that help and mistakes are answered at once.
+"""
+
+import contextlib
+import functools
+import io
+import itertools
+import operator
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from ruas_jax import __version__
+from ruas_jax.commands.demo import Demo
+from ruas_jax.commands.enhance import Enhance
+from ruas_jax.commands.evaluate import Evaluate
+from ruas_jax.commands.experiment import Experiment, with_config
+from ruas_jax.commands.hypergrad import Hypergrad
+from ruas_jax.commands.import_released import Import
+from ruas_jax.commands.info import Info
+from ruas_jax.commands.search import Search
+from ruas_jax.commands.train import Train
+from ruas_jax.errors import UserError
+from ruas_jax.runtime.preemption import EXIT_CODE, Preempted
+
+_COMMANDS = {
+  "search": Search,
+  "train": Train,
+  "enhance": Enhance,
+  "evaluate": Evaluate,
+  "import": Import,
+  "demo": Demo,
+  "hypergrad": Hypergrad,
+  "info": Info,
+}
+_DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.
+
+`ruas COMMAND --help` shows the options of a command, `ruas --version` the version."""
+
+
+def _parse(arguments: list[str]):
+  """The command with its options; help, the version and unknown options end the process here."""
+  if arguments == ["--version"]:
+    print(f"ruas_jax {__version__}")
+    sys.exit()
+  if not arguments or arguments[0] not in _COMMANDS:
+    subcommands = (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _COMMANDS.items())
+    choice = functools.reduce(operator.or_, subcommands)
+    return tyro.cli(choice, args=arguments or ["--help"], prog="ruas", description=_DESCRIPTION)
+  kind, options, start = _COMMANDS[arguments[0]], arguments[1:], {}
+  if issubclass(kind, Experiment):
+    options, start["default"] = with_config(kind, options)
+  return tyro.cli(kind, args=options, prog=f"ruas {arguments[0]}", **start)
+
+
+def _one_line(box: str) -> str:
+  """tyro's boxed message on wrong options, as one line: what is wrong, and which option comes near."""
+  inside = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+  sections = [list(rows) for rule, rows in itertools.groupby(inside, lambda row: row.startswith("──")) if not rule]
+  if not sections:
+    return box.strip()
+  near = [row.split()[0] for rows in sections if rows[0].startswith("Perhaps") for row in rows if row.startswith("--")]
+  known = [" ".join(rows) for rows in sections if rows[0].startswith("Available")]
+  return "; ".join([" ".join(sections[0]), *known] + [f"perhaps you meant {' or '.join(near)}"] * bool(near))
+
+
+def _run(command) -> None:
+  from ruas_jax.runtime.compile_cache import enable_compilation_cache
+
+  enable_compilation_cache()
+  command.run()
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs `ruas` and exits: 0 when all went well; after a line on what was wrong, 1 for the input and 2 for options; 75
+  where SIGTERM stopped a run, which is saved."""
+  try:
+    message = io.StringIO()
+    try:
+      with contextlib.redirect_stderr(message):
+        command = _parse(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit:
+      if message.getvalue():
+        print(f"ruas: {_one_line(message.getvalue())}", file=sys.stderr)
+      raise
+    _run(command)
+  except UserError as error:
+    for line in str(error).splitlines():
+      print(f"ruas: {line}", file=sys.stderr)
+    sys.exit(1)
+  except Preempted as stop:
+    print(f"ruas: {stop}", file=sys.stderr)
+    sys.exit(EXIT_CODE)
+  except KeyboardInterrupt:
+    sys.exit(130)
+  except BrokenPipeError:  # `ruas ... | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  except OSError as error:  # a place that the system refuses: no permission, a name too long
+    print(f"ruas: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,36 @@
+"""`ruas search`."""
+
+import dataclasses
+import sys
+
+from ruas_jax.commands.experiment import Experiment
+from ruas_jax.sweep import PopulationOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search(Experiment):
+  """Search both architectures on low-light images alone (Algorithm 1 of the paper)."""
+
+  population: PopulationOptions = PopulationOptions()
+
+  def run(self) -> None:
+    from ruas_jax.runner.search import search
+
+    if not self.population.is_one:
+      self._run_population()
+      return
+
+    result = search(self.experiment(), workdir=self.workdir, run=self.how())
+    print(f"{result.genotype}\nsee {self.workdir}: genotype.json, alpha.png, genotype.png, losses.png")
+
+  def _run_population(self) -> None:
+    from ruas_jax.runner.population import member_name, search_population
+    from ruas_jax.runtime.mesh import one_cpu_device_per_core
+
+    one_cpu_device_per_core()
+    found = search_population(self.experiment(), self.population, workdir=self.workdir, run=self.how())
+    for position, failure in enumerate(found.failures):
+      if failure:
+        print(f"ruas: {member_name(position)}: {failure}", file=sys.stderr)
+    searches = f"{len(found.members)} searches found {len(found.summary['genotypes'])} genotypes"
+    print(f"{searches}\nsee {self.workdir}: population.png, population.json, {member_name(0)}")

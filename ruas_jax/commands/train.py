@@ -1,0 +1,20 @@
+"""`ruas train`."""
+
+import dataclasses
+
+from ruas_jax.commands.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Experiment):
+  """Train the network of a genotype on low-light images alone."""
+
+  genotype: str
+  """A genotype.json, or `published` for the paper's."""
+
+  def run(self) -> None:
+    from ruas_jax.runner.train import train
+    from ruas_jax.search_space.genotype import Genotype
+
+    train(self.experiment(), Genotype.load(self.genotype), workdir=self.workdir, run=self.how())
+    print(f"see {self.workdir}: checkpoint, losses.png")

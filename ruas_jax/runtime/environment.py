@@ -1,0 +1,55 @@
+"""What the package runs on: versions, devices, the compilation cache, and the optional parts that are installed."""
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import sys
+
+import jax
+
+from ruas_jax import __version__
+
+_FIGURES_DEPEND_ON = ("jax", "jaxlib", "flax", "optax", "numpy")
+_OPTIONAL = {  # the extra that installs it -> its module
+  "cuda": "jax_cuda12_plugin",
+  "tpu": "libtpu",
+  "tensorboard": "tensorboardX",
+  "bench": "torch",
+}
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the packages that a figure, or the bits of a run, may depend on."""
+  packages = [*_FIGURES_DEPEND_ON] + (["torch"] if "torch" in sys.modules else [])
+  return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def device_in_words() -> str:
+  """The first device; for a CPU its model and the cores that this process may use."""
+  device = jax.devices()[0]
+  if device.platform != "cpu":
+    return f"{device.platform}: {device.device_kind}"
+  information = pathlib.Path("/proc/cpuinfo")
+  lines = information.read_text().splitlines() if information.exists() else []
+  model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  return f"cpu: {model}, {cores} cores"
+
+
+def describe_environment() -> dict[str, str]:
+  """Name -> one line, for people to read; starts jax's backend.
+
+  The version of the package is followed by those of what it stands on, by the devices, the cache folder, and the extras
+  of the package: installed or not.
+  """
+  devices = [f"{device.platform} {device.id} ({device.device_kind})" for device in jax.devices()]
+  extras = {name: importlib.util.find_spec(module) is not None for name, module in _OPTIONAL.items()}
+  return {
+    "ruas_jax": __version__,
+    **versions(),
+    "devices": ", ".join(devices),
+    "cache": jax.config.jax_compilation_cache_dir or "off",
+    "extras": ", ".join(f"{name} {'installed' if there else 'not installed'}" for name, there in extras.items()),
+  }
