@@ -12,7 +12,7 @@ from .inference.model import load as load
 from .inference.model import save_model as save_model
 from .inference.pretrained import load_pretrained as load_pretrained
 from .loss_options import LossOptions as LossOptions
-from .retinex.network import RUAS as RUAS
+from .retinex.module import RUAS as RUAS
 from .retinex.options import RELEASED as RELEASED
 from .retinex.options import NetworkOptions as NetworkOptions
 from .runner.options import CheckpointOptions as CheckpointOptions

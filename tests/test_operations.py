@@ -13,6 +13,7 @@ from ruas_jax.search_space.operations import (
   CANDIDATES,
   SKIP,
   Operation,
+  _taps_of_each,
   convolution_operation,
   dilate,
   identity_kernel,
@@ -73,7 +74,7 @@ def test_live_taps_are_the_positions_that_are_used():
   )
   assert live_taps((shift,), 3) == ((0, 0), (0, 1))  # the centre is always there, for the residual
   with jax.enable_x64(False):
-    live_taps.cache_clear()
+    _taps_of_each.cache_clear()
     assert jax.jit(lambda x: x * len(live_taps(CANDIDATES, 6)))(1) == 17  # inside a trace too
 
 

@@ -126,7 +126,7 @@ def describe(model: Model) -> dict[str, Any]:
   Raises:
     UserError: the weights do not fit the genotype.
   """
-  if _shapes(model.weights) != _shapes(jax.eval_shape(model.network.init_weights, jax.random.key(0))):
+  if _shapes(model.weights) != _shapes(model.network.weight_shapes()):
     raise UserError("the model's weights do not fit its genotype and options")
   return {
     "format": _FORMAT,
@@ -147,7 +147,7 @@ def described(about: dict[str, Any], where: str, *, operations: tuple[Operation,
       raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
     genotype = Genotype.from_json(json.dumps(about["genotype"]))
     options = from_dict(NetworkOptions, about["network"], "network")
-    shapes = jax.eval_shape(build_network(options, genotype, operations).init_weights, jax.random.key(0))
+    shapes = build_network(options, genotype, operations).weight_shapes()
   except KeyError as error:
     raise UserError(f"{where} is no model: it has no {error}") from None
   except UserError as error:

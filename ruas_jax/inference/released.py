@@ -71,7 +71,7 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
   }
   if unused:
     raise UserError(f"released weights: {len(unused)} arrays have no place in this genotype, first {min(unused)!r}")
-  expected = jax.eval_shape(network.init_weights, jax.random.key(0))
+  expected = network.weight_shapes()
   if jax.tree.map(jnp.shape, weights) != jax.tree.map(jnp.shape, expected):
     raise UserError("released weights: the arrays do not have the shapes that this genotype asks for")
   return weights

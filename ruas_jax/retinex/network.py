@@ -1,15 +1,10 @@
 """The enhancement network RUAS: the illumination module, then the noise removal module.
 
-`Network` is the pure form, two modules of functions over pytrees. `RUAS` is the same as a Flax module, whose weights
-are the `params` collection and whose architecture logits (alpha) are the `arch` collection:
-
-    variables = RUAS().init(jax.random.key(0), images)
-    output = RUAS().apply({"params": weights, "arch": alpha}, images)
+`Network` is two modules of pure functions over pytrees; `retinex.module` is the same as a Flax module.
 """
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -39,6 +34,10 @@ class Network(NamedTuple):
     keys = jax.random.split(key)
     return {"illumination": self.illumination.init(keys[0], dtype), "denoising": self.denoising.init(keys[1], dtype)}
 
+  def weight_shapes(self) -> dict[str, Any]:
+    """The weights as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    return jax.eval_shape(lambda: self.init_weights(jax.random.key(0)))
+
   def init_alpha(self, dtype=jnp.float32) -> dict[str, jax.Array]:
     """Uniform logits, `[E, O]` zeros for each module; empty for a derived network."""
     if self.illumination.cell.genotype is not None:
@@ -56,7 +55,7 @@ class Network(NamedTuple):
 
   def parameters(self) -> int:
     """How many numbers the weights hold."""
-    return count_parameters(jax.eval_shape(self.init_weights, jax.random.key(0)))
+    return count_parameters(self.weight_shapes())
 
   def reach(self, variant: Variant) -> int:
     """How many pixels away, at most, the variant's result looks at the image."""
@@ -126,25 +125,6 @@ def run_folded(
   return RUASOutput(jnp.clip(clean, 0.0, 1.0), lit.t, lit.u, clean)
 
 
-class RUAS(nn.Module):
-  """The network as a Flax module: the supernet, or the derived network of `genotype`.
-
-  `init(key, images)` gives the collections `params` (weights) and `arch` (alpha, the supernet only), each with the
-  entries "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
-  """
-
-  genotype: Genotype | None = None
-  options: NetworkOptions = NetworkOptions()
-  operations: tuple[Operation, ...] = CANDIDATES
-
-  @nn.compact
-  def __call__(self, images: jax.Array) -> RUASOutput:
-    network = build_network(self.options, self.genotype, self.operations)
-    weights = {name: self.param(name, getattr(network, name).init) for name in network._fields}
-    alpha = {name: self.variable("arch", name, lambda v=value: v).value for name, value in network.init_alpha().items()}
-    return run(network, self.options.variant, weights, alpha, images)
-
-
 def count_parameters(weights: Weights) -> int:
   """How many numbers the weights hold."""
   return sum(leaf.size for leaf in jax.tree.leaves(weights))
@@ -166,7 +146,7 @@ def count_macs(network: Network, variant: Variant, height: int, width: int) -> i
     stacked = jax.tree.leaves(cells)[0].shape[0]
     return kernel_numbers(cells, module.options.stages // stacked)
 
-  weights = jax.eval_shape(network.init_weights, jax.random.key(0))
+  weights = network.weight_shapes()
   numbers = per_stage(network.illumination, weights["illumination"])
   if variant == "i+n":
     own = weights["denoising"]

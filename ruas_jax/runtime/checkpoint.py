@@ -4,6 +4,8 @@
 with pages of tracebacks, or not at all.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
@@ -11,14 +13,16 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
 from ruas_jax.errors import UserError
 from ruas_jax.files import sync
+
+if TYPE_CHECKING:  # orbax takes a third of a second to import: functions that use it do so themselves
+  import orbax.checkpoint as ocp
 
 _CHECKSUMS = "checksums.json"
 _OVERHEAD = 2**20  # bytes: more than orbax writes beside the arrays
@@ -32,6 +36,8 @@ def save_checkpoint(folder: str | os.PathLike, arrays: Any, about: dict[str, Any
   Raises:
     UserError: the folder cannot be written.
   """
+  import orbax.checkpoint as ocp
+
   shown, folder, arrays = folder, absolute(folder), jax.device_get(arrays)
   new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{age}") for age in ("new", "old"))
   try:
@@ -92,6 +98,8 @@ def read_arrays(folder: str | os.PathLike, shapes: Any) -> Any:
   Raises:
     UserError: they have other names or shapes.
   """
+  import orbax.checkpoint as ocp
+
   # It may have been saved on another kind or number of devices.
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
@@ -121,6 +129,8 @@ def _handler() -> ocp.StandardCheckpointHandler:
 
   A file for each array: it is written in half the time of a database of all of them, which is for larger ones.
   """
+  import orbax.checkpoint as ocp
+
   alone = {}
   if jax.process_count() > 1:
     own = jax.process_index()

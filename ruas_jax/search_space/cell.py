@@ -90,13 +90,16 @@ class Cell:
   def node_taps(self) -> tuple[Taps, ...]:
     """Each node's taps: in the supernet all that the candidates can use, in a derived cell what its own edges use."""
     if self.genotype is None:
-      return (live_taps(self.operations, self.channels),) * NODES
-    return tuple(live_taps(self.edge_operations[2 * node : 2 * node + 2], self.channels) for node in range(NODES))
+      return (self._taps_of(None),) * NODES
+    return tuple(self._taps_of(self.genotype[2 * node : 2 * node + 2]) for node in range(NODES))
+
+  def _taps_of(self, names: tuple[str, ...] | None) -> Taps:
+    return live_taps(self.operations, self.channels, names)
 
   def reach(self) -> int:
     """How many pixels away the cell's value looks at its input, along the farthest of its paths."""
-    candidates = [self.operations] * len(EDGES) if self.genotype is None else [(own,) for own in self.edge_operations]
-    edges = [reach(live_taps(operations, self.channels)) for operations in candidates]
+    candidates = [None] * len(EDGES) if self.genotype is None else [(name,) for name in self.genotype]
+    edges = [reach(self._taps_of(names)) for names in candidates]
     on_the_way, farthest = 0, 0
     for distill, remain in zip(edges[:-1:2], edges[1::2], strict=True):
       farthest = max(farthest, on_the_way + distill)

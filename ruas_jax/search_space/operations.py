@@ -82,29 +82,41 @@ def operation_names(operations: Sequence[Operation]) -> tuple[str, ...]:
   return tuple(operation.name for operation in operations)
 
 
+def live_taps(operations: tuple[Operation, ...], channels: int, names: Sequence[str] | None = None) -> Taps:
+  """The taps that any of the operations, or any of those that `names` lists, can use: centre included, row by row."""
+  used = _taps_of_each(operations, channels)
+  return tuple(sorted({(0, 0)}.union(*(used[name] for name in (used if names is None else names)))))
+
+
 @functools.cache
-def live_taps(operations: tuple[Operation, ...], channels: int) -> Taps:
-  """The taps that any of the operations can use, centre included: their kernels' non-zero positions, row by row."""
+def _taps_of_each(operations: tuple[Operation, ...], channels: int) -> dict[str, frozenset[tuple[int, int]]]:
+  """The non-zero positions of each operation's kernel, by name: all of them are computed once, by one small program.
 
-  @jax.jit  # one small program instead of one for every array operation in the kernels' functions
+  Raises:
+    ValueError: a kernel that is not `[odd, odd, C, C]`.
+  """
+  rng = np.random.default_rng(0)  # no accidental zeros
+  weights = {
+    operation.name: rng.uniform(1, 2, operation.weight_shape(channels)).astype(np.float32)
+    for operation in operations
+    if operation.weight_shape is not None
+  }
+
   def sample_kernels(weights):
-    return [operation.to_kernel(weights.get(operation.name), channels) for operation in operations]
+    return {operation.name: operation.to_kernel(weights.get(operation.name), channels) for operation in operations}
 
-  with jax.ensure_compile_time_eval():
-    rng = np.random.default_rng(0)  # no accidental zeros
-    weights = {
-      operation.name: jnp.asarray(rng.uniform(1, 2, operation.weight_shape(channels)), jnp.float32)
-      for operation in operations
-      if operation.weight_shape is not None
-    }
-    kernels = [np.asarray(kernel) for kernel in sample_kernels(weights)]
-  taps = {(0, 0)}
-  for name, kernel in zip(operation_names(operations), kernels, strict=True):
-    if kernel.ndim != 4 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-      raise ValueError(f"operation {name!r}: its kernel must be [odd, odd, C, C], not {kernel.shape}")
-    rows, columns = np.nonzero(np.any(kernel != 0, axis=(2, 3)))
-    taps |= {(int(y) - kernel.shape[0] // 2, int(x) - kernel.shape[1] // 2) for y, x in zip(rows, columns, strict=True)}
-  return tuple(sorted(taps))
+  # Compiled by hand, since this may be called while another program is traced.
+  kernels = jax.jit(sample_kernels).lower(weights).compile()(weights)
+  return {name: _nonzero_taps(name, np.asarray(kernel)) for name, kernel in kernels.items()}
+
+
+def _nonzero_taps(name: str, kernel: np.ndarray) -> frozenset[tuple[int, int]]:
+  if kernel.ndim != 4 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+    raise ValueError(f"operation {name!r}: its kernel must be [odd, odd, C, C], not {kernel.shape}")
+  rows, columns = np.nonzero(np.any(kernel != 0, axis=(2, 3)))
+  return frozenset(
+    (int(y) - kernel.shape[0] // 2, int(x) - kernel.shape[1] // 2) for y, x in zip(rows, columns, strict=True)
+  )
 
 
 def kernel_on_taps(kernel: jax.Array, taps: Taps, dtype) -> jax.Array:
