@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import matplotlib
 import pytest
 
@@ -63,3 +64,17 @@ def test_the_command_line_turns_it_on(tmp_path, monkeypatch):
   monkeypatch.setattr(Demo, "run", lambda self: calls.append("run"))
   assert ruas("demo") == 0 and calls == ["cache", "run"]
   assert ruas("demo", "--outt", "x") == 2 and ruas("demo", "--help") == 0 and len(calls) == 2
+
+
+@pytest.mark.parametrize("command, most", [("search", 6), ("train --genotype published", 6)])
+def test_a_run_compiles_few_programs(command, most, tmp_path, caplog):
+  """Not one for every array that is copied, nor for every piece of a key."""
+  from tiny_problem import CONFIG, dark_images, ruas, write_images
+
+  folder = write_images(tmp_path / "images", dark_images(3))
+  jax.clear_caches()
+  with jax.log_compiles():
+    options = f"--config {CONFIG} --data.train {folder} --workdir {tmp_path / 'run'}"
+    assert ruas(*command.split(), *options.split()) == 0
+  compiled = [record.getMessage().split(" with ")[0] for record in caplog.records if "Compiling jit(" in record.message]
+  assert 1 <= len(compiled) <= most, compiled

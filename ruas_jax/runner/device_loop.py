@@ -160,10 +160,9 @@ class DeviceLoop:
     self._layout = layout = layout or Layout(members=members)
     self._feed, self.done = feed, 0
     self._fetch = jax.jit(feed.fetch)
-    self._copy = jax.jit(lambda run: layout.readable(jax.tree.map(jnp.copy, run)))
+    self._copy = jax.jit(lambda run: layout.readable(_copied(run)))
     self._element: Any = None
-    # A copy, since it is donated; without weak types, which would make the second call another program.
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), state)
+    state = jax.jit(_copied)(state)  # since it is donated
     self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.own)
     self._key, self._images = layout.put(key, layout.own), layout.put(feed.images, layout.everywhere)
     self._program = make_program(step, feed, layout, members=members, largest_loss=largest_loss)
@@ -219,6 +218,11 @@ class DeviceLoop:
     self._element = jax.tree.map(lambda leaf: leaf[count - 1], elements) if keep_element else None
     self.done += count
     return (self.done - count + 1, count, log)
+
+
+def _copied(tree: Any) -> Any:
+  """A copy without weak types, which would make the next call compile another program."""
+  return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), tree)
 
 
 def _all_finite(tree: Any) -> jax.Array:

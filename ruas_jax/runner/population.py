@@ -23,7 +23,7 @@ from ruas_jax.runner.loop import Outcome, iterate
 from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.records import Record, losses_of
 from ruas_jax.runner.search import SearchResult, check_budget, finish_search
-from ruas_jax.runner.setting import describe, open_places, readings_of, split_sources
+from ruas_jax.runner.setting import describe, open_places, readings_of, seeded, split_sources
 from ruas_jax.runner.workdir import POPULATION, identify, open_workdir
 from ruas_jax.runtime.mesh import Layout
 from ruas_jax.runtime.metric_log import to_json_value
@@ -108,9 +108,8 @@ def _begin(
   config: Config, members: list[Member], feed: PopulationFeed, layout: Layout, *, largest_loss: float
 ) -> DeviceLoop:
   """The loop at its beginning."""
-  keys = [jax.random.split(jax.random.key(member.config.seed)) for member in members]
-  init_keys, step_keys = (jnp.stack([pair[place] for pair in keys]) for place in (0, 1))
-  dtype = jax.tree.leaves(jax.eval_shape(describe(config).init, init_keys[0]).weights)[0].dtype
+  seeds = np.array([member.config.seed for member in members], np.int32)
+  dtype = jax.tree.leaves(jax.eval_shape(seeded(describe(config).init), 0)[0].weights)[0].dtype
   values = {path: np.array([member.values[path] for member in members], dtype) for path in members[0].values}
 
   def init(key, values):
@@ -130,7 +129,7 @@ def _begin(
     )
     return take(state, train, validation, key)
 
-  state = jax.jit(jax.vmap(init))(init_keys, values)
+  state, _, step_keys = jax.jit(jax.vmap(seeded(init)))(seeds, values)
   key = (step_keys, values)
   return DeviceLoop(step, state, feed, key, layout=layout, members=len(members), largest_loss=largest_loss)
 
@@ -170,8 +169,8 @@ def _finish(
 
 def _own_state(state: SearchState, config: Config, position: int) -> SearchState:
   """A member's state, in the form of a search alone: there an optimiser without weight decay has no place for it."""
-  form = jax.tree.structure(jax.eval_shape(describe(config).init, jax.random.key(0)))
-  return jax.tree.unflatten(form, [jnp.asarray(leaf[position]) for leaf in jax.tree.leaves(state)])
+  form = jax.tree.structure(jax.eval_shape(seeded(describe(config).init), 0)[0])
+  return jax.device_put(jax.tree.unflatten(form, [leaf[position] for leaf in jax.tree.leaves(state)]))
 
 
 def _check_sweep(config: Config, paths: list[str]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
@@ -28,7 +27,7 @@ from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.observer import Observer
 from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.records import Record
-from ruas_jax.runner.setting import describe, open_sources, readings_of, save_state
+from ruas_jax.runner.setting import describe, open_sources, readings_of, save_state, seeded
 from ruas_jax.runner.workdir import identify, open_workdir
 from ruas_jax.runtime.mesh import Layout
 from ruas_jax.search_space.genotype import Genotype
@@ -89,8 +88,7 @@ def search(
     readings_of(config, train, validation), crop=config.data.crop, placement=config.data.placement, rows=layout.rows
   )
   players, weight_optimizer, alpha_optimizer, init = describe(config, operations=operations, **own)
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = jax.jit(init)(init_key)
+  state, init_key, step_key = jax.jit(seeded(init))(np.int32(config.seed))
   crops = {"crop": config.data.crop, "vary_exposure": config.data.vary_exposure}
   step = make_search_step(players, options, weight_optimizer, alpha_optimizer, **crops)
 
@@ -106,7 +104,7 @@ def search(
       observer = Observer(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
     outcome = iterate(loop, steps=options.steps, description="search", workdir=place, observer=observer)
-    state = jax.tree.map(jnp.asarray, outcome.state)
+    state = jax.device_put(outcome.state)
     if observer and observer.chosen is not None:
       state = state._replace(alpha=observer.chosen)
     return finish_search(place.folder, state, outcome.records[0], config, operations)

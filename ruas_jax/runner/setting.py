@@ -63,6 +63,17 @@ def describe(
   return Setting(players, weight_optimizer, alpha_optimizer, init)
 
 
+def seeded(init: Callable) -> Callable:
+  """`(seed, *arguments) -> (init(key, *arguments), key, step_key)`, to be jitted: a run's first state and its two keys,
+  of that state and of the steps, by one program."""
+
+  def start(seed, *arguments):
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    return init(init_key, *arguments), init_key, step_key
+
+  return start
+
+
 def open_sources(
   config: Config, train: ImageSource | None, validation: ImageSource | None
 ) -> tuple[ImageSource, ImageSource]:
@@ -116,5 +127,5 @@ def load_search(workdir: str | os.PathLike) -> tuple[Config, SearchState]:
   about, config = read_about(folder / STATE), read_config(folder / CONFIG)
   if about.get("format") != _FORMAT or about.get("operations") != list(operation_names(CANDIDATES)):
     raise UserError(f"{workdir}: a search with other candidate operations, or of another version")
-  shapes = jax.eval_shape(describe(config).init, jax.random.key(0))
+  shapes, *_ = jax.eval_shape(seeded(describe(config).init), 0)
   return config, read_arrays(folder / STATE, shapes)

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ruas_jax.config import Config
@@ -21,6 +21,7 @@ from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.options import RunOptions
 from ruas_jax.runner.records import Record
+from ruas_jax.runner.setting import seeded
 from ruas_jax.runner.workdir import identify, open_workdir
 from ruas_jax.runtime.mesh import Layout
 from ruas_jax.search_space.genotype import Genotype
@@ -83,14 +84,14 @@ def train(
     "illumination": optimizer or make_optimizer(options.illumination_optimizer, decay_steps=decay_steps),
     "denoising": optimizer or make_optimizer(options.denoising_optimizer, decay_steps=decay_steps),
   }
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = jax.jit(lambda key: init_train_state(network, optimizers, key))(init_key)
+  start = seeded(lambda key: init_train_state(network, optimizers, key))
+  state, _, step_key = jax.jit(start)(np.int32(config.seed))
   step = make_train_step(objectives, optimizers, crop=data.crop, vary_exposure=data.vary_exposure)
 
   with contextlib.closing(feed), open_workdir(workdir, config, identity, run, steps=options.steps) as place:
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
     outcome = iterate(loop, steps=options.steps, description="train", workdir=place)
-    weights = jax.tree.map(jnp.asarray, outcome.state.weights)
+    weights = jax.device_put(outcome.state.weights)
     model = Model(weights, genotype, config.network, operations)
     if place.folder:
       plot_losses(place.folder / "losses.png", outcome.records[0])
