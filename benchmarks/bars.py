@@ -35,6 +35,11 @@ BARS = {
   "faults_kills": Bar(30, "at_least", "a search is killed at 30 moments or more"),
   "faults_terminations": Bar(10, "at_least", "a search is terminated at 10 moments or more"),
   "faults_corrupted_files": Bar(20, "at_least", "20 files of snapshots or more are cut off or get a bit flipped"),
+  "help_over_import_jax": Bar(1.0, "at_most", "`ruas --help` takes less time than `import jax`"),
+  "import_seconds": Bar(0.2, "at_most", "`import ruas_jax` takes less than 0.2 s"),
+  "enhance_seconds_beside_import_jax": Bar(
+    1.5, "at_most", "a 1.5-megapixel JPEG is enhanced within 1.5 s beside `import jax`, with a filled cache"
+  ),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
   "photo_peak_megabytes": Bar(

@@ -44,6 +44,11 @@ def test_compile_time(tmp_path):
   assert report(tmp_path, "compile_time")["results"][0]["compile"] > 0
 
 
+def test_start(tmp_path):
+  values = report(tmp_path, "start")
+  assert values["bars"]["help_over_import_jax"]["met"] and values["bars"]["import_seconds"]["met"]
+
+
 def test_convolution(tmp_path):
   """The library is several times slower, whatever else the machine does."""
   assert all(bar["met"] for bar in report(tmp_path, "convolution")["bars"].values())
