@@ -13,8 +13,8 @@ from jax import lax
 
 from benchmarks.limits import measure_machine
 from benchmarks.report import argument_parser, print_table, write_report
+from ruas_jax.convolution import xla_forms
 from ruas_jax.runtime.compiler import compiler_options
-from ruas_jax.search_space import convolution
 from ruas_jax.search_space.operations import CANDIDATES, live_taps
 
 _CALLS = 10  # in one program: a single one would measure the allocator
@@ -25,13 +25,13 @@ def library_correlate(image, cotangent, *, taps):
   """The weight gradient that the library derives for its own convolution."""
   groups, _, channels = image.shape[:3]
   kernel = jnp.zeros((groups, len(taps), cotangent.shape[2], channels), image.dtype)
-  convolve = lambda kernel: convolution._convolve_by_library(image, kernel, taps=taps)
+  convolve = lambda kernel: xla_forms.convolve_by_library(image, kernel, taps=taps)
   return jax.vjp(convolve, kernel)[1](cotangent)[0]
 
 
 LOWERINGS = {
-  "convolution": {"ours": convolution._convolve_by_shifts, "library": convolution._convolve_by_library},
-  "weight gradient": {"ours": convolution._correlate_by_product, "library": library_correlate},
+  "convolution": {"ours": xla_forms.convolve_by_shifts, "library": xla_forms.convolve_by_library},
+  "weight gradient": {"ours": xla_forms.correlate_by_product, "library": library_correlate},
 }
 
 

@@ -28,9 +28,9 @@ import numpy as np
 from benchmarks.report import print_table
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, load_config
+from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
 from ruas_jax.retinex.network import build_network
 from ruas_jax.search_space.cell import NODES, PAIRS, Cell
-from ruas_jax.search_space.convolution import Taps, identity_taps, square_taps
 from ruas_jax.search_space.genotype import EDGES, Genotype
 from ruas_jax.search_space.operations import CANDIDATES
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ruas_jax.convolution.primitives import convolve
 from ruas_jax.kinks import absolute
 from ruas_jax.loss_options import TVKind
-from ruas_jax.search_space.convolution import convolve
 
 
 def fidelity(estimate: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> jax.Array:

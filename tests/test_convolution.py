@@ -1,4 +1,5 @@
-"""The few-channel convolution and its weight gradient: values, derivatives, batching, lowerings, precision."""
+"""The few-channel convolution and its weight gradient: values, derivatives, batching, lowerings, precision. Everything
+holds in the compiled form and in XLA's."""
 
 import functools
 
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ruas_jax.search_space import convolution
-from ruas_jax.search_space.convolution import convolve, correlate, identity_taps, square_taps
+from ruas_jax.convolution import native, xla_forms
+from ruas_jax.convolution.primitives import convolve, correlate, identity_taps, square_taps
 
-pytestmark = pytest.mark.usefixtures("x64_module", "of_any_size")
+pytestmark = pytest.mark.usefixtures("x64_module", "of_any_size", "form")
 
 UNEVEN = ((-1, 0), (0, 2), (2, -1))  # no symmetry that could hide a flipped sign
 SHAPES = {  # image [B, C, H, W], outputs, taps
@@ -29,8 +30,21 @@ SHAPES = {  # image [B, C, H, W], outputs, taps
 def of_any_size():
   """Large images' lowering on small ones."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(convolution, "_LEAST_PIXELS", 0)
+    patch.setattr(xla_forms, "_LEAST_PIXELS", 0)
     yield
+
+
+@pytest.fixture(scope="module", params=["native", "xla"])
+def form(request):
+  """The form that a CPU runs; programs of the other one are forgotten."""
+  with pytest.MonkeyPatch.context() as patch:
+    if request.param == "native" and not native.form().native:
+      pytest.skip(f"needs the compiled convolution, and there is none: {native.form().about}")
+    if request.param == "xla":
+      patch.setattr(native, "form", lambda: native.Form(False, "a test"))
+    jax.clear_caches()
+    yield request.param
+  jax.clear_caches()
 
 
 def operands(shape, outputs, taps, seed=0):
@@ -64,10 +78,10 @@ def test_both_are_their_definitions(name, monkeypatch):
   """At every pixel, so at the borders too."""
   shape, _, taps = SHAPES[name]
   image, kernel, cotangent = operands(*SHAPES[name])
-  written_out = len(taps) * shape[1] <= convolution._MOST_TERMS
+  written_out = len(taps) * shape[1] <= xla_forms._MOST_TERMS
   assert written_out == (name != "many_terms"), "both ways of convolving are to be covered"
   if name == "several_strips":
-    monkeypatch.setattr(convolution, "_STRIP_PIXELS", 9)
+    monkeypatch.setattr(xla_forms, "_STRIP_PIXELS", 9)
   call = (lambda function: function) if name == "uneven" else jax.jit
   convolved = call(functools.partial(convolve, taps=taps))(image, kernel)
   np.testing.assert_allclose(convolved, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
@@ -79,7 +93,7 @@ def test_both_are_their_definitions(name, monkeypatch):
 def test_other_platforms_compute_the_same(name):
   taps = SHAPES[name][2]
   image, kernel, _ = operands(*SHAPES[name])
-  library = jax.jit(functools.partial(convolution._convolve_by_library, taps=taps))(image[None], kernel[None])[0]
+  library = jax.jit(functools.partial(xla_forms.convolve_by_library, taps=taps))(image[None], kernel[None])[0]
   np.testing.assert_allclose(library, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
 
 
@@ -178,15 +192,15 @@ def test_precision_is_float32_on_every_platform():
   image, kernel, cotangent = (jnp.float32(operand)[None] for operand in operands(*SHAPES["dilated"]))
   taps = SHAPES["dilated"][2]
   for lowering, second in (
-    (convolution._convolve_by_library, kernel),
-    (convolution._correlate_by_product, cotangent),
+    (xla_forms.convolve_by_library, kernel),
+    (xla_forms.correlate_by_product, cotangent),
   ):
     program = jax.jit(functools.partial(lowering, taps=taps)).lower(image, second).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line or "stablehlo.convolution" in line]
     assert products and all("HIGHEST" in line for line in products)
 
 
-def test_a_convolution_is_computed_once():
+def test_a_convolution_is_computed_once(form):
   """However many consumers it has, into which the compiler would merge it."""
   taps = square_taps(3)
   image, kernel, _ = (jnp.float32(operand) for operand in operands((1, 2, 32, 32), 4, taps))
@@ -196,16 +210,21 @@ def test_a_convolution_is_computed_once():
     return jnp.roll(convolved, 1, 2) + 1, jnp.roll(convolved, 1, 3) - 1
 
   compiled = jax.jit(program).lower(image, kernel).compile().as_text()
-  assert compiled.count(" multiply(") == len(taps) * 2
+  if form == "native":
+    assert compiled.count('custom_call_target="ruas_convolve"') == 1
+  else:
+    assert compiled.count(" multiply(") == len(taps) * 2
 
 
-def test_small_images_have_a_short_program(monkeypatch):
-  """Written out, the terms of a search's convolutions take longer to compile than a small image to search on."""
+def test_small_images_have_a_short_program(form, monkeypatch):
+  """Written out, the terms of a search's convolutions take longer to compile than a small image to search on. """
+  if form == "native":
+    pytest.skip("the compiled form's program is short whatever the size")
   taps = square_taps(3, 2)
   image, kernel, _ = operands((1, 3, 5, 6), 4, taps)
   lines = {}
   for least in (0, 31):
-    monkeypatch.setattr(convolution, "_LEAST_PIXELS", least)
+    monkeypatch.setattr(xla_forms, "_LEAST_PIXELS", least)
     lowered = jax.jit(lambda image, kernel: convolve(image, kernel, taps)).lower(image, kernel)
     lines[least] = len(lowered.as_text().splitlines())
     np.testing.assert_allclose(

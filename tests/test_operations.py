@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
+from ruas_jax.convolution.primitives import convolve, square_taps
 from ruas_jax.search_space.cell import Cell
-from ruas_jax.search_space.convolution import convolve, square_taps
 from ruas_jax.search_space.mixed_op import fold_edges, init_edges, sum_of_operations
 from ruas_jax.search_space.operations import (
   CANDIDATES,

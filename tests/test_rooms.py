@@ -13,7 +13,7 @@ NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
 
 # Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
 GROUND = {"errors", "files"}
-NETWORK = {*GROUND, "kinks", "search_space", "retinex"}
+NETWORK = {*GROUND, "kinks", "convolution", "search_space", "retinex"}
 OBJECTIVES = {*NETWORK, "loss_options", "losses", "objectives"}
 LEARNING = {*OBJECTIVES, "data", "optimizers"}
 STUDY = {*GROUND, "bilevel", "runtime", "plots"}
@@ -27,12 +27,13 @@ MAY_IMPORT = {
   "errors": set(),
   "files": {"errors"},
   "kinks": set(),
+  "convolution": set(),  # arrays only
   "bilevel": set(),  # pytrees only: somebody who studies hypergradients can lift it out whole
   "optimizers": GROUND,
-  "search_space": GROUND,
+  "search_space": {*GROUND, "convolution"},
   "retinex": NETWORK,
   "loss_options": GROUND,
-  "losses": {"kinks", "loss_options", "search_space.convolution"},
+  "losses": {"kinks", "loss_options", "convolution"},
   "objectives": OBJECTIVES,
   "data": GROUND,
   "architecture_search": {*LEARNING, "bilevel"},
@@ -44,7 +45,7 @@ MAY_IMPORT = {
     *(f"{room}.options" for room in ("architecture_search", "data", "retinex")),
   },
   "sweep": {*GROUND, "config"},
-  "runtime": {*GROUND, "__version__"},
+  "runtime": {*GROUND, "convolution", "__version__"},
   "plots": {*GROUND, "search_space", "runtime"},
   "hypergradient_study": STUDY,  # of any bilevel problem
   "inference": {*NETWORK, "data", "runtime", "config"},

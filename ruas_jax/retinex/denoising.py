@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from ruas_jax import kinks
+from ruas_jax.convolution.primitives import reach, square_taps
 from ruas_jax.retinex.options import DenoisingOptions
 from ruas_jax.retinex.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
 from ruas_jax.search_space.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion
-from ruas_jax.search_space.convolution import reach, square_taps
 from ruas_jax.search_space.mixed_op import init_kernels
 
 COLOURS = 3

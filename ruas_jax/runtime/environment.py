@@ -10,6 +10,7 @@ import sys
 import jax
 
 from ruas_jax import __version__
+from ruas_jax.convolution import native
 
 _FIGURES_DEPEND_ON = ("jax", "jaxlib", "flax", "optax", "numpy")
 _OPTIONAL = {  # the extra that installs it -> its module
@@ -21,9 +22,10 @@ _OPTIONAL = {  # the extra that installs it -> its module
 
 
 def versions() -> dict[str, str]:
-  """Of Python and of the packages that a figure, or the bits of a run, may depend on."""
+  """Of Python, of the packages and of the convolution that a figure, or the bits of a run, may depend on."""
   packages = [*_FIGURES_DEPEND_ON] + (["torch"] if "torch" in sys.modules else [])
-  return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+  found = {name: importlib.metadata.version(name) for name in packages}
+  return {"python": platform.python_version(), **found, "convolution": str(native.form())}
 
 
 def device_in_words() -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ruas_jax.search_space.convolution import Taps, convolve, identity_taps, reach
+from ruas_jax.convolution.primitives import Taps, convolve, identity_taps, reach
 from ruas_jax.search_space.genotype import EDGES
 from ruas_jax.search_space.mixed_op import fold_edges, init_edges, init_kernels, sum_of_operations
 from ruas_jax.search_space.operations import (

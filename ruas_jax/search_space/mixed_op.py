@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ruas_jax.search_space.convolution import Taps
+from ruas_jax.convolution.primitives import Taps
 from ruas_jax.search_space.operations import Operation, sum_on_taps
 
 EdgeWeights = Mapping[str, Mapping[str, jax.Array]]

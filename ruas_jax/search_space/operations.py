@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ruas_jax.search_space.convolution import Taps
+from ruas_jax.convolution.primitives import Taps
 
 
 @dataclasses.dataclass(frozen=True)

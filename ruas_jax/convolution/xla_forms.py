@@ -1,0 +1,135 @@
+"""The two bilinear maps of `primitives` as XLA is given them, for every platform and dtype.
+
+On a CPU for which `native` was not built, a convolution is a sum of shifted, scaled images, which XLA makes one
+vectorised loop over pixels on all cores, and a weight gradient is one matrix product over the pixels. Accelerators have
+a convolution unit. Operands have a leading axis of groups: image `[G, B, C, H, W]`, kernel `[G, T, O, C]`, cotangent
+and result `[G, B, O, H, W]`.
+"""
+
+import functools
+import itertools
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+Taps = tuple[tuple[int, int], ...]
+
+_MOST_TERMS = 256  # products per output number that are written out; beyond, the program grows too long
+_LEAST_PIXELS = 1024  # for which that is done; a smaller image is not worth so long a program
+_CHAINS = 4  # independent sums per output number: within one, every addition waits for the one before
+_STRIP_PIXELS = 25_600  # of one matrix product: its operands stay near the core, and products run side by side
+_MOST_STRIPS = 8
+_EXACT = lax.Precision.HIGHEST  # float32 as float32, never TF32
+
+
+def largest_offsets(taps: Taps) -> tuple[int, int]:
+  """The largest row offset and the largest column offset."""
+  return max(abs(dy) for dy, _ in taps), max(abs(dx) for _, dx in taps)
+
+
+def _pad(image, rows, columns):
+  return jnp.pad(image, ((0, 0),) * 3 + (rows, columns))
+
+
+def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
+  """The different row shifts and column shifts of the taps, ascending."""
+  rows, columns = (sorted(set(shifts)) for shifts in zip(*taps, strict=True))
+  return rows, columns
+
+
+def _grid(taps: Taps, dtype) -> np.ndarray:
+  """`[T, rows, columns]`, one where the tap has that row shift and that column shift: a gather as a product, which XLA
+  compiles faster."""
+  rows, columns = (np.array(shifts) for shifts in _shifts(taps))
+  offsets = np.array(taps)
+  return ((offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)).astype(dtype)
+
+
+def _on_its_own(function, *operands):
+  """`function(*operands)` as a call that XLA does not inline: it would merge it into its consumers, and each would
+  repeat it. An optimisation barrier is gone before XLA merges."""
+  with set_xla_metadata(inlineable="false"):
+    return jax.jit(function)(*operands)
+
+
+def convolve_by_shifts(image, kernel, *, taps):
+  """A sum of shifted, scaled images where that is a program of bearable length, else `convolve_by_library`."""
+  groups, batch, channels, height, width = image.shape
+  shape = (groups, batch, kernel.shape[2], height, width)
+  small = height * width < _LEAST_PIXELS and groups == 1  # of groups the library makes long and slow programs
+  if len(taps) * channels > _MOST_TERMS or small:
+    return convolve_by_library(image, kernel, taps=taps)
+  reach_y, reach_x = largest_offsets(taps)
+
+  def shifted_sums(padded, kernel):
+    sums = []
+    for tap, (dy, dx) in enumerate(taps):
+      for channel in range(channels):
+        start = (0, 0, channel, reach_y + dy, reach_x + dx)
+        shifted = lax.slice(padded, start, (groups, batch, channel + 1, start[3] + height, start[4] + width))
+        term = lax.broadcast_in_dim(kernel[:, tap, :, channel], shape, (0, 2)) * lax.broadcast_in_dim(
+          lax.squeeze(shifted, (2,)), shape, (0, 1, 3, 4)
+        )
+        sums.append(sums[-_CHAINS] + term if len(sums) >= _CHAINS else term)
+    return functools.reduce(operator.add, sums[-_CHAINS:])
+
+  return _on_its_own(shifted_sums, _pad(image, (reach_y, reach_y), (reach_x, reach_x)), kernel)
+
+
+def convolve_by_library(image, kernel, *, taps):
+  """XLA's own convolution."""
+  reach_y, reach_x = largest_offsets(taps)
+  square = np.stack(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], axis=-1)
+  chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # a scatter as a product
+
+  def one_group(image, kernel):
+    dense = jnp.einsum("tyx,toc->yxoc", chosen.astype(kernel.dtype), kernel, precision=_EXACT)
+    return lax.conv_general_dilated(
+      image,
+      dense,
+      window_strides=(1, 1),
+      padding=((reach_y, reach_y), (reach_x, reach_x)),
+      dimension_numbers=("NCHW", "HWOI", "NCHW"),
+      precision=_EXACT,
+    )
+
+  return jax.vmap(one_group)(image, kernel)
+
+
+def correlate_by_product(image, cotangent, *, taps):
+  """One matrix product for each strip of the images."""
+  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: the row shifts on one side and the
+  # column shifts on the other, so that few copies make every pair; pairs that are no tap are dropped.
+  groups, _, channels, height, width = image.shape
+  outputs = cotangent.shape[2]
+  rows, columns = _shifts(taps)
+  reach_y, reach_x = largest_offsets(taps)
+
+  # Both are padded as a convolution pads them, which shares it. A row then ends in zeros of the cotangent, so that a
+  # shift along it may run on into the next: what it meets there counts for nothing.
+  reach_y = max(reach_y, min(reach_x, 1))
+  padding = (reach_y, reach_y), (reach_x, reach_x)
+  cotangent, image = _pad(cotangent, *padding), _pad(image, *padding)
+  wide = width + 2 * reach_x
+
+  def products(top, bottom):  # of a strip; explicit matrices, since a product over several axes is slow
+    flat = image.reshape(*image.shape[:3], -1)
+    first, last = (reach_y + top) * wide, (reach_y + bottom) * wide
+    left = [cotangent[..., reach_y + top - dy : reach_y + bottom - dy, :] for dy in rows]
+    left = jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in left], axis=2)
+    right = jnp.concatenate([flat[..., first + dx : last + dx] for dx in columns], axis=2)
+    # One product for each image, then their sum: a batch that devices share out is a batch here too.
+    each = lax.dot_general(left, right, (((3,), (3,)), ((0, 1), (0, 1))), precision=_EXACT)
+    return jnp.sum(each, axis=1)
+
+  strips = min(_MOST_STRIPS, -(-height * width // _STRIP_PIXELS))
+  edges = [height * strip // strips for strip in range(strips + 1)]
+  total = functools.reduce(
+    operator.add, (products(top, bottom) for top, bottom in itertools.pairwise(edges) if bottom > top)
+  )
+  total = total.reshape(groups, len(rows), outputs, len(columns), channels)
+  return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=_EXACT)
