@@ -80,7 +80,8 @@ def main() -> None:
 
 
 def begin() -> None:
-  """In a new process, before anything is compiled."""
+  """In a new process, before anything is compiled. XLA counts its own operations only, not those of a compiled call."""
+  os.environ["RUAS_JAX_NATIVE"] = "off"
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", DEVICES)

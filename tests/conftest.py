@@ -43,6 +43,18 @@ def x64_module():
     yield
 
 
+@pytest.fixture(scope="module")
+def xla_convolution():
+  """A module whose convolutions are XLA's own operations, which it can count."""
+  from ruas_jax.convolution import native
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(native, "form", lambda: native.Form(False, "a test"))
+    jax.clear_caches()
+    yield
+  jax.clear_caches()
+
+
 def shared(path: str) -> pathlib.Path:
   """A file or folder of the development data, which is not part of the project; skips where it is absent."""
   found = SHARED / path

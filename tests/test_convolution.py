@@ -36,15 +36,12 @@ def of_any_size():
 
 @pytest.fixture(scope="module", params=["native", "xla"])
 def form(request):
-  """The form that a CPU runs; programs of the other one are forgotten."""
-  with pytest.MonkeyPatch.context() as patch:
-    if request.param == "native" and not native.form().native:
-      pytest.skip(f"needs the compiled convolution, and there is none: {native.form().about}")
-    if request.param == "xla":
-      patch.setattr(native, "form", lambda: native.Form(False, "a test"))
-    jax.clear_caches()
-    yield request.param
-  jax.clear_caches()
+  """The form that a CPU runs."""
+  if request.param == "xla":
+    request.getfixturevalue("xla_convolution")
+  elif not native.form().native:
+    pytest.skip(f"needs the compiled convolution, and there is none: {native.form().about}")
+  return request.param
 
 
 def operands(shape, outputs, taps, seed=0):

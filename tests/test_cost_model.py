@@ -25,6 +25,8 @@ from ruas_jax.runtime.options import MeshOptions
 
 CROP = 32
 
+pytestmark = pytest.mark.usefixtures("xla_convolution")
+
 
 def config_of(*, stages=1, hypergradient="unrolled", options=(), unroll_steps=1, strategy="cooperative"):
   config = scaling_config(stages=stages, crop=CROP)
