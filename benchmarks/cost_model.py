@@ -108,11 +108,11 @@ class Convolution(NamedTuple):
 
 
 def cell_convolutions(cell: Cell, *sees: float) -> list[Convolution]:
-  """Three nodes with two edges each, folded into one convolution of twice the width; a last edge; the fusion."""
+  """Three nodes with two edges each, as one convolution of twice the width or as two; a last edge; the fusion."""
   channels, taps = cell.channels, cell.node_taps()
   return [
-    *(Convolution(channels, 2 * channels, own, *sees) for own in taps[:PAIRS]),
-    Convolution(channels, channels, taps[-1], *sees),
+    *(Convolution(channels, 2 * channels // len(pair), own, *sees) for pair in taps[:PAIRS] for own in pair),
+    Convolution(channels, channels, *taps[-1], *sees),
     Convolution(NODES * channels, channels, identity_taps, *sees),
   ]
 

@@ -70,7 +70,9 @@ def _one_line(box: str) -> str:
 
 def _run(command) -> None:
   from ruas_jax.runtime.compile_cache import enable_compilation_cache
+  from ruas_jax.runtime.memory import keep_freed_memory
 
+  keep_freed_memory()
   enable_compilation_cache()
   command.run()
 

@@ -5,8 +5,8 @@ With `r_0` the input, activation `a`, and for i = 1, 2, 3
     d_i = a(distill_i(r_{i-1})),   r_i = a(remain_i(r_{i-1}) + r_{i-1}),   d_4 = a(distill_4(r_3))
 
 the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network are this one wiring over other
-edges. `distill_i` and `remain_i` read the same node, so they fold into one convolution of twice the width, and `+
-r_{i-1}` into its centre tap.
+edges. `+ r_{i-1}` folds into the centre tap of `remain_i`. `distill_i` and `remain_i` read the same node: where they
+see the same taps, as in the supernet, they are one convolution of twice the width.
 """
 
 import dataclasses
@@ -43,9 +43,9 @@ class Affine(NamedTuple):
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: the three pairs, the last edge, the fusion."""
+  """A cell's convolutions for one stage: the three pairs, each as one convolution or two; the last edge; the fusion."""
 
-  pairs: tuple[Affine, ...]
+  pairs: tuple[tuple[Affine, ...], ...]
   last: Affine
   fusion: Affine
 
@@ -87,19 +87,21 @@ class Cell:
     by_name = dict(zip(operation_names(self.operations), self.operations, strict=True))
     return tuple(by_name[name] for name in self.genotype)
 
-  def node_taps(self) -> tuple[Taps, ...]:
-    """Each node's taps: in the supernet all that the candidates can use, in a derived cell what its own edges use."""
-    if self.genotype is None:
-      return (self._taps_of(None),) * NODES
-    return tuple(self._taps_of(self.genotype[2 * node : 2 * node + 2]) for node in range(NODES))
+  def edge_taps(self) -> tuple[Taps, ...]:
+    """Each edge's taps: in the supernet all that the candidates can use, in a derived cell those of its operation."""
+    names = [None] * len(EDGES) if self.genotype is None else [(name,) for name in self.genotype]
+    return tuple(live_taps(self.operations, self.channels, own) for own in names)
 
-  def _taps_of(self, names: tuple[str, ...] | None) -> Taps:
-    return live_taps(self.operations, self.channels, names)
+  def node_taps(self) -> tuple[tuple[Taps, ...], ...]:
+    """For each node the taps of its convolutions: of one where its edges see the same taps, else of one for each
+    edge."""
+    taps = self.edge_taps()
+    nodes = (taps[2 * node : 2 * node + 2] for node in range(NODES))
+    return tuple(node[:1] if len(set(node)) == 1 else node for node in nodes)
 
   def reach(self) -> int:
     """How many pixels away the cell's value looks at its input, along the farthest of its paths."""
-    candidates = [None] * len(EDGES) if self.genotype is None else [(name,) for name in self.genotype]
-    edges = [reach(self._taps_of(names)) for names in candidates]
+    edges = [reach(taps) for taps in self.edge_taps()]
     on_the_way, farthest = 0, 0
     for distill, remain in zip(edges[:-1:2], edges[1::2], strict=True):
       farthest = max(farthest, on_the_way + distill)
@@ -125,22 +127,22 @@ class Cell:
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
     """Folds edges, pairs and residuals of one stage; `alpha [E, O]` is used by the supernet only."""
-    taps = self.node_taps()
+    taps = self.edge_taps()
     if self.genotype is None:
       kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
     else:
-      kernels, biases = zip(*(self._derived_edge(weights, edge) for edge in range(len(EDGES))), strict=True)
+      kernels, biases = zip(*(self._derived_edge(weights, *own) for own in enumerate(taps)), strict=True)
     pairs = []
     for node in range(PAIRS):
-      identity = kernel_on_taps(identity_kernel(self.channels), taps[node], kernels[0].dtype)
-      remain = kernels[2 * node + 1] + identity
-      kernel = jnp.concatenate([kernels[2 * node], remain], axis=1)
-      pairs.append(Affine(kernel, jnp.concatenate([biases[2 * node], biases[2 * node + 1]])))
+      distill, remain = (Affine(kernels[edge], biases[edge]) for edge in (2 * node, 2 * node + 1))
+      identity = kernel_on_taps(identity_kernel(self.channels), taps[2 * node + 1], remain.kernel.dtype)
+      remain = remain._replace(kernel=remain.kernel + identity)
+      same = taps[2 * node] == taps[2 * node + 1]
+      pairs.append((_side_by_side(distill, remain),) if same else (distill, remain))
     return FoldedCell(tuple(pairs), Affine(kernels[-1], biases[-1]), fold_fusion(weights["fusion"]))
 
-  def _derived_edge(self, weights: Weights, edge: int) -> tuple[jax.Array, jax.Array]:
-    operation, taps = self.edge_operations[edge], self.node_taps()[edge // 2]
-    dtype = weights["fusion"]["kernel"].dtype
+  def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> tuple[jax.Array, jax.Array]:
+    operation, dtype = self.edge_operations[edge], weights["fusion"]["kernel"].dtype
     own = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
     return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps, dtype), own["bias"]
 
@@ -151,11 +153,11 @@ class Cell:
     taps = self.node_taps()
 
     distilled = []
-    for affine, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-      features = activation(apply_affine(x, affine, own_taps, valid))
-      distilled.append(features[:, : self.channels])
-      x = features[:, self.channels :]
-    distilled.append(activation(apply_affine(x, folded.last, taps[-1], valid)))
+    for pair, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
+      edges = [activation(apply_affine(x, *edge, valid)) for edge in zip(pair, own_taps, strict=True)]
+      distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
+      distilled.append(distill)
+    distilled.append(activation(apply_affine(x, folded.last, *taps[-1], valid)))
     return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
@@ -171,6 +173,11 @@ class Cell:
       x = activation(edge(2 * node + 1, x) + x)
     distilled.append(activation(edge(2 * PAIRS, x)))
     return apply_affine(jnp.concatenate(distilled, axis=1), fold_fusion(weights["fusion"]), identity_taps)
+
+
+def _side_by_side(one: Affine, other: Affine) -> Affine:
+  """Two convolutions of the same taps as one of twice the width."""
+  return Affine(jnp.concatenate([one.kernel, other.kernel], axis=1), jnp.concatenate([one.bias, other.bias]))
 
 
 def fold_fusion(weights: Weights) -> Affine:
