@@ -4,6 +4,7 @@ Both modules learn at every step, each from its own loss: L_t moves the illumina
 behind them, and no gradient of L_n reaches the illumination.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ruas_jax.bilevel import init_optimizer, split_inexact, update_parameters
 from ruas_jax.data.crops import random_crops
 from ruas_jax.objectives import Objectives
 from ruas_jax.retinex.network import Network
@@ -35,9 +37,8 @@ Optimizers = dict[str, optax.GradientTransformation]
 def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -> TrainState:
   """Fresh weights from `key`."""
   weights = network.init_weights(key)
-  return TrainState(
-    jnp.zeros((), jnp.int32), weights, {name: optimizers[name].init(weights[name]) for name in network._fields}
-  )
+  states = {name: init_optimizer(optimizers[name], weights[name]) for name in network._fields}
+  return TrainState(jnp.zeros((), jnp.int32), weights, states)
 
 
 def make_train_step(
@@ -58,11 +59,22 @@ def make_train_step(
   def step(state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
     own_key = jax.random.fold_in(key, state.step)
     images = random_crops(batch, own_key, crop=crop, vary_exposure=vary_exposure)
-    gradient, metrics = jax.grad(losses, has_aux=True)(state.weights, images)
+    floating, merge = split_inexact(state.weights)
+    gradient, metrics = jax.grad(lambda floating: losses(merge(floating), images), has_aux=True)(floating)
+
+    def own_loss(name, own):
+      return losses(state.weights | {name: own}, images)[1][f"{name}_train_loss"]
+
     weights, states = {}, {}
     for name, optimizer in optimizers.items():
-      updates, states[name] = optimizer.update(gradient[name], state.optimizer_state[name], state.weights[name])
-      weights[name] = optax.apply_updates(state.weights[name], updates)
+      weights[name], states[name] = update_parameters(
+        optimizer,
+        gradient[name],
+        state.optimizer_state[name],
+        state.weights[name],
+        value=metrics[f"{name}_train_loss"],
+        value_fn=functools.partial(own_loss, name),
+      )
     return TrainState(state.step + 1, weights, states), metrics
 
   return step

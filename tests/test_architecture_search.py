@@ -56,9 +56,9 @@ def stand_in_network():
   )
 
 
-def search(options, alpha_optimizer=None):
+def search(options, alpha_optimizer=None, weight_optimizer=None):
   """The jitted step of the stand-ins and its first state."""
-  weight_optimizer = optax.sgd(RATE, momentum=MOMENTUM)
+  weight_optimizer = weight_optimizer or optax.sgd(RATE, momentum=MOMENTUM)
   alpha_optimizer = alpha_optimizer or optax.sgd(ALPHA_RATE)
   players = make_players(options, OBJECTIVES, BETA)
   step = jax.jit(make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=CROP))
@@ -281,6 +281,37 @@ def test_alpha_optimizer_sees_the_hypergradient():
   np.testing.assert_allclose(change, 3e-4 * np.sign(moved.alpha["illumination"] - np.array(START["a"])), rtol=1e-3)
 
 
+def test_optimizers_of_weights_and_alpha_get_the_losses_that_they_ask_for():
+  """A Polyak step for the weights, and for alpha a line search on the outer loss after the step ahead."""
+  rate = lambda w, a, y: loss_t(w, a, y) / jnp.sum(jax.grad(loss_t)(w, a, y) ** 2)
+  ahead = lambda w, a, y: w - rate(w, a, y) * jax.grad(loss_t)(w, a, y)
+  searching = optax.chain(optax.sgd(20.0), optax.scale_by_backtracking_linesearch(20, decrease_factor=0.5))
+  polyak = optax.polyak_sgd(max_learning_rate=100.0)
+  step, state = search(SearchOptions(steps=2, strategy="separate"), searching, polyak)
+  w, a = state.weights["illumination"], state.alpha["illumination"]
+  train, validation = images(1, 0), images(1, 1)
+  state, _ = step(state, train, validation, KEY)
+  outer = lambda a: loss_t(ahead(w, a, crops(train)[0]), a, crops(validation)[0])
+  moved = state.alpha["illumination"]
+  shares = (a - moved) / jax.grad(outer)(a) / 20
+  np.testing.assert_allclose(np.log2(shares), round(np.log2(float(shares[0]))) * np.ones(2), atol=1e-6)
+  assert outer(moved) < outer(a) < outer(2 * moved - a)  # twice the move would not have done
+  np.testing.assert_allclose(state.weights["illumination"], ahead(w, moved, crops(train)[0]), rtol=1e-6)
+
+
+def test_a_round_says_whether_its_implicit_hypergradient_converged():
+  """In an inner loop too; a scale that is much too large diverges."""
+  for scale, converged in (("0.1", True), ("100", False)):
+    options = SearchOptions(
+      hypergradient="neumann", hypergradient_options=("terms=4", f"scale={scale}"), denoising_length=2
+    )
+    step, state = search(options)
+    _, metrics = step(state, images(2, 0), images(2, 1), KEY)
+    for player in ("illumination", "denoising"):
+      assert metrics[f"{player}_converged"].dtype == bool and metrics[f"{player}_converged"] == converged
+      assert (metrics[f"{player}_residual"] < 1) == converged
+
+
 @pytest.mark.parametrize("name", ["steps", "unroll_steps", "illumination_length", "denoising_length"])
 def test_lengths_below_one_are_refused(name):
   with pytest.raises(UserError, match=f"search.{name} must be at least 1"):
@@ -421,3 +452,32 @@ def test_a_real_round_keeps_the_shape_of_its_state():
   shape = lambda leaf: (leaf.shape, leaf.dtype)
   assert jax.tree.map(shape, after) == jax.tree.map(shape, state)
   assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves((after, metrics)))
+
+
+def test_constant_leaves_of_weights_and_alpha_pass_through_the_search():
+  """A counter that comes first, a mask and PRNG keys stay as they are, and change nothing for the others."""
+  constant = {"count": jnp.array(2**30 + 1), "key": jax.random.key(3), "mask": jnp.array([True, False])}
+  split = lambda tree, name: {"illumination": constant | {name: tree["illumination"]}, "denoising": tree["denoising"]}
+  plain = stand_in_network()
+  network = SimpleNamespace(
+    init_weights=lambda key, dtype: split(plain.init_weights(key, dtype), "w"),
+    init_alpha=lambda dtype: split(plain.init_alpha(dtype), "x"),
+  )
+  objectives = OBJECTIVES._replace(illumination=lambda w, a, y: OBJECTIVES.illumination(w["w"], a["x"], y))
+  options = SearchOptions(illumination_length=2, unroll_steps=2)
+  optimizers = optax.sgd(RATE, momentum=MOMENTUM), make_optimizer(options.alpha_optimizer)
+  players = make_players(options, objectives, BETA)
+  step = jax.jit(make_search_step(players, options, *optimizers, crop=CROP))
+  state = init_state(network, players, *optimizers, jax.random.key(0))
+  expected_step, expected = search(options, optimizers[1])
+  train, validation = images(4, 0), images(2, 1)
+  (state, metrics), (expected, expected_metrics) = (
+    take(start, train, validation, KEY) for take, start in ((step, state), (expected_step, expected))
+  )
+  same = functools.partial(jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=1e-12))
+  same(metrics, expected_metrics)
+  for name, tree, of_plain in (("w", state.weights, expected.weights), ("x", state.alpha, expected.alpha)):
+    found = tree["illumination"]
+    same((found[name], tree["denoising"]), (of_plain["illumination"], of_plain["denoising"]))
+    assert found["count"] == constant["count"] and found["key"] == constant["key"]
+    np.testing.assert_array_equal(found["mask"], constant["mask"])

@@ -11,7 +11,7 @@ import pytest
 
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, make_estimator
 from ruas_jax.bilevel.conformance import conformance
-from ruas_jax.bilevel.inner import apply_optimizer
+from ruas_jax.bilevel.optimizer import apply_optimizer
 from ruas_jax.bilevel.testbed import INNERS, RATE, Inner, logistic_regression, quadratic, ravel
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 
@@ -115,6 +115,70 @@ def test_diagnostics_of_the_implicit_ones():
   assert_relative(solved.diagnostics["inner_gradient_norm"], np.linalg.norm(gradient))
 
 
+def test_series_that_diverges_says_so():
+  """Beyond a scale of two over the largest eigenvalue; below it a short series is what it is meant to be."""
+  largest = np.linalg.eigvalsh(PROBLEM.closed_form.hessian)[-1]
+  for terms, share, expected in ((1, 0.5, True), (4, 0.5, True), (40, 1.9, True), (40, 3.0, False), (9000, 3.0, False)):
+    diagnostics = run("neumann", INNERS["sgd"].optimizer, terms=terms, scale=share / largest).diagnostics
+    assert diagnostics["converged"].dtype == bool and diagnostics["converged"] == expected, (terms, share)
+    assert bool(diagnostics["residual"] < 1) == expected  # or not a number
+
+
+def singular(curvatures):
+  """Inner losses whose Hessian has these eigenvalues, and an outer gradient `[1, 2, 3]` by the weights."""
+  return BilevelProblem(
+    lambda w, a, _: 0.5 * jnp.sum(curvatures * w**2) - jnp.sum(w * a), lambda w, a, _: w @ jnp.arange(1.0, 4.0)
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "curvatures", "converged", "solution"),
+  [
+    ("cg", {}, [1.0, 2.0, 4.0], True, [1, 1, 0.75]),
+    ("cg", {"tolerance": 0.5}, [1.0, 2.0, 4.0], True, None),
+    ("cg", {"iterations": 1}, [1.0, 2.0, 4.0], False, None),
+    ("cg", {}, [1.0, 1.0, 0.0], False, None),  # the third direction has no curvature
+    ("cg", {}, [0.0, 0.0, 0.0], False, [0, 0, 0]),
+    ("cg", {"damping": 0.5}, [0.0, 0.0, 0.0], True, [2, 4, 6]),
+    ("neumann", {"terms": 3, "scale": 0.1}, [0.0, 0.0, 0.0], False, None),
+    ("nystrom", {"rank": 3, "damping": 0.5}, [1.0, 2.0, 4.0], True, [2 / 3, 0.8, 2 / 3]),
+    ("nystrom", {"rank": 1, "damping": 1e-3}, [1.0, 2.0, 4.0], False, None),  # what the column misses is over-damped
+  ],
+)
+def test_converged_of_implicit_estimators(name, options, curvatures, converged, solution):
+  """And the estimate is finite in all cases, of CG the best iterate."""
+  estimator = make_estimator(name, inner=optax.sgd(0.0), **options)
+
+  @jax.jit
+  def estimate(alpha):
+    weights, optimizer = jnp.zeros(3), optax.sgd(0.0)
+    state = optimizer.init(weights)
+    problem = singular(np.array(curvatures))
+    return estimator(problem, alpha, weights, state, jnp.zeros(1), jnp.zeros(()), key=jax.random.key(0))
+
+  out = estimate(jnp.ones(3))
+  assert np.isfinite(out.gradient).all() and out.diagnostics["converged"] == converged
+  assert np.isfinite(out.diagnostics["residual"])
+  if name == "cg":
+    assert out.diagnostics["residual"] <= 1
+  if solution is not None:  # the mixed derivative is minus one
+    np.testing.assert_allclose(out.gradient, solution, rtol=1e-10)
+
+
+def test_cg_of_a_population_is_cg_of_each():
+  """One member has a singular Hessian, and the other goes on."""
+  estimator = make_estimator("cg", inner=optax.sgd(0.0))
+
+  @jax.jit
+  @jax.vmap
+  def estimate(curvatures):
+    return estimator(singular(curvatures), jnp.ones(3), jnp.zeros(3), optax.sgd(0.0).init(0.0), jnp.zeros(1), 0.0)
+
+  out = estimate(jnp.array([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]]))
+  np.testing.assert_array_equal(out.diagnostics["converged"], [True, False])
+  np.testing.assert_allclose(out.gradient, [[1, 1, 0.75], [0, 0, 0]], rtol=1e-10)
+
+
 def test_cg_stops_when_it_is_told_to():
   residual = lambda **options: float(run("cg", INNERS["sgd"].optimizer, **options).diagnostics["residual"])
   assert 1e-6 < residual(iterations=2) < residual(iterations=1)
@@ -146,10 +210,15 @@ OPTIMIZERS = {
 }
 
 
+def update_without_loss(optimizer, gradient, weights):
+  """Of an optimiser that does not ask for the loss."""
+  return apply_optimizer(optimizer, gradient, optimizer.init(weights), weights, jnp.zeros(()), None, None)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_inner_optimizer_against_central_differences(name, monkeypatch):
   """What is differentiated is the optimiser itself, whichever it is."""
-  monkeypatch.setitem(INNERS, name, Inner(OPTIMIZERS[name], start=None, update=None))
+  monkeypatch.setitem(INNERS, name, Inner(OPTIMIZERS[name]))
   (row,) = conformance([logistic_regression()._replace(runs={name: (3,)})], ["unrolled"])
   assert row.against == "central difference" and row.met, row
 
@@ -179,7 +248,7 @@ def test_the_update_is_the_optimizers_own(name, dtype):
     return optax.apply_updates(weights, updates), state
 
   def safe(gradient):
-    return apply_optimizer(optimizer, gradient, optimizer.init(weights), weights)
+    return update_without_loss(optimizer, gradient, weights)
 
   def value_and_slope(update):
     return jax.jit(lambda gradient: (update(gradient), jax.jacrev(lambda gradient: update(gradient)[0])(gradient)))
@@ -196,7 +265,7 @@ def test_derivatives_beside_zero():
   """A clip that does not cut is the identity, and Adam's first step is `g / (|g| + epsilon)`."""
 
   def at_zero(optimizer, dtype):
-    new_weights = lambda gradient: apply_optimizer(optimizer, gradient, optimizer.init(gradient), gradient)[0]
+    new_weights = lambda gradient: update_without_loss(optimizer, gradient, gradient)[0]
     return jax.jit(jax.jacrev(lambda gradient: new_weights(gradient) - gradient))(jnp.zeros(2, dtype))
 
   for dtype in (jnp.float64, jnp.float32):

@@ -1,22 +1,34 @@
 """The loop on the device, on a step of one number: how many calls it makes, what it keeps, and where it stops."""
 
+import dataclasses
+import functools
+import inspect
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
+from tiny_problem import dark_images, get_config
 
+from ruas_jax.bilevel import ESTIMATORS
+from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
 from ruas_jax.runner import device_loop
+from ruas_jax.runner.convergence import _REMEDIES, ConvergenceWatch
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.options import RunOptions
+from ruas_jax.runner.population import search_population
 from ruas_jax.runner.records import make_records, split
+from ruas_jax.runner.search import search
 from ruas_jax.runner.workdir import Workdir
 from ruas_jax.runtime.mesh import DATA, POPULATION, Layout
 from ruas_jax.runtime.metric_log import read_metrics
 from ruas_jax.runtime.options import MeshOptions
+from ruas_jax.runtime.snapshots import Snapshots
+from ruas_jax.sweep import PopulationOptions
 
 
 class State(NamedTuple):
@@ -227,3 +239,98 @@ def test_a_wish_to_stop_is_heard_between_two_calls(quick):
   loop, wishes = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0)), iter([False, False, True])
   steps = [call.first + len(call.log.taken) - 1 for call in loop.calls(50, stop=lambda: next(wishes))]
   assert loop.done == steps[-1] == 2 and float(loop.run.state.weights) == 3
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_constant_leaves_pass_through_the_loop_and_its_snapshots(members, quick, tmp_path):
+  """Counters and PRNG keys, old and new, among weights."""
+
+  def step(state, batch, key):
+    moved = state.weights | {"w": state.weights["w"] + batch + key}
+    return State(state.step + 1, moved), {"x_loss": moved["w"]}
+
+  constant = {"count": jnp.array(2**30 + 1), "key": jax.random.key(3), "old_key": jax.random.PRNGKey(5)}
+  stack = lambda leaf: leaf if members is None else jnp.stack([leaf] * members)
+  weights = jax.tree.map(stack, constant | {"w": jnp.float32(0)})
+  begin = lambda: DeviceLoop(
+    step,
+    State(stack(jnp.int32(0)), weights),
+    Numbers(members and (1, 1)),
+    stack(jnp.float32(0)),
+    members=members,
+  )
+  loop = begin()
+  *_, last = loop.calls(4, snapshot_every=4)
+  with Snapshots(epath.Path(tmp_path), keep=1) as snapshots:
+    snapshots.write(4, last.snapshot, {})
+  shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), loop.run)
+  other = begin()
+  other.go_on_from(snapshots.at(4).read(shapes), 4)
+  for run in (loop.run, other.run):
+    np.testing.assert_array_equal(run.state.weights["w"], stack(np.float32(10)))
+    for name, leaf in constant.items():
+      assert run.state.weights[name].dtype == leaf.dtype
+      assert (run.state.weights[name] == stack(leaf)).all()
+  list(other.calls(5))
+  np.testing.assert_array_equal(other.run.state.weights["w"], stack(np.float32(15)))
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_a_hypergradient_that_does_not_converge_is_said_once_and_logged(members, quick, tmp_path, capfd):
+  """Booleans pass through the program's log, its members and metrics.jsonl; the run goes on."""
+
+  def step(state, batch, key):
+    metrics = {"x_converged": (batch < 3) | (key > 0), "x_residual": 1e9 * batch, "x_loss": batch}
+    return State(state.step + 1, state.weights + batch), metrics
+
+  stack = lambda value: jnp.float32(value) if members is None else jnp.array([1, value], jnp.float32)
+  state = State(jnp.zeros_like(stack(0), dtype=jnp.int32), jnp.zeros_like(stack(0)))
+  loop = DeviceLoop(step, state, Numbers(members and (1, 1)), stack(0), members=members)
+  names = members and ["member_000", "member_001"]
+  folders = [epath.Path(tmp_path) / name for name in names or [""]]
+  for folder in folders:
+    folder.mkdir(exist_ok=True)
+  iterate(
+    loop,
+    steps=5,
+    description="search",
+    workdir=Workdir(folders[0], RunOptions(), {}),
+    members=folders if members else None,
+    watch=ConvergenceWatch("neumann", names),
+  )
+  (line,) = capfd.readouterr().err.splitlines()
+  where = " in member_001" if members else ""
+  assert line.startswith(f"ruas: search: the hypergradient of x did not converge at step 3{where} (neumann, ")
+  assert "residual 3e+09" in line and "search.hypergradient_options" in line and "scale" in line
+  converged = [[record["x_converged"] for record in read_metrics(folder / "metrics.jsonl")] for folder in folders]
+  assert converged == [[True] * 5] * (len(folders) - 1) + [[True, True, False, False, False]]
+
+
+def test_what_to_change_are_options_that_the_estimators_have():
+  for name, remedy in _REMEDIES.items():
+    options = set(inspect.signature(ESTIMATORS[name]).parameters)
+    assert {word for word in remedy.split() if word not in ("a", "or", "larger", "smaller", "more")} <= options
+
+
+def test_searches_and_populations_are_watched(monkeypatch, capfd):
+  class Begun(Exception):
+    pass
+
+  def begun(loop, *, watch, **_):
+    watch([[{"step": 1, "x_converged": False, "x_residual": 2.0}]])
+    raise Begun
+
+  config = get_config()
+  config = dataclasses.replace(
+    config, search=dataclasses.replace(config.search, hypergradient="cg", hypergradient_options=("damping=0.1",))
+  )
+  images = ImageArrays([str(number) for number in range(4)], dark_images(4))
+  for name, begin in (
+    ("search", functools.partial(search, config)),
+    ("population", functools.partial(search_population, config, PopulationOptions(seeds=2))),
+  ):
+    monkeypatch.setattr(f"ruas_jax.runner.{name}.iterate", begun)
+    with pytest.raises(Begun):
+      begin(train_images=images)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "did not converge at step 1" in line and "(cg, residual 2)" in line

@@ -16,7 +16,7 @@ from conformance_table import about, reference_rows
 from jax import lax
 
 from ruas_jax import losses
-from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, implicit, inner, mixed_mode
+from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, implicit, inner, mixed_mode, optimizer
 from ruas_jax.bilevel.conformance import conformance
 from ruas_jax.bilevel.testbed import (
   RATE,
@@ -55,10 +55,10 @@ class Mutation(NamedTuple):
 # Solvers.
 
 
-def conjugate_gradient(operator, right, *, tol, maxiter, share=1.0, dropped=0):
+def conjugate_gradient(operator, right, *, tolerance, iterations, share=1.0, dropped=0):
   """As textbooks have it, for as many steps as there are unknowns: of each step `share` is taken, and the last
   `dropped` are not."""
-  del tol, maxiter
+  del tolerance, iterations
   x, residual, direction = jnp.zeros_like(right), right, right
   for count in range(right.size):
     step = jnp.vdot(residual, residual) / jnp.vdot(direction, operator(direction))
@@ -67,12 +67,11 @@ def conjugate_gradient(operator, right, *, tol, maxiter, share=1.0, dropped=0):
     smaller = residual - step * operator(direction)
     direction = smaller + jnp.vdot(smaller, smaller) / jnp.vdot(residual, residual) * direction
     residual = smaller
-  return x, None
+  return x
 
 
 def negative_solution(*arguments, conjugate_gradient=implicit.conjugate_gradient, **options):
-  x, info = conjugate_gradient(*arguments, **options)
-  return -x, info
+  return -conjugate_gradient(*arguments, **options)
 
 
 def series_without_rate(hessian, right, terms, scale, series=implicit._neumann_series):
@@ -97,21 +96,25 @@ def unrolled_by_hand(problem, optimizer, alpha, weights, state, batches, *, alph
   return weights, state, jnp.stack(losses)
 
 
-def plain_update(optimizer, gradient, state, weights):
+def plain_update(optimizer, gradient, state, weights, *_):
   """Without the derivative beside zero."""
   updates, state = optimizer.update(gradient, state, weights)
   return optax.apply_updates(weights, updates), state
 
 
-def decayed_update(optimizer, gradient, state, weights):
+def decayed_update(optimizer, gradient, state, weights, *_):
   """The virtual step is not the step that is taken."""
   decayed = jax.tree.map(lambda slope, weight: slope + 3e-4 * weight, gradient, weights)
   return plain_update(optimizer, decayed, state, weights)
 
 
-def memoryless_update(optimizer, gradient, state, weights):
+def memoryless_update(optimizer, gradient, state, weights, *_):
   weights, state = plain_update(optimizer, gradient, state, weights)
   return weights, lax.stop_gradient(state)
+
+
+def update_at_constant_value(optimizer, gradient, state, weights, value, *rest, update=optimizer.apply_optimizer):
+  return update(optimizer, gradient, state, weights, lax.stop_gradient(value), *rest)
 
 
 def step_without_curvature(*arguments, step=mixed_mode.step_with_pullback):
@@ -127,9 +130,9 @@ def no_steps(problem, optimizer, alpha, weights, state, batches):
 
 
 def pullback_times(factor):
-  def optimizer_with_pullback(optimizer, gradient, state, weights, real=mixed_mode.optimizer_with_pullback):
-    reached, pull = real(optimizer, gradient, state, weights)
-    scaled = lambda to_weights, to_state: (optax.tree.scale(factor, pull(to_weights, to_state)[0]), None, None)
+  def optimizer_with_pullback(*arguments, real=mixed_mode.optimizer_with_pullback):
+    reached, pull = real(*arguments)
+    scaled = lambda to_weights, to_state: (optax.tree.scale(factor, pull(to_weights, to_state)[0]), None, None, ())
     return reached, scaled
 
   return optimizer_with_pullback
@@ -238,6 +241,12 @@ MUTATIONS = {
   "the virtual step decays weights": Mutation("inner.apply_optimizer", decayed_update, "unrolled"),
   "no curvature on the way back": Mutation(
     "mixed_mode.step_with_pullback", step_without_curvature, "mixed_mode", run=("sgd", 5)
+  ),
+  "the loss's value forgotten on the way back": Mutation(
+    "mixed_mode._reads_extras", lambda *_: False, "mixed_mode", logistic_regression, ("polyak", 5)
+  ),
+  "the loss's value a constant going forward": Mutation(
+    "forward.apply_optimizer", update_at_constant_value, "forward", logistic_regression, ("polyak", 5)
   ),
   "momentum forgotten going forward": Mutation(
     "forward.apply_optimizer", memoryless_update, "forward", run=("momentum", 5)

@@ -37,7 +37,7 @@ MAY_IMPORT = {
   "objectives": OBJECTIVES,
   "data": GROUND,
   "architecture_search": {*LEARNING, "bilevel"},
-  "training": LEARNING,
+  "training": {*LEARNING, "bilevel"},
   "config": {
     *GROUND,
     "loss_options",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ruas_jax.architecture_search.strategies import Player
+from ruas_jax.bilevel import init_optimizer
 from ruas_jax.retinex.network import Network
 
 
@@ -39,6 +40,6 @@ def init_state(
     step=jnp.zeros((), jnp.int32),
     weights=weights,
     alpha=alpha,
-    weight_state={player.name: weight_optimizer.init(player.pick(weights)) for player in players},
-    alpha_state={player.name: alpha_optimizer.init(player.pick(alpha)) for player in players},
+    weight_state={player.name: init_optimizer(weight_optimizer, player.pick(weights)) for player in players},
+    alpha_state={player.name: init_optimizer(alpha_optimizer, player.pick(alpha)) for player in players},
   )

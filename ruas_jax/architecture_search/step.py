@@ -11,7 +11,7 @@ from jax import lax
 from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.architecture_search.state import SearchState
 from ruas_jax.architecture_search.strategies import Player
-from ruas_jax.bilevel import inner_step
+from ruas_jax.bilevel import inner_step, split_inexact, update_parameters
 from ruas_jax.data.crops import random_crops
 
 Metrics = dict[str, jax.Array]
@@ -37,14 +37,15 @@ def make_search_step(
   `train` and `validation` are whole images, `{"image": uint8 [N, B, H, W, 3], "size": int32 [N, B, 2]}` with `N` from
   `batches_per_round`; crops of `crop` pixels a side are drawn from `key` and the state's step, some with another
   exposure (`random_crops`). Metrics are scalars:
-  each player's training loss, validation loss (its outer loss where the estimator evaluates it) and iterations.
+  each player's training loss, validation loss (its outer loss where the estimator evaluates it) and iterations, and of
+  an implicit estimator its residual and whether that converged, a boolean.
   """
   estimator = options.estimator(weight_optimizer)
 
   def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, Metrics]:
     """Lines 5-6 (10-11): alpha by the hypergradient, then the weights at the new alpha."""
     train_key, validation_key, estimator_key = jax.random.split(key, 3)
-    dtype = jax.tree.leaves(state.weights)[0].dtype
+    dtype = jax.tree.leaves(split_inexact(state.weights)[0])[0].dtype
     cut = functools.partial(random_crops, crop=crop, dtype=dtype, vary_exposure=vary_exposure)
     train = jax.vmap(cut)(train, jax.random.split(train_key, options.unroll_steps))
     validation = cut(validation, validation_key)
@@ -52,16 +53,21 @@ def make_search_step(
     weights, alpha = player.pick(state.weights), player.pick(state.alpha)
     weight_state, alpha_state = state.weight_state[player.name], state.alpha_state[player.name]
 
-    out = estimator(problem, alpha, weights, weight_state, train, validation, key=estimator_key)
-    updates, alpha_state = alpha_optimizer.update(out.gradient, alpha_state, alpha)
-    alpha = optax.apply_updates(alpha, updates)
+    def estimate(alpha):
+      return estimator(problem, alpha, weights, weight_state, train, validation, key=estimator_key)
+
+    out, outer_loss = estimate(alpha), lambda alpha: estimate(alpha).outer_loss
+    alpha, alpha_state = update_parameters(
+      alpha_optimizer, out.gradient, alpha_state, alpha, value=out.outer_loss, value_fn=outer_loss
+    )
+    solved = {name: out.diagnostics[name] for name in ("residual", "converged") if name in out.diagnostics}
     weights, weight_state, loss = inner_step(problem, weight_optimizer, alpha, weights, weight_state, train[0])
     return state._replace(
       weights=state.weights | weights,
       alpha=state.alpha | alpha,
       weight_state=state.weight_state | {player.name: weight_state},
       alpha_state=state.alpha_state | {player.name: alpha_state},
-    ), {"train_loss": loss, "validation_loss": out.outer_loss}
+    ), {"train_loss": loss, "validation_loss": out.outer_loss} | solved
 
   def play(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, Metrics]:
     """The player's "while not converged" loop."""

@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.estimators import make_estimator
 from ruas_jax.bilevel.inner import inner_step
+from ruas_jax.bilevel.problem import checked
 from ruas_jax.bilevel.subject import Known, Row, Subject, relative_error
 from ruas_jax.bilevel.testbed import INNERS, RATE, ReferenceProblem, ravel, reference_problems
 
@@ -41,6 +42,7 @@ def conformance(
 
   Raises:
     ValueError: an estimator that has no check.
+    TypeError: a loss that does not return one real floating number.
   """
   names = list(CHECKS) if estimators is None else list(estimators)
   unchecked = sorted(set(names) - set(CHECKS))
@@ -65,7 +67,8 @@ def _in_float64(reference: ReferenceProblem) -> ReferenceProblem:
     return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
   arrays = ("alpha", "weights", "train_batches", "val_batch")
-  return reference._replace(**{field: jax.tree.map(widen, getattr(reference, field)) for field in arrays})
+  widened = {field: jax.tree.map(widen, getattr(reference, field)) for field in arrays}
+  return reference._replace(problem=checked(reference.problem), **widened)
 
 
 def check_exact(**options) -> Check:

@@ -8,12 +8,14 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from ruas_jax.bilevel.constants import split_parameters, split_problem, with_constants
 from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.optimizer import explain_reverse_mode
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 
 class Decomposition(NamedTuple):
-  """The terms of the unrolled hypergradient, each like alpha; their sum is the hypergradient.
+  """The terms of the unrolled hypergradient, each like its gradient; their sum is the hypergradient.
 
   Attributes:
     direct: `∂_α L_out(w, α)` at the incoming weights, which is the first-order estimate.
@@ -39,15 +41,18 @@ def decompose(
   val_batch: PyTree,
 ) -> Decomposition:
   """The terms through as many inner steps as `train_batches` is long."""
+  problem, alpha, weights, inner_state, *_ = split_problem(problem, alpha, weights, inner_state)
 
   def reach(alpha):
     return inner_steps(problem, inner, alpha, weights, lax.stop_gradient(inner_state), train_batches)[0]
 
   outer_gradients = jax.grad(problem.outer_loss, argnums=(0, 1))
-  reached, pull_back = jax.vjp(reach, alpha)
-  to_weights, looked_ahead = outer_gradients(reached, alpha, val_batch)
+  with explain_reverse_mode("decompose"):
+    reached, pull_back = jax.vjp(reach, alpha)
+    to_weights, looked_ahead = outer_gradients(reached, alpha, val_batch)
+    (implicit,) = pull_back(to_weights)
   _, direct = outer_gradients(weights, alpha, val_batch)
-  return Decomposition(direct, optax.tree.sub(looked_ahead, direct), *pull_back(to_weights))
+  return Decomposition(direct, optax.tree.sub(looked_ahead, direct), implicit)
 
 
 def compare(estimate: PyTree, reference: PyTree) -> dict[str, jax.Array]:
@@ -77,7 +82,7 @@ def summarize(terms: Decomposition) -> dict[str, jax.Array]:
 
 
 class Curvature(NamedTuple):
-  """The Hessian of the outer loss in alpha (n numbers) at fixed weights.
+  """The Hessian of the outer loss in alpha's n floating numbers at fixed weights.
 
   Attributes:
     hessian: `[n, n]`, mean over the batches.
@@ -93,11 +98,13 @@ class Curvature(NamedTuple):
 def outer_curvature(problem: BilevelProblem, alpha: PyTree, weights: PyTree, batches: PyTree) -> Curvature:
   """Curvature over validation batches, stacked along a leading axis. A softmax makes every shift of its logits an exact
   null direction."""
+  alpha, merge_alpha = split_parameters("alpha", alpha)
   flat, unravel = ravel_pytree(alpha)
+  outer_loss = with_constants(problem, merge_alpha=merge_alpha).outer_loss
 
   def hessian(batch):
     def gradient(flat):
-      return ravel_pytree(jax.grad(problem.outer_loss, argnums=1)(weights, unravel(flat), batch))[0]
+      return ravel_pytree(jax.grad(outer_loss, argnums=1)(weights, unravel(flat), batch))[0]
 
     _, product = jax.linearize(gradient, flat)
     columns = lax.map(product, jnp.eye(flat.size, dtype=flat.dtype))

@@ -5,12 +5,14 @@ import inspect
 import jax
 import optax
 
+from ruas_jax.bilevel.constants import split_problem
 from ruas_jax.bilevel.evolution import evolution
 from ruas_jax.bilevel.finite_difference import finite_difference
 from ruas_jax.bilevel.first_order import first_order
 from ruas_jax.bilevel.forward import forward
 from ruas_jax.bilevel.implicit import cg, neumann, nystrom
 from ruas_jax.bilevel.mixed_mode import mixed_mode
+from ruas_jax.bilevel.optimizer import explain_reverse_mode
 from ruas_jax.bilevel.problem import Estimator
 from ruas_jax.bilevel.unrolled import truncated, unrolled
 
@@ -33,8 +35,10 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
 
   Raises:
     ValueError: the name is unknown, an option has a value that it cannot take, or (when called) `train_batches` is not
-      `steps` long, or a `key` is missing.
-    TypeError: an option that this estimator does not have, or one that it needs and did not get.
+      `steps` long, a `key` is missing, or `inner` has a while loop, such as a line search, and the estimator needs its
+      derivative in reverse mode.
+    TypeError: an option that this estimator does not have, or one that it needs and did not get; or (when called) a
+      loss that does not return one real floating number, or weights or alpha with a complex or without a floating leaf.
   """
   if name not in ESTIMATORS:
     raise ValueError(f"hypergradient {name!r} is not one of {', '.join(sorted(ESTIMATORS))}")
@@ -47,7 +51,11 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(train_batches)}
     if lengths != {steps}:
       raise ValueError(f"train_batches need a leading axis of length {steps}, got {sorted(lengths)}")
-    return estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
+    floating = split_problem(problem, alpha, weights, inner_state)
+    problem, alpha, weights, inner_state, merge_weights, merge_state = floating
+    with explain_reverse_mode(name):
+      out = estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
+    return out._replace(weights=merge_weights(out.weights), inner_state=merge_state(out.inner_state))
 
   return estimate
 

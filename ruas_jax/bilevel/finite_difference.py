@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from ruas_jax.bilevel.inner import one_of, split_inexact
+from ruas_jax.bilevel.constants import split_inexact
+from ruas_jax.bilevel.inner import one_of
 from ruas_jax.bilevel.mixed_mode import optimizer_with_pullback
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
@@ -24,7 +25,7 @@ def finite_difference(
   hvp_loss: HvpLoss = "inner",
 ) -> Estimator:
   """`∂_α L_out(w′) + [∇_α L_in(w + hc) − ∇_α L_in(w − hc)] / 2h`, with `c` what the optimiser's update makes of
-  `∇_w′ L_out`: `−rate · ∇_w′ L_out` for plain SGD.
+  `∇_w′ L_out`: `−rate · ∇_w′ L_out` for plain SGD. An optimiser that asks for the loss's value adds what that changes.
 
   Args:
     inner: the inner optimiser.
@@ -48,10 +49,13 @@ def finite_difference(
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key
     batch = one_of(train_batches, 0)
-    inner_loss, gradient = jax.value_and_grad(problem.inner_loss)(weights, alpha, batch)
-    (reached, state), pull_update = optimizer_with_pullback(inner, gradient, inner_state, weights)
+    at_batch = lambda weights, alpha: problem.inner_loss(weights, alpha, batch)
+    inner_loss, gradient = jax.value_and_grad(at_batch)(weights, alpha)
+    (reached, state), pull_update = optimizer_with_pullback(
+      inner, gradient, inner_state, weights, inner_loss, at_batch, alpha
+    )
     loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
-    direction, _, _ = pull_update(to_weights, jax.tree.map(jnp.zeros_like, split_inexact(state)[0]))
+    direction, _, _, extras = pull_update(to_weights, jax.tree.map(jnp.zeros_like, split_inexact(state)[0]))
     width = _width(epsilon, epsilon_rule, optax.tree.norm(direction))
     differenced = problem.inner_loss if hvp_loss == "inner" else problem.outer_loss
 
@@ -61,6 +65,9 @@ def finite_difference(
 
     sides = lax.map(alpha_gradient, jnp.stack([width, -width]))  # a loop: compiled once
     mixed = jax.tree.map(lambda side: _central_difference(side, width.astype(side.dtype)), sides)
+    if extras:
+      to_value, to_alpha = extras
+      mixed = optax.tree.add_scale(optax.tree.add(mixed, to_alpha), to_value, jax.grad(at_batch, 1)(weights, alpha))
     return HypergradientOut(loss, optax.tree.add(direct, mixed), reached, state, {"inner_loss": inner_loss})
 
   return estimate

@@ -6,7 +6,8 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from ruas_jax.bilevel.inner import apply_optimizer, split_inexact
+from ruas_jax.bilevel.constants import split_inexact
+from ruas_jax.bilevel.optimizer import apply_optimizer
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
@@ -34,9 +35,12 @@ def forward(*, inner: optax.GradientTransformation, steps: int, chunk: int = 1) 
       weights, state, tangents = carry
       leaves, merge = split_inexact(state)
 
+      def inner_loss(weights, alpha):
+        return problem.inner_loss(weights, alpha, batch)
+
       def update(weights, leaves, alpha):
-        loss, gradient = jax.value_and_grad(problem.inner_loss)(weights, alpha, batch)
-        weights, state = apply_optimizer(inner, gradient, merge(leaves), weights)
+        loss, gradient = jax.value_and_grad(inner_loss)(weights, alpha)
+        weights, state = apply_optimizer(inner, gradient, merge(leaves), weights, loss, inner_loss, alpha)
         return (weights, split_inexact(state)[0]), (state, loss)
 
       (weights, _), push, (state, loss) = jax.linearize(update, weights, leaves, alpha, has_aux=True)

@@ -4,6 +4,10 @@
 
 with three ways to the inverse. Exact where `∇_w L_in = 0`; elsewhere an approximation, and `inner_gradient_norm` in the
 diagnostics tells how far from there. Only the loss counts, not the optimiser's map: a rate of zero is legal.
+
+The diagnostic `residual` is the norm of `right − (H + λI) x` over that of `right`; it is 1 for `x = 0`, which would be
+the direct term alone. `converged` is whether it is below a limit: for neumann and nystrom, which approximate by design,
+1, since beyond that they have diverged; for cg its tolerance.
 """
 
 from collections.abc import Callable
@@ -13,14 +17,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.scipy.sparse.linalg import cg as conjugate_gradient
 
+from ruas_jax.bilevel.conjugate_gradient import Product, conjugate_gradient
 from ruas_jax.bilevel.inner import inner_steps, one_of
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
-_Product = Callable[[jax.Array], jax.Array]  # of a matrix with vectors [n]
 # `(product with the Hessian, right-hand side [n], key) -> x [n]`; the damping is the solver's own.
-_Solver = Callable[[_Product, jax.Array, jax.Array | None], jax.Array]
+_Solver = Callable[[Product, jax.Array, jax.Array | None], jax.Array]
 
 
 def neumann(
@@ -64,12 +67,14 @@ def cg(
   iterations: int | None = None,
   damping: float = 0.0,
 ) -> Estimator:
-  """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`.
+  """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`; of a singular one the
+  iterate with the smallest residual.
 
   Args:
     inner: the inner optimiser.
     steps: of it before.
     tolerance: of the residual's norm relative to the right-hand side's; none: 1e-12 in float64, else 1e-5.
+      `converged` allows for rounding: it asks for the larger one of the tolerance and the root of the dtype's epsilon.
     iterations: the most of them; none: ten times as many as there are weights.
     damping: λ.
 
@@ -80,12 +85,15 @@ def cg(
   if (tolerance is not None and tolerance < 0) or damping < 0 or (iterations is not None and iterations < 1):
     raise ValueError("cg: tolerance and damping must not be negative, and iterations at least 1")
 
+  def tolerance_in(dtype):
+    return tolerance if tolerance is not None else (1e-12 if dtype == jnp.float64 else 1e-5)
+
   def solve(hessian, right, key):
     del key
-    accuracy = tolerance if tolerance is not None else (1e-12 if right.dtype == jnp.float64 else 1e-5)
-    return conjugate_gradient(_damped(hessian, damping), right, tol=accuracy, maxiter=iterations)[0]
+    operator, accuracy = _damped(hessian, damping), tolerance_in(right.dtype)
+    return conjugate_gradient(operator, right, tolerance=accuracy, iterations=iterations)
 
-  return _implicit(inner, solve, damping)
+  return _implicit(inner, solve, damping, limit=lambda dtype: max(tolerance_in(dtype), jnp.finfo(dtype).eps ** 0.5))
 
 
 def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, damping: float) -> Estimator:
@@ -117,12 +125,18 @@ def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, dampi
   return _implicit(inner, solve, damping)
 
 
-def _damped(hessian: _Product, damping: float) -> _Product:
+def _damped(hessian: Product, damping: float) -> Product:
   return lambda x: hessian(x) + jnp.asarray(damping, x.dtype) * x
 
 
-def _implicit(inner: optax.GradientTransformation, solve: _Solver, damping: float = 0.0) -> Estimator:
-  """Diagnostics: `residual`, the norm of `right − (H + λI) x` over that of `right`, and `inner_gradient_norm`."""
+def _implicit(
+  inner: optax.GradientTransformation,
+  solve: _Solver,
+  damping: float = 0.0,
+  limit: Callable[[jnp.dtype], float] = lambda dtype: 1.0,
+) -> Estimator:
+  """Diagnostics beside `inner_loss`: `residual`, `converged`, whether it is below `limit` (of its dtype), and
+  `inner_gradient_norm`."""
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
@@ -135,8 +149,9 @@ def _implicit(inner: optax.GradientTransformation, solve: _Solver, damping: floa
     hessian = lambda x: ravel_pytree(second_derivative(unravel(x))[0])[0]
     solution = solve(hessian, right, key)
     curvature, mixed = second_derivative(unravel(solution))
-    residual = right - ravel_pytree(curvature)[0] - damping * solution
     size = jnp.linalg.norm(right)
+    residual = jnp.linalg.norm(right - ravel_pytree(curvature)[0] - damping * solution)
+    residual = residual / jnp.where(size > 0, size, jnp.ones_like(size))
     return HypergradientOut(
       loss,
       optax.tree.sub(direct, mixed),
@@ -144,7 +159,8 @@ def _implicit(inner: optax.GradientTransformation, solve: _Solver, damping: floa
       state,
       {
         "inner_loss": losses[0],
-        "residual": jnp.linalg.norm(residual) / jnp.where(size > 0, size, jnp.ones_like(size)),
+        "residual": residual,
+        "converged": residual < limit(residual.dtype),
         "inner_gradient_norm": optax.tree.norm(gradient),
       },
     )

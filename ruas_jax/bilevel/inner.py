@@ -1,37 +1,12 @@
 """The inner update: one optax step on the inner loss. The same object trains the weights and is differentiated."""
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ruas_jax.bilevel.constants import split_parameters, split_state, with_constants
+from ruas_jax.bilevel.optimizer import apply_optimizer
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
-
-
-def apply_optimizer(
-  inner: optax.GradientTransformation, gradient: PyTree, state: PyTree, weights: PyTree
-) -> tuple[PyTree, PyTree]:
-  """New weights and optimiser state, with a derivative where the gradient is exactly zero too.
-
-  Adam's root and the norm of a clip have none there, and a hypergradient through them would be NaN. The derivative is
-  taken a hair's breadth beside zero instead; values are the optimiser's own.
-  """
-
-  def beside_zero(leaf):
-    hair = jnp.asarray(jnp.finfo(leaf.dtype).tiny, leaf.dtype) ** 0.4  # its square is still a normal number
-    return leaf + lax.stop_gradient(jnp.where(leaf == 0, hair, jnp.zeros_like(leaf)))
-
-  def update(gradient, state, weights):
-    updates, state = inner.update(gradient, state, weights)
-    return optax.apply_updates(weights, updates), state
-
-  def with_derivative_of(value, other):
-    if not jnp.issubdtype(value.dtype, jnp.inexact):
-      return value
-    return lax.stop_gradient(value) + (other - lax.stop_gradient(other))
-
-  value = update(*lax.stop_gradient((gradient, state, weights)))
-  return jax.tree.map(with_derivative_of, value, update(jax.tree.map(beside_zero, gradient), state, weights))
 
 
 def inner_step(
@@ -42,10 +17,18 @@ def inner_step(
   state: PyTree,
   batch: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
-  """One step on `inner_loss` at `alpha`: new weights, new optimiser state, and the loss before the step."""
+  """One step on `inner_loss` at `alpha`: new weights, new optimiser state, and the loss before the step.
+
+  Raises:
+    TypeError: the loss is not one real number, or of the weights a leaf is complex or none is floating.
+  """
+  state, merge_state = split_state(state, weights)
+  weights, merge_weights = split_parameters("weights", weights)
+  problem = with_constants(problem, merge_weights)
   loss, gradient = jax.value_and_grad(problem.inner_loss)(weights, alpha, batch)
-  weights, state = apply_optimizer(inner, gradient, state, weights)
-  return weights, state, loss
+  at_batch = lambda weights, alpha: problem.inner_loss(weights, alpha, batch)
+  weights, state = apply_optimizer(inner, gradient, state, weights, loss, at_batch, alpha)
+  return merge_weights(weights), merge_state(state), loss
 
 
 def inner_steps(
@@ -74,18 +57,3 @@ def inner_steps(
 def one_of(batches: PyTree, index: int) -> PyTree:
   """The batch at this place of the leading axis."""
   return jax.tree.map(lambda leaf: leaf[index], batches)
-
-
-def split_inexact(tree: PyTree):
-  """The floating leaves, which have derivatives, and `merge(leaves) -> tree` that puts others in their place.
-
-  Optimiser states count their steps in integers, which derivatives must go around.
-  """
-  leaves, structure = jax.tree.flatten(tree)
-  inexact = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
-
-  def merge(replacements):
-    replacements = iter(replacements)
-    return structure.unflatten(next(replacements) if own else leaf for leaf, own in zip(leaves, inexact, strict=True))
-
-  return [leaf for leaf, own in zip(leaves, inexact, strict=True) if own], merge

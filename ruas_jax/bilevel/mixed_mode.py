@@ -2,7 +2,8 @@
 
 A step is `w' = update(g, s, w)` with `g = ∇_w inner_loss(w, alpha)`. Going back through it, the cotangent `c` of `g`
 meets the second derivatives `c·∂²_ww` and `c·∂²_wα`. They are symmetric, so both are one directional derivative of the
-gradient, `d/dε ∇_(w,α) inner_loss(w + εc, alpha)`: no reverse mode over reverse mode.
+gradient, `d/dε ∇_(w,α) inner_loss(w + εc, alpha)`: no reverse mode over reverse mode. An optimiser that asks for the
+loss's value `l` too has `update(g, s, w, l)`, and the cotangent of `l` goes along `∇_(w,α) inner_loss`.
 """
 
 import jax
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from ruas_jax.bilevel.inner import apply_optimizer, inner_step, one_of, split_inexact
+from ruas_jax.bilevel.constants import split_inexact
+from ruas_jax.bilevel.inner import inner_step, one_of
+from ruas_jax.bilevel.optimizer import apply_optimizer, update_parameters
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
@@ -61,29 +64,58 @@ def step_with_pullback(problem, inner, alpha, weights, state, batch):
   to this step's share of alpha's.
   """
 
+  def inner_loss(weights, alpha):
+    return problem.inner_loss(weights, alpha, batch)
+
   def gradients(weights):
-    loss, gradient = jax.value_and_grad(problem.inner_loss, argnums=(0, 1))(weights, alpha, batch)
+    loss, gradient = jax.value_and_grad(inner_loss, argnums=(0, 1))(weights, alpha)
     return gradient, loss
 
-  (gradient, _), second_derivative, loss = jax.linearize(gradients, weights, has_aux=True)
-  (reached, new_state), pull_update = optimizer_with_pullback(inner, gradient, state, weights)
+  (gradient, alpha_gradient), second_derivative, loss = jax.linearize(gradients, weights, has_aux=True)
+  (reached, new_state), pull_update = optimizer_with_pullback(inner, gradient, state, weights, loss, inner_loss, alpha)
 
   def pull_back(to_weights, to_state):
-    to_gradient, to_state, to_weights = pull_update(to_weights, to_state)
+    to_gradient, to_state, to_weights, extras = pull_update(to_weights, to_state)
     curvature, mixed = second_derivative(to_gradient)
-    return optax.tree.add(to_weights, curvature), to_state, mixed
+    to_weights = optax.tree.add(to_weights, curvature)
+    if extras:
+      to_value, to_alpha = extras
+      to_weights = optax.tree.add_scale(to_weights, to_value, gradient)
+      mixed = optax.tree.add_scale(optax.tree.add(mixed, to_alpha), to_value, alpha_gradient)
+    return to_weights, to_state, mixed
 
   return reached, new_state, loss, pull_back
 
 
-def optimizer_with_pullback(inner, gradient, state, weights):
-  """The optimiser's `(new weights, new state)`, and its pullback: cotangents of the new weights and of the new state's
-  floating leaves to those of gradient, old state and old weights."""
+def optimizer_with_pullback(inner, gradient, state, weights, value, loss, alpha):
+  """The optimiser's `(new weights, new state)`, and its pullback.
+
+  The pullback takes cotangents of the new weights and of the new state's floating leaves to those of gradient, old
+  state and old weights, and to those of `value` and alpha as a pair; an empty one where the optimiser asks neither for
+  `value` nor for `loss`.
+  """
   leaves, merge = split_inexact(state)
 
-  def update(gradient, leaves, weights):
-    weights, state = apply_optimizer(inner, gradient, merge(leaves), weights)
+  def update(gradient, leaves, weights, value, alpha):
+    weights, state = apply_optimizer(inner, gradient, merge(leaves), weights, value, loss, alpha)
     return (weights, split_inexact(state)[0]), state
 
-  (reached, _), pull_update, new_state = jax.vjp(update, gradient, leaves, weights, has_aux=True)
-  return (reached, new_state), lambda to_weights, to_state: pull_update((to_weights, to_state))
+  (reached, _), pull_update, new_state = jax.vjp(update, gradient, leaves, weights, value, alpha, has_aux=True)
+  reads_extras = _reads_extras(inner, gradient, state, weights, value, loss, alpha)
+
+  def pull_back(to_weights, to_state):
+    *results, to_value, to_alpha = pull_update((to_weights, to_state))
+    return *results, (to_value, to_alpha) if reads_extras else ()
+
+  return (reached, new_state), pull_back
+
+
+def _reads_extras(inner, gradient, state, weights, value, loss, alpha) -> bool:
+  """Whether the optimiser's update depends on the loss's value or, through the loss, on alpha."""
+
+  def update(value, alpha):
+    return update_parameters(inner, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
+
+  jaxpr = jax.make_jaxpr(update)(value, alpha).jaxpr
+  read = [id(variable) for equation in jaxpr.eqns for variable in equation.invars] + [*map(id, jaxpr.outvars)]
+  return any(id(variable) in read for variable in jaxpr.invars)

@@ -9,16 +9,58 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 Loss = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
 
 class BilevelProblem(NamedTuple):
-  """Two scalar losses, each `(weights, alpha, batch) -> []`."""
+  """Two scalar losses, each `(weights, alpha, batch) -> []`.
+
+  Leaves of weights and alpha that are integers, booleans or PRNG keys are constants; complex leaves are refused.
+  """
 
   inner_loss: Loss
   outer_loss: Loss
+
+
+def checked(problem: BilevelProblem) -> BilevelProblem:
+  """The problem with losses that raise TypeError, when called, for a result that is not one real floating number."""
+  return BilevelProblem(*(_scalar(name, loss) for name, loss in problem._asdict().items()))
+
+
+def _scalar(name: str, loss: Loss) -> Loss:
+  def checked_loss(weights, alpha, batch):
+    value = loss(weights, alpha, batch)
+    if not (_is_array(value) and jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
+      raise TypeError(
+        f"BilevelProblem.{name} must return one real number (a floating scalar), not {_shapes_of(value)}; reduce an "
+        "array, for example with jnp.mean, and return nothing beside the number"
+      )
+    return jnp.asarray(value)
+
+  return checked_loss
+
+
+def _is_array(value: Any) -> bool:
+  return isinstance(value, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+
+
+def describe_array(array: jax.Array) -> str:
+  """For errors, `float32[3]`."""
+  return f"{jnp.result_type(array)}{list(jnp.shape(array))}"
+
+
+def _shapes_of(value: Any) -> str:
+  """For errors, `float32[3]` or `tuple (float32[], int32[2])`."""
+  if _is_array(value):
+    return describe_array(value)
+  leaves = jax.tree.leaves(value)
+  if not leaves or leaves[0] is value:  # None, or no array at all
+    return type(value).__name__
+  return f"{type(value).__name__} ({', '.join(map(_shapes_of, leaves))})"
 
 
 class HypergradientOut(NamedTuple):
@@ -26,8 +68,8 @@ class HypergradientOut(NamedTuple):
 
   Attributes:
     outer_loss: `[]`, at the weights where the estimator evaluates it.
-    gradient: like alpha.
-    weights: after the inner steps.
+    gradient: like alpha, with None for every leaf that is a constant; `update_parameters` applies it.
+    weights: after the inner steps, constants unchanged.
     inner_state: the inner optimiser's, after the inner steps.
     diagnostics: scalars, by name.
   """
@@ -40,7 +82,11 @@ class HypergradientOut(NamedTuple):
 
 
 class Estimator(Protocol):
-  """`train_batches` has a leading axis of length `steps`; the incoming `inner_state` counts as a constant."""
+  """`train_batches` has a leading axis of length `steps`; the incoming `inner_state` counts as a constant.
+
+  What `make_estimator` returns accepts leaves of weights and alpha that are not floating; the estimators inside it get
+  None for them.
+  """
 
   def __call__(
     self,

@@ -28,14 +28,15 @@ class Inner(NamedTuple):
 
   Attributes:
     optimizer: optax's.
-    start: `weights [n] -> memory`, pairs of a value and its derivative by alpha.
+    start: `weights [n] -> memory`, pairs of a value and its derivative by alpha. It and `update` are None where only
+      problems without a closed form use the optimiser.
     update: `(count from 1, gradient [n], its derivative [n, m], memory) -> (change of weights [n], its derivative
       [n, m], memory)`.
   """
 
   optimizer: optax.GradientTransformation
-  start: Callable[[np.ndarray], _Memory]
-  update: Callable[[int, np.ndarray, np.ndarray, _Memory], tuple[np.ndarray, np.ndarray, _Memory]]
+  start: Callable[[np.ndarray], _Memory] | None = None
+  update: Callable[[int, np.ndarray, np.ndarray, _Memory], tuple[np.ndarray, np.ndarray, _Memory]] | None = None
 
 
 class ClosedForm(NamedTuple):
@@ -190,7 +191,7 @@ def logistic_regression() -> ReferenceProblem:
     {"slope": rng.normal(size=3), "offset": np.array(0.7)},
     batches(5),
     {name: values[0] for name, values in batches(1).items()},
-    {"sgd": (1,), "adam": (5,)},
+    {"sgd": (1,), "adam": (5,), "polyak": (5,)},
     small=True,
   )
 
@@ -268,6 +269,7 @@ INNERS: dict[str, Inner] = {
     _under_way(optax.sgd(RATE, momentum=_DECAY)), lambda weights: ((weights, 0.0),), _heavy_ball(RATE, _DECAY)
   ),
   "adam": Inner(optax.adam(RATE, b1=_FIRST, b2=_SECOND, eps=_EPSILON), _from_zero(2), _adam),
+  "polyak": Inner(optax.polyak_sgd(max_learning_rate=10.0)),  # asks for the loss's value
   "clipped sgd": Inner(optax.chain(optax.clip_by_global_norm(_LIMIT), optax.sgd(RATE)), _from_zero(1), _clipped),
 }
 """By name."""

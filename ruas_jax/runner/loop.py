@@ -2,7 +2,7 @@
 is not finite or the system wants the machine back."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +39,7 @@ def iterate(
   workdir: Workdir,
   members: Sequence[epath.Path | None] | None = None,
   observer: Observer | None = None,
+  watch: Callable[[Sequence[list[Record]]], None] | None = None,
 ) -> Outcome:
   """Takes the steps of a run up to `steps`, from where its work directory says that it stopped.
 
@@ -49,6 +50,7 @@ def iterate(
     workdir: gets `metrics.jsonl` and the snapshots.
     members: of a population, the folder of each, for its own `metrics.jsonl`; None: a single run.
     observer: of a single run; it is asked for more metrics, and whether to stop.
+    watch: is called with the new records of every member, or of the single run.
 
   Raises:
     UserError: in a single run, a loss or new weights are not finite, or a loss has exploded; it names the step and the
@@ -73,6 +75,8 @@ def iterate(
         more, finished = observer(loop.run.state, loop.batches())
         records[0][-1].update({name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()})
       journal.add(records, failures)
+      if watch:
+        watch(records)
       bar.update(last, **median_losses(journal.newest()))
       if members is None and failures[0]:
         raise UserError(f"{description}: {failures[0]}{journal.last_good()}")

@@ -18,6 +18,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
 from ruas_jax.plots import plot_population
 from ruas_jax.runner.agreement import Found, summarize_agreement
+from ruas_jax.runner.convergence import ConvergenceWatch
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import Outcome, iterate
 from ruas_jax.runner.options import RunOptions
@@ -99,8 +100,10 @@ def search_population(
   with opened as place:
     folders = [place.folder and place.folder / name for name in names]
     loop = _begin(config, members, feed, layout, largest_loss=run.largest_loss)
-    description = f"search of {len(members)}"
-    outcome = iterate(loop, steps=config.search.steps, description=description, workdir=place, members=folders)
+    description, watch = f"search of {len(members)}", ConvergenceWatch(config.search.hypergradient, names)
+    outcome = iterate(
+      loop, steps=config.search.steps, description=description, workdir=place, members=folders, watch=watch
+    )
     return _finish(place.folder, folders, config, population, members, outcome)
 
 

@@ -22,6 +22,7 @@ from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 from ruas_jax.retinex.network import build_network
+from ruas_jax.runner.convergence import ConvergenceWatch
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import iterate
 from ruas_jax.runner.observer import Observer
@@ -103,7 +104,8 @@ def search(
       stack.enter_context(contextlib.closing(held_out))
       observer = Observer(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
-    outcome = iterate(loop, steps=options.steps, description="search", workdir=place, observer=observer)
+    watch = ConvergenceWatch(options.hypergradient)
+    outcome = iterate(loop, steps=options.steps, description="search", workdir=place, observer=observer, watch=watch)
     state = jax.device_put(outcome.state)
     if observer and observer.chosen is not None:
       state = state._replace(alpha=observer.chosen)

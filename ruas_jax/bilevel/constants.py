@@ -1,0 +1,118 @@
+"""Constant leaves of weights and alpha: those with no derivative, which are integers, booleans and PRNG keys.
+
+Estimators and optimisers get the floating leaves alone, with None for every constant, which jax and optax skip. The
+losses get the whole trees.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.bilevel.problem import BilevelProblem, PyTree, checked, describe_array
+
+Merge = Callable[[PyTree], PyTree]
+
+
+def _same(tree: PyTree) -> PyTree:
+  return tree
+
+
+def split_inexact(tree: PyTree) -> tuple[PyTree, Merge]:
+  """The tree with None for every leaf that has no derivative, and `merge`, which puts those leaves back into such a
+  tree."""
+  return _split(tree, _inexact(tree))
+
+
+def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
+  """`split_inexact` of weights or alpha, called `name` in errors.
+
+  Raises:
+    TypeError: a leaf is complex, or no leaf is floating.
+  """
+  leaves = jax.tree.leaves_with_path(tree)
+  for path, leaf in leaves:
+    if jnp.issubdtype(_dtype(leaf), jnp.complexfloating):
+      raise TypeError(
+        f"{name}{jax.tree_util.keystr(path)} is {describe_array(leaf)}: complex leaves are not supported; store "
+        "the real and the imaginary part as two leaves"
+      )
+  if leaves and not any(_inexact(tree)):
+    found = ", ".join(f"{name}{jax.tree_util.keystr(path)} {describe_array(leaf)}" for path, leaf in leaves)
+    raise TypeError(f"{name} has no floating leaf, so there is nothing to differentiate: {found}")
+  return split_inexact(tree)
+
+
+def split_state(state: PyTree, parameters: PyTree) -> tuple[PyTree, Merge]:
+  """An optimiser's state without what its `init` made of the parameters' constant leaves, and `merge`, which puts
+  that back. The state may be of all leaves or of the floating ones alone."""
+  inexact, structure = _inexact(parameters), jax.tree.structure(parameters)
+  if all(inexact):
+    return state, _same
+  parts, outer = jax.tree.flatten(state, is_leaf=lambda part: jax.tree.structure(part) == structure)
+  is_whole = [jax.tree.structure(part) == structure for part in parts]
+  split = [_split(part, inexact) if whole else (part, _same) for part, whole in zip(parts, is_whole, strict=True)]
+
+  def merge(floating):
+    return outer.unflatten(put(part) for part, (_, put) in zip(outer.flatten_up_to(floating), split, strict=True))
+
+  return outer.unflatten(part for part, _ in split), merge
+
+
+class Floating(NamedTuple):
+  """A problem in the floating leaves alone.
+
+  Attributes:
+    problem: with losses of the floating leaves, `checked`.
+    alpha, weights, inner_state: the floating leaves, None for every constant.
+    merge_weights, merge_state: put the constants back.
+  """
+
+  problem: BilevelProblem
+  alpha: PyTree
+  weights: PyTree
+  inner_state: PyTree
+  merge_weights: Merge
+  merge_state: Merge
+
+
+def split_problem(problem: BilevelProblem, alpha: PyTree, weights: PyTree, inner_state: PyTree) -> Floating:
+  """Raises TypeError for what `split_parameters` does not accept; a loss does for a result that is not a scalar."""
+  inner_state, merge_state = split_state(inner_state, weights)
+  weights, merge_weights = split_parameters("weights", weights)
+  alpha, merge_alpha = split_parameters("alpha", alpha)
+  problem = with_constants(problem, merge_weights, merge_alpha)
+  return Floating(problem, alpha, weights, inner_state, merge_weights, merge_state)
+
+
+def with_constants(
+  problem: BilevelProblem, merge_weights: Merge = _same, merge_alpha: Merge = _same
+) -> BilevelProblem:
+  """The problem, `checked`, as losses of floating leaves."""
+
+  def of_floating(loss):
+    return lambda weights, alpha, batch: loss(merge_weights(weights), merge_alpha(alpha), batch)
+
+  return BilevelProblem(*map(of_floating, checked(problem)))
+
+
+def _inexact(tree: PyTree) -> list[bool]:
+  return [jnp.issubdtype(_dtype(leaf), jnp.inexact) for leaf in jax.tree.leaves(tree)]
+
+
+def _dtype(leaf):
+  return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+def _split(tree: PyTree, kept: Sequence[bool]) -> tuple[PyTree, Merge]:
+  """The tree with None for the leaves that are not kept."""
+  if all(kept):
+    return tree, _same
+  leaves, structure = jax.tree.flatten(tree)
+
+  def merge(floating):
+    moved = iter(jax.tree.leaves(floating))
+    return structure.unflatten(next(moved) if keep else leaf for leaf, keep in zip(leaves, kept, strict=True))
+
+  return structure.unflatten(leaf if keep else None for leaf, keep in zip(leaves, kept, strict=True)), merge
