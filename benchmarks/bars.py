@@ -1,6 +1,6 @@
 """The thresholds that this project set itself, each written once, with where it comes from."""
 
-from ruas_jax.runtime.report import Bar
+from ruas_jax.engine.report import Bar
 
 BARS = {
   "search_step_64_times_faster": Bar(

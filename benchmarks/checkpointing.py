@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.search_step import dark_images, search_config
-from ruas_jax.runner.options import CheckpointOptions, RunOptions
-from ruas_jax.runner.search import search
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.runtime.progress import progress
+from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.progress import progress
+from ruas_jax.engine.run_options import CheckpointOptions, RunOptions
+from ruas_jax.experiments.search import search
+from ruas_jax.experiments.train import train
 
 EVERY = 100
 _NEVER = 10**9

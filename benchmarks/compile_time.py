@@ -26,7 +26,7 @@ def measure(name: str) -> None:
   import jax
 
   from benchmarks.search_step import build_problem
-  from ruas_jax.runner.device_loop import Run, make_program
+  from ruas_jax.engine.device_loop import Run, make_program
 
   problem = build_problem(_SIZE, _MODULES[name])
   run = Run(problem.state, jax.numpy.ones((), bool))

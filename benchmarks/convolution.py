@@ -14,8 +14,8 @@ from jax import lax
 from benchmarks.limits import measure_machine
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax.convolution import xla_forms
-from ruas_jax.runtime.compiler import compiler_options
-from ruas_jax.search_space.operations import CANDIDATES, live_taps
+from ruas_jax.engine.compiler import compiler_options
+from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
 _CALLS = 10  # in one program: a single one would measure the allocator
 _SHAPES = [(64, 3, 6), (64, 6, 12), (320, 3, 6), (320, 6, 12)]  # side, channels, outputs

@@ -26,13 +26,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from benchmarks.report import print_table
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, load_config
 from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
-from ruas_jax.retinex.network import build_network
-from ruas_jax.search_space.cell import NODES, PAIRS, Cell
-from ruas_jax.search_space.genotype import EDGES, Genotype
-from ruas_jax.search_space.operations import CANDIDATES
+from ruas_jax.lowlight.cell import NODES, PAIRS, Cell
+from ruas_jax.lowlight.genotype import EDGES, Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 FLOAT = 4  # bytes
 UNIT = 128
@@ -149,7 +149,7 @@ class Derivatives(NamedTuple):
   second: int
 
 
-def estimator_derivatives(options: SearchOptions) -> Derivatives:
+def estimator_derivatives(options: RUASSearchOptions) -> Derivatives:
   """What the hypergradient estimator takes beside the outer loss's gradient and the weights' update.
 
   For `cg` it is the most iterations.

@@ -21,9 +21,9 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks.cost_model import MODULES, TRAINING_PASSES, V5E, Cost, cost, forward_convolutions, round_passes
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.scaling import GENOTYPE, scaling_config, search_step, training_step
-from ruas_jax.architecture_search.step import batches_per_round
 from ruas_jax.config import load_config
-from ruas_jax.runtime.progress import progress
+from ruas_jax.engine.progress import progress
+from ruas_jax.nas.step import batches_per_round
 
 # No chip is there to be asked, and nobody on the network: all that the TPU's compiler would look for.
 DESCRIBED_TPU = {

@@ -32,16 +32,16 @@ import orbax.checkpoint as ocp
 from PIL import Image
 
 from benchmarks.report import argument_parser, print_table, write_report
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config
 from ruas_jax.data.options import DataOptions
+from ruas_jax.engine.checkpoint import read_about
+from ruas_jax.engine.journal import OF_THE_MACHINE
+from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.preemption import EXIT_CODE
+from ruas_jax.engine.progress import progress
 from ruas_jax.files import write_json
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.runner.journal import OF_THE_MACHINE
-from ruas_jax.runtime.checkpoint import read_about
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.runtime.preemption import EXIT_CODE
-from ruas_jax.runtime.progress import progress
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _STEPS, _QUICK_STEPS = 48, 8
@@ -153,7 +153,7 @@ def _experiment(images: pathlib.Path, steps: int) -> Config:
   return Config(
     network=NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1)),
     data=DataOptions(train=str(images), crop=8),
-    search=SearchOptions(steps=steps, hypergradient="first_order"),
+    search=RUASSearchOptions(steps=steps, hypergradient="first_order"),
   )
 
 

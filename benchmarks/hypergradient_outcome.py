@@ -43,16 +43,16 @@ from matplotlib.figure import Figure
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax.config import Config, load_config
 from ruas_jax.data.sources import ImageArrays, ImageFolder, PairFolders
+from ruas_jax.engine.metric_log import to_json_value
+from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.evaluation.evaluate import evaluate
+from ruas_jax.experiments.search import search
+from ruas_jax.experiments.train import train
 from ruas_jax.files import write_atomically, write_json
 from ruas_jax.inference.model import Model
-from ruas_jax.objectives import make_objectives
-from ruas_jax.runner.options import RunOptions
-from ruas_jax.runner.search import search
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import to_json_value
-from ruas_jax.search_space.genotype import CELLS, EDGES, Genotype
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
+from ruas_jax.lowlight.objectives import make_objectives
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 
 ESTIMATORS = {
   "first-order": {"hypergradient": "first_order", "unroll_steps": 1},

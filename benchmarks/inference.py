@@ -40,9 +40,9 @@ def random_model(variant: str):
   import jax
 
   from ruas_jax.inference.model import Model
-  from ruas_jax.retinex.network import build_network
-  from ruas_jax.retinex.options import RELEASED
-  from ruas_jax.search_space.genotype import Genotype
+  from ruas_jax.lowlight.genotype import Genotype
+  from ruas_jax.lowlight.network import build_network
+  from ruas_jax.lowlight.options import RELEASED
 
   genotype = Genotype.named("published")
   weights = jax.jit(build_network(RELEASED, genotype).init_weights)(jax.random.key(0))
@@ -65,8 +65,8 @@ def forward_rows(repeats: int, counterpart: Counterpart | None = None) -> list[d
   """Seconds of one image that lies on the device, of the compiled forward pass alone, as `Enhancer` compiles it."""
   import jax
 
+  from ruas_jax.engine.compiler import compiler_options
   from ruas_jax.inference.model import enhance_folded, fold
-  from ruas_jax.runtime.compiler import compiler_options
 
   image = as_float(dark_photo(*FORWARD))
   rows = []

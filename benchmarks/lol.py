@@ -25,8 +25,8 @@ from ruas_jax.inference.model import Model
 from ruas_jax.inference.pretrained import write_pretrained
 from ruas_jax.inference.released import convert_released
 from ruas_jax.inference.state_dict import read_state_dict
-from ruas_jax.retinex.options import RELEASED
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.options import RELEASED
 
 _QUICK_PAIRS = 8
 _SHOWN_BASELINES = ("input", "gain_to_mean", "gamma", "curve", "curve_tv")

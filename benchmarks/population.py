@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.search_step import Runner, build_problem, dark_images, search_config
-from ruas_jax.runner.population import search_population
-from ruas_jax.runner.search import search
-from ruas_jax.runtime.mesh import one_cpu_device_per_core
+from ruas_jax.engine.mesh import one_cpu_device_per_core
+from ruas_jax.experiments.population import search_population
+from ruas_jax.experiments.search import search
 from ruas_jax.sweep import PopulationOptions
 
 MEMBERS = 4

@@ -1,4 +1,4 @@
-"""What every benchmark shares: its two options, and its report (`ruas_jax.runtime.report`) with the bars of this
+"""What every benchmark shares: its two options, and its report (`ruas_jax.engine.report`) with the bars of this
 project."""
 
 import argparse
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.bars import BARS
-from ruas_jax.runtime import report
-from ruas_jax.runtime.report import print_table
+from ruas_jax.engine import report
+from ruas_jax.engine.report import print_table
 
 __all__ = ["argument_parser", "print_table", "write_report"]
 
@@ -25,7 +25,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 def write_report(
   path: str | os.PathLike | None, *, settings: Mapping[str, Any], results: Any, bars: Mapping[str, float]
 ) -> dict[str, Any]:
-  """As `ruas_jax.runtime.report.write_report`, with `bars` a measured number for each name in `BARS`.
+  """As `ruas_jax.engine.report.write_report`, with `bars` a measured number for each name in `BARS`.
 
   Raises:
     KeyError: on a name that is not in `BARS`.

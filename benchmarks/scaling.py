@@ -26,19 +26,19 @@ import numpy as np
 from benchmarks.cost_model import TRAINING_PASSES, Cost, cost, forward_convolutions, round_passes
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.search_step import dark_images
-from ruas_jax.architecture_search.step import make_search_step
 from ruas_jax.config import Config, load_config
-from ruas_jax.data.feed import Feed, PopulationFeed, Reading, open_feed
-from ruas_jax.objectives import make_objectives
+from ruas_jax.engine.device_loop import Run, make_program
+from ruas_jax.engine.feed import Feed, PopulationFeed, Reading, open_feed
+from ruas_jax.engine.mesh import Layout
+from ruas_jax.engine.mesh_options import MeshOptions
+from ruas_jax.engine.progress import progress
+from ruas_jax.experiments.setting import describe, readings_of
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.objectives import make_objectives
+from ruas_jax.lowlight.training import init_train_state, make_train_step
+from ruas_jax.nas.step import make_search_step
 from ruas_jax.optimizers import make_optimizer
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.device_loop import Run, make_program
-from ruas_jax.runner.setting import describe, readings_of
-from ruas_jax.runtime.mesh import Layout
-from ruas_jax.runtime.options import MeshOptions
-from ruas_jax.runtime.progress import progress
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.training import init_train_state, make_train_step
 
 DEVICES = 8
 CROP = 64

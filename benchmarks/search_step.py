@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ruas_jax.architecture_search.step import make_search_step
-from ruas_jax.architecture_search.strategies import Player
 from ruas_jax.config import Config
-from ruas_jax.data.feed import DeviceFeed, PopulationFeed, open_feed
 from ruas_jax.data.options import DataOptions
 from ruas_jax.data.sources import ImageArrays
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.retinex.options import RELEASED
-from ruas_jax.runner.device_loop import Run, make_program
-from ruas_jax.runner.setting import describe, readings_of
-from ruas_jax.runtime.mesh import Layout
+from ruas_jax.engine.device_loop import Run, make_program
+from ruas_jax.engine.feed import DeviceFeed, PopulationFeed, open_feed
+from ruas_jax.engine.mesh import Layout
+from ruas_jax.experiments.setting import describe, readings_of
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.lowlight.players import Player
+from ruas_jax.nas.step import make_search_step
 
 IMAGES = 8  # of each set
 MODULES = ("illumination", "denoising")

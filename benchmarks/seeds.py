@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource
-from ruas_jax.runner.options import RunOptions
-from ruas_jax.runner.score import score
-from ruas_jax.runner.search import SearchResult, search
-from ruas_jax.runner.train import TrainResult, train
+from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.experiments.score import score
+from ruas_jax.experiments.search import SearchResult, search
+from ruas_jax.experiments.train import TrainResult, train
 
 
 class Run(NamedTuple):

@@ -22,7 +22,7 @@ import tempfile
 import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
-from ruas_jax.runtime.progress import progress
+from ruas_jax.engine.progress import progress
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _DEVICES, _MEMBERS, _BATCH, _CROP = 8, 8, 8, 16
@@ -122,10 +122,10 @@ def work(job: Job, number: int, out: str) -> None:
   import jax
 
   from benchmarks.search_step import dark_images, search_config
-  from ruas_jax.runner.options import RunOptions
-  from ruas_jax.runner.population import search_population
-  from ruas_jax.runtime.distributed import join
-  from ruas_jax.runtime.options import MeshOptions
+  from ruas_jax.engine.distributed import join
+  from ruas_jax.engine.mesh_options import MeshOptions
+  from ruas_jax.engine.run_options import RunOptions
+  from ruas_jax.experiments.population import search_population
   from ruas_jax.sweep import PopulationOptions
 
   if job.processes > 1:

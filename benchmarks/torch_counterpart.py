@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.search_space.genotype import EDGES, Genotype
 
 SLOPE = 0.05
 _NODES = 4

@@ -22,12 +22,12 @@ in `lol_paper.py`, in
 No normal-light image is seen by any of it. The recipe itself was compared with others on LOL's development pairs.
 """
 
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
-from ruas_jax.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 
 
 def get_config() -> Config:
@@ -49,7 +49,7 @@ def get_config() -> Config:
       beta=0.03,
     ),
     data=DataOptions(crop=128),
-    search=SearchOptions(
+    search=RUASSearchOptions(
       steps=300,
       parameters=3500,
       weight_optimizer=OptimizerOptions("adam", learning_rate=1e-3),

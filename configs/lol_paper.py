@@ -10,14 +10,14 @@ is silent: crops of 320x320, SGD at 0.005 with momentum 0.9 for the weights in t
 the weights of the losses, and Adam at 3e-3 in training.
 """
 
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 
 def get_config() -> Config:
   return Config(
     data=DataOptions(train="tfds:lol/paper:train", crop=320),
-    search=SearchOptions(steps=20 * 689),
+    search=RUASSearchOptions(steps=20 * 689),
     training=TrainingOptions(steps=800),
   )

@@ -12,12 +12,12 @@ Differs from the paper, whose numbers are in `lol_paper.py`, in
 - Adam at 3e-3 in training, where the paper is silent.
 """
 
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
-from ruas_jax.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.options import IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.retinex.options import IlluminationOptions, NetworkOptions
 
 
 def get_config() -> Config:
@@ -26,7 +26,7 @@ def get_config() -> Config:
     network=NetworkOptions(illumination=IlluminationOptions(one_illumination=True, exponent=0.75, warm_start="fixed")),
     loss=LossOptions(eta_t=0.01, eta_n=0.1),
     data=DataOptions(crop=128),
-    search=SearchOptions(
+    search=RUASSearchOptions(
       steps=900,
       alpha_optimizer=OptimizerOptions("adam", learning_rate=3e-3, momentum=0.5),
     ),

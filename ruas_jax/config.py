@@ -11,12 +11,12 @@ import typing
 
 from etils import epath
 
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError, require_at_least
-from ruas_jax.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.options import NetworkOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.optimizers import OptimizerOptions
-from ruas_jax.retinex.options import NetworkOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Config:
   network: NetworkOptions = NetworkOptions()
   loss: LossOptions = LossOptions()
   data: DataOptions = DataOptions()
-  search: SearchOptions = SearchOptions()
+  search: RUASSearchOptions = RUASSearchOptions()
   training: TrainingOptions = TrainingOptions()
 
   def __post_init__(self):

@@ -37,7 +37,7 @@ def make_optimizer(options: OptimizerOptions, *, decay_steps: int | None = None)
 
   With `decay_steps`, the learning rate falls to zero over that many steps along half a cosine.
 
-  A weight decay that is the number zero is left out, which does not change the leaves of the state.
+  A weight decay that is the number zero costs nothing; the state has the same structure with any.
   """
   import optax
 
@@ -47,8 +47,8 @@ def make_optimizer(options: OptimizerOptions, *, decay_steps: int | None = None)
   parts = []
   if options.clip is not None:
     parts.append(optax.clip_by_global_norm(options.clip))
-  if not isinstance(options.weight_decay, int | float) or options.weight_decay:
-    parts.append(optax.add_decayed_weights(options.weight_decay))
+  decays = not isinstance(options.weight_decay, int | float) or options.weight_decay
+  parts.append(optax.add_decayed_weights(options.weight_decay) if decays else optax.identity())
   if options.name == "sgd":
     parts.append(optax.sgd(rate, momentum=options.momentum))
   else:

@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_atomically
-from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, alpha_shares
+from ruas_jax.lowlight.genotype import CELLS, EDGES, SHORT_NAMES, Genotype, alpha_shares
 
 _DOTS_PER_INCH = 120
 _TITLES = {"illumination": "IEM (illumination)", "denoising": "NRM (noise removal)"}

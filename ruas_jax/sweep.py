@@ -1,17 +1,15 @@
 """A population of searches as options: the same search from several seeds and with several values of some numbers."""
 
-import copy
 import dataclasses
 import itertools
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
 
-_SEARCH = ("network", "loss", "search")  # the options that a search depends on, but for the data
+_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.")  # where such options are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Member(NamedTuple):
   """One search of a population.
 
   Attributes:
-    config: its own, as if it were searched alone.
+    config: as if it were searched alone.
     values: of the swept options, by path.
   """
 
@@ -66,24 +64,15 @@ def list_members(config: Config, population: PopulationOptions) -> list[Member]:
   return members
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-  """The configuration with these numbers, which may be traced ones: they are not checked."""
-  for path, value in values.items():
-    config = _unchecked(config, path.split("."), value)
-  return config
+def swept_values(population: PopulationOptions) -> dict[str, tuple[float, ...]]:
+  """The values of every swept option, by path."""
+  return dict(map(_parse, population.sweep))
 
 
 def _checked(options, path, value):
   name, *rest = path
   inner = getattr(options, name)
   return dataclasses.replace(options, **{name: _checked(inner, rest, value) if rest else value})
-
-
-def _unchecked(options, path, value):
-  name, *rest = path
-  changed = copy.copy(options)
-  object.__setattr__(changed, name, _unchecked(getattr(options, name), rest, value) if rest else value)
-  return changed
 
 
 def _parse(text: str) -> tuple[str, tuple[float, ...]]:
@@ -103,9 +92,7 @@ def _parse(text: str) -> tuple[str, tuple[float, ...]]:
 def _check_path(path: str) -> None:
   """Raises UserError unless it is a float option of Config that a search depends on."""
   options = dict(_options(Config))
-  known = [
-    option for option, kind in options.items() if kind and option.startswith(_SEARCH) and "diagnostics" not in option
-  ]
+  known = [option for option, is_number in options.items() if is_number and option.startswith(_SWEPT)]
   if path in known:
     return
   last = path.rpartition(".")[2]
@@ -113,7 +100,8 @@ def _check_path(path: str) -> None:
   hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
   if path not in options:
     raise UserError(f"population.sweep.{path}: there is no option {path!r}{hint}")
-  reason = "no search depends on it" if options[path] else "it is not a real number, and makes another program"
+  is_number = options[path] and not path.startswith("search.")
+  reason = "no search depends on it" if is_number else "each of its values needs a separate compilation"
   raise UserError(f"population.sweep.{path}: {path} cannot be swept: {reason}{hint}")
 
 

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ruas_jax import losses
 from ruas_jax.data.crops import random_crops
 from ruas_jax.errors import UserError
 from ruas_jax.inference.enhancer import Enhancer
 from ruas_jax.inference.model import Model, enhance
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.objectives import Lit, make_objectives
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.search_space.genotype import PUBLISHED
+from ruas_jax.lowlight import losses
+from ruas_jax.lowlight.genotype import PUBLISHED
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.objectives import Lit, make_objectives
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 
 OPTIONS = NetworkOptions(
   IlluminationOptions(stages=2, region=1, warm_start="fixed", adaptive=True, share_weights=True),

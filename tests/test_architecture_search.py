@@ -10,18 +10,18 @@ import numpy as np
 import optax
 import pytest
 
-from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.architecture_search.state import init_state
-from ruas_jax.architecture_search.step import batches_per_round, make_search_step
-from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel import ESTIMATORS, make_estimator
 from ruas_jax.errors import UserError
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.objectives import Objectives, make_objectives
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.objectives import Objectives, make_objectives
+from ruas_jax.lowlight.operations import CANDIDATES
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.players import make_players
+from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.nas.state import init_state
+from ruas_jax.nas.step import batches_per_round, make_search_step
 from ruas_jax.optimizers import make_optimizer
-from ruas_jax.retinex.network import build_network
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.search_space.operations import CANDIDATES
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -145,7 +145,7 @@ COOPERATIVE = {
 def test_cooperative_round_is_its_formulas(name):
   """Three rounds: alpha by the hypergradient, then the old weights stepped at the new alpha; then the NRM alike."""
   arguments, illumination, denoising = COOPERATIVE[name]
-  options = SearchOptions(**arguments)
+  options = RUASSearchOptions(**arguments)
   step, state = search(options)
   hand = ByHand()
   for round_ in range(3):
@@ -164,7 +164,7 @@ def test_cooperative_round_is_its_formulas(name):
 
 def test_inner_loops_are_iterations_one_after_another():
   """Lines 4-7 and 9-12: each iteration on batches of its own, the NRM after all of the IEM's."""
-  options = SearchOptions(illumination_length=3, denoising_length=2, unroll_steps=2)
+  options = RUASSearchOptions(illumination_length=3, denoising_length=2, unroll_steps=2)
   assert batches_per_round(options) == (6, 3)
   step, state = search(options)
   train, validation = images(6, 0), images(3, 1)
@@ -188,7 +188,7 @@ def test_inner_loop_ends_when_its_loss_settles():
   while len(losses) < 2 or abs(losses[-1] - losses[-2]) >= tolerance * abs(losses[-2]):
     losses.append(float(hand.illumination(crops(train)[:1], crops(validation)[0])["illumination_train_loss"]))
   assert 2 < len(losses) < length
-  step, state = search(SearchOptions(illumination_length=length, tolerance=tolerance))
+  step, state = search(RUASSearchOptions(illumination_length=length, tolerance=tolerance))
   state, metrics = step(state, train, validation, KEY)
   assert metrics["illumination_iterations"] == len(losses) and metrics["denoising_iterations"] == 1
   hand.denoising(crops(train)[:1], crops(validation)[0])
@@ -197,7 +197,7 @@ def test_inner_loop_ends_when_its_loss_settles():
 
 def test_separate_strategy_takes_turns():
   """The IEM alone, without beta, in the first half; the NRM alone behind it in the second."""
-  step, state = search(SearchOptions(steps=4, strategy="separate"))
+  step, state = search(RUASSearchOptions(steps=4, strategy="separate"))
   hand = ByHand()
   for round_ in range(4):
     train, validation = images(1, 2 * round_), images(1, 2 * round_ + 1)
@@ -218,7 +218,7 @@ def test_joint_strategy_is_one_problem_over_everything():
     )
 
   descend = lambda values, gradient, rate: jax.tree.map(lambda value, slope: value - rate * slope, values, gradient)
-  step, state = search(SearchOptions(strategy="joint"))
+  step, state = search(RUASSearchOptions(strategy="joint"))
   weights, alpha = state.weights, state.alpha
   train, validation = images(1, 0), images(1, 1)
   state, metrics = step(state, train, validation, KEY)
@@ -234,7 +234,7 @@ def test_joint_strategy_is_one_problem_over_everything():
 
 
 def test_step_is_pure_and_its_randomness_is_of_key_and_step():
-  step, state = search(SearchOptions())
+  step, state = search(RUASSearchOptions())
   train, validation = images(1, 0, side=32), images(1, 1, side=32)
   first, metrics = step(state, train, validation, KEY)
   again, same = step(state, train, validation, KEY)
@@ -256,7 +256,7 @@ def test_crops_differ_between_batches_players_and_purposes():
     record(y)
     return loss_t(w, a, y), brighten(w, a, y)
 
-  options = SearchOptions(unroll_steps=2, illumination_length=2, denoising_length=2, hypergradient="first_order")
+  options = RUASSearchOptions(unroll_steps=2, illumination_length=2, denoising_length=2, hypergradient="first_order")
   players = make_players(options, Objectives(illumination, loss_n), 0.0)
   optimizer = optax.sgd(RATE)
   step = make_search_step(players, options, optimizer, optimizer, crop=CROP)
@@ -271,7 +271,7 @@ def test_crops_differ_between_batches_players_and_purposes():
 
 def test_alpha_optimizer_sees_the_hypergradient():
   """The paper's Adam in place of plain descent: its first step is the rate, against the gradient's sign."""
-  options = SearchOptions()
+  options = RUASSearchOptions()
   step, state = search(options, make_optimizer(options.alpha_optimizer))
   plain, start = search(options)
   train, validation = images(1, 0), images(1, 1)
@@ -287,7 +287,7 @@ def test_optimizers_of_weights_and_alpha_get_the_losses_that_they_ask_for():
   ahead = lambda w, a, y: w - rate(w, a, y) * jax.grad(loss_t)(w, a, y)
   searching = optax.chain(optax.sgd(20.0), optax.scale_by_backtracking_linesearch(20, decrease_factor=0.5))
   polyak = optax.polyak_sgd(max_learning_rate=100.0)
-  step, state = search(SearchOptions(steps=2, strategy="separate"), searching, polyak)
+  step, state = search(RUASSearchOptions(steps=2, strategy="separate"), searching, polyak)
   w, a = state.weights["illumination"], state.alpha["illumination"]
   train, validation = images(1, 0), images(1, 1)
   state, _ = step(state, train, validation, KEY)
@@ -302,7 +302,7 @@ def test_optimizers_of_weights_and_alpha_get_the_losses_that_they_ask_for():
 def test_a_round_says_whether_its_implicit_hypergradient_converged():
   """In an inner loop too; a scale that is much too large diverges."""
   for scale, converged in (("0.1", True), ("100", False)):
-    options = SearchOptions(
+    options = RUASSearchOptions(
       hypergradient="neumann", hypergradient_options=("terms=4", f"scale={scale}"), denoising_length=2
     )
     step, state = search(options)
@@ -315,7 +315,7 @@ def test_a_round_says_whether_its_implicit_hypergradient_converged():
 @pytest.mark.parametrize("name", ["steps", "unroll_steps", "illumination_length", "denoising_length"])
 def test_lengths_below_one_are_refused(name):
   with pytest.raises(UserError, match=f"search.{name} must be at least 1"):
-    SearchOptions(**{name: 0})
+    RUASSearchOptions(**{name: 0})
 
 
 BY_NAME = {
@@ -337,7 +337,7 @@ def rounds_by_name(x64_module):
   """Alpha after a round with each estimator; truncated with T = 1 is the whole unroll too."""
 
   def alpha_after(name):
-    step, state = search(SearchOptions(hypergradient=name, hypergradient_options=BY_NAME[name]))
+    step, state = search(RUASSearchOptions(hypergradient=name, hypergradient_options=BY_NAME[name]))
     state, _ = step(state, images(1, 0), images(1, 1), KEY)
     return np.concatenate([state.alpha["illumination"], state.alpha["denoising"]])
 
@@ -346,7 +346,7 @@ def rounds_by_name(x64_module):
 
 def test_every_estimator_is_chosen_by_its_name(rounds_by_name):
   assert set(BY_NAME) == set(ESTIMATORS)
-  assert set(typing.get_args(typing.get_type_hints(SearchOptions)["hypergradient"])) == set(ESTIMATORS)
+  assert set(typing.get_args(typing.get_type_hints(RUASSearchOptions)["hypergradient"])) == set(ESTIMATORS)
   exact = rounds_by_name["unrolled"]
   for name, alpha in rounds_by_name.items():
     error = np.linalg.norm(alpha - exact) / ALPHA_RATE
@@ -373,7 +373,7 @@ def test_every_estimator_is_chosen_by_its_name(rounds_by_name):
 )
 def test_wrong_estimators_are_refused_before_a_search(options, complaint):
   with pytest.raises(UserError, match=complaint):
-    SearchOptions(**options)
+    RUASSearchOptions(**options)
 
 
 # The real modules, tiny, every kink rounded.
@@ -409,7 +409,7 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
     return loss + BETA * objectives.denoising(weights["denoising"], alpha["denoising"], u)
 
   def estimate(alpha_t):
-    player = make_players(SearchOptions(), objectives, BETA)[0]
+    player = make_players(RUASSearchOptions(), objectives, BETA)[0]
     optimizer = optax.sgd(rate, momentum=MOMENTUM)
     own = player.pick(weights)
     state = optax.tree_utils.tree_set(optimizer.init(own), trace={"illumination": trace})
@@ -439,7 +439,7 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
 
 def test_a_real_round_keeps_the_shape_of_its_state():
   """Every field, so that rounds can be scanned, donated and resumed; traced only."""
-  options = SearchOptions(unroll_steps=2)
+  options = RUASSearchOptions(unroll_steps=2)
   network = build_network(SMOOTH, operations=CANDIDATES[:2])
   objectives = make_objectives(network)
   optimizers = make_optimizer(options.weight_optimizer), make_optimizer(options.alpha_optimizer)
@@ -464,7 +464,7 @@ def test_constant_leaves_of_weights_and_alpha_pass_through_the_search():
     init_alpha=lambda dtype: split(plain.init_alpha(dtype), "x"),
   )
   objectives = OBJECTIVES._replace(illumination=lambda w, a, y: OBJECTIVES.illumination(w["w"], a["x"], y))
-  options = SearchOptions(illumination_length=2, unroll_steps=2)
+  options = RUASSearchOptions(illumination_length=2, unroll_steps=2)
   optimizers = optax.sgd(RATE, momentum=MOMENTUM), make_optimizer(options.alpha_optimizer)
   players = make_players(options, objectives, BETA)
   step = jax.jit(make_search_step(players, options, *optimizers, crop=CROP))

@@ -19,7 +19,7 @@ from PIL import Image
 import ruas_jax
 from ruas_jax.commands.app import main
 from ruas_jax.data.sources import ImageArrays
-from ruas_jax.runtime.environment import versions
+from ruas_jax.engine.environment import versions
 
 RECORD = pathlib.Path(__file__).parent / "records" / "behaviour.json"
 

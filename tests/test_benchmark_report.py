@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import report as benchmark_report
 from benchmarks.bars import BARS
-from ruas_jax.runtime import environment, report
-from ruas_jax.runtime.report import Bar
+from ruas_jax.engine import environment, report
+from ruas_jax.engine.report import Bar
 
 
 def test_every_key_is_there_and_bars_are_compared(tmp_path):

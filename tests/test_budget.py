@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tiny_problem
 
-from ruas_jax.architecture_search.budget import derive_within, require_within
 from ruas_jax.config import load_config
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.search import finish_search
-from ruas_jax.runner.setting import describe
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
+from ruas_jax.experiments.search import finish_search
+from ruas_jax.experiments.setting import describe
+from ruas_jax.lowlight.budget import derive_within, require_within
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 
 NAMES = ("skip", "conv_1x1", "conv_3x3")
 COST = {"skip": 0, "conv_1x1": 1, "conv_3x3": 9}

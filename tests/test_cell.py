@@ -8,11 +8,11 @@ import pytest
 from jax import lax
 from test_operations import ROW_MEAN
 
-from ruas_jax import kinks
 from ruas_jax.bilevel import BilevelProblem, make_estimator
-from ruas_jax.search_space.cell import Cell
-from ruas_jax.search_space.genotype import EDGES
-from ruas_jax.search_space.operations import CANDIDATES
+from ruas_jax.lowlight import kinks
+from ruas_jax.lowlight.cell import Cell
+from ruas_jax.lowlight.genotype import EDGES
+from ruas_jax.lowlight.operations import CANDIDATES
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 

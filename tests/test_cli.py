@@ -19,7 +19,7 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 from ruas_jax.commands import experiment
 from ruas_jax.inference.model import enhance, load, save_model
 from ruas_jax.inference.pretrained import load_pretrained
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
 
 PUBLISHED = Genotype.named("published")
 

@@ -57,7 +57,7 @@ def test_the_command_line_turns_it_on(tmp_path, monkeypatch):
   from tiny_problem import ruas
 
   from ruas_jax.commands.demo import Demo
-  from ruas_jax.runtime import compile_cache
+  from ruas_jax.engine import compile_cache
 
   calls = []
   monkeypatch.setattr(compile_cache, "enable_compilation_cache", lambda: calls.append("cache"))

@@ -17,11 +17,11 @@ from benchmarks.cost_model import (
   round_passes,
 )
 from benchmarks.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
-from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.architecture_search.step import batches_per_round, make_search_step
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.setting import describe
-from ruas_jax.runtime.options import MeshOptions
+from ruas_jax.engine.mesh_options import MeshOptions
+from ruas_jax.experiments.setting import describe
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.nas.step import batches_per_round, make_search_step
 
 CROP = 32
 
@@ -108,10 +108,10 @@ def traced_operations(config, player):
 
 
 def test_an_estimator_without_a_count_is_named():
-  options = SearchOptions(hypergradient="evolution", hypergradient_options=("samples=2", "sigma=0.1"))
+  options = RUASSearchOptions(hypergradient="evolution", hypergradient_options=("samples=2", "sigma=0.1"))
   with pytest.raises(ValueError, match="evolution"):
     estimator_derivatives(options)
-  assert estimator_derivatives(SearchOptions()) == Derivatives(1, 1)
+  assert estimator_derivatives(RUASSearchOptions()) == Derivatives(1, 1)
 
 
 @pytest.mark.parametrize("genotype", [None, GENOTYPE], ids=["supernet", "derived"])

@@ -10,8 +10,8 @@ from tiny_problem import dark_images, truncate, write_images
 
 from ruas_jax.data import feed as feed_file
 from ruas_jax.data.crops import random_crops
-from ruas_jax.data.feed import DeviceFeed, Reading, StreamFeed, open_feed, open_population_feed
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Subset, split_in_half
+from ruas_jax.engine.feed import DeviceFeed, Reading, StreamFeed, open_feed, open_population_feed
 from ruas_jax.errors import UserError
 
 

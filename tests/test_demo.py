@@ -8,9 +8,9 @@ from PIL import Image
 from tiny_problem import dark_images, get_config, ruas, write_images
 
 from ruas_jax.errors import UserError
+from ruas_jax.experiments.demo import demo
 from ruas_jax.inference.model import load
-from ruas_jax.runner.demo import demo
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def shrunk(monkeypatch, tmp_path):
   images = write_images(tmp_path / "images", dark_images(6))
   config = get_config()
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(images)))
-  monkeypatch.setattr("ruas_jax.runner.demo.load_config", lambda name: config)
+  monkeypatch.setattr("ruas_jax.experiments.demo.load_config", lambda name: config)
 
 
 def test_the_demo_shows_everything_and_replaces_its_own_folder(shrunk, tmp_path, capsys, monkeypatch):
@@ -43,7 +43,7 @@ def test_the_demo_shows_everything_and_replaces_its_own_folder(shrunk, tmp_path,
   def interrupted(*_, **__):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr("ruas_jax.runner.demo.search", interrupted)
+  monkeypatch.setattr("ruas_jax.experiments.demo.search", interrupted)
   for _ in range(2):  # its own folder is replaced, be it complete or not
     (out / "left over").write_text("of an earlier run")
     with pytest.raises(KeyboardInterrupt):

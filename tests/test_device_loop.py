@@ -14,20 +14,20 @@ from tiny_problem import dark_images, get_config
 
 from ruas_jax.bilevel import ESTIMATORS
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine.device_loop import DeviceLoop
+from ruas_jax.engine.loop import iterate
+from ruas_jax.engine.mesh import DATA, POPULATION, Layout
+from ruas_jax.engine.mesh_options import MeshOptions
+from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.records import make_records, split
+from ruas_jax.engine.run_folder import Workdir
+from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
-from ruas_jax.runner import device_loop
-from ruas_jax.runner.convergence import _REMEDIES, ConvergenceWatch
-from ruas_jax.runner.device_loop import DeviceLoop
-from ruas_jax.runner.loop import iterate
-from ruas_jax.runner.options import RunOptions
-from ruas_jax.runner.population import search_population
-from ruas_jax.runner.records import make_records, split
-from ruas_jax.runner.search import search
-from ruas_jax.runner.workdir import Workdir
-from ruas_jax.runtime.mesh import DATA, POPULATION, Layout
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.runtime.options import MeshOptions
-from ruas_jax.runtime.snapshots import Snapshots
+from ruas_jax.experiments import device_loop
+from ruas_jax.experiments.population import search_population
+from ruas_jax.experiments.search import search
+from ruas_jax.nas.convergence import _REMEDIES, ConvergenceWatch
 from ruas_jax.sweep import PopulationOptions
 
 
@@ -329,7 +329,7 @@ def test_searches_and_populations_are_watched(monkeypatch, capfd):
     ("search", functools.partial(search, config)),
     ("population", functools.partial(search_population, config, PopulationOptions(seeds=2))),
   ):
-    monkeypatch.setattr(f"ruas_jax.runner.{name}.iterate", begun)
+    monkeypatch.setattr(f"ruas_jax.experiments.{name}.iterate", begun)
     with pytest.raises(Begun):
       begin(train_images=images)
     (line,) = capfd.readouterr().err.splitlines()

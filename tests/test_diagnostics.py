@@ -8,18 +8,19 @@ import numpy as np
 import optax
 import pytest
 
-from ruas_jax.architecture_search.diagnostics import alpha_statistics, make_diagnostics, rises_fast
-from ruas_jax.architecture_search.options import DiagnosticsOptions, SearchOptions
-from ruas_jax.architecture_search.state import SearchState, init_state
-from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel import BilevelProblem, compare, decompose, make_estimator, outer_curvature, summarize
 from ruas_jax.errors import UserError
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.objectives import make_objectives
-from ruas_jax.retinex.network import build_network
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.runner.observer import Observer
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.objectives import make_objectives
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.players import make_players
+from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.nas.diagnostics import alpha_statistics, make_diagnostics, rises_fast
+from ruas_jax.nas.observer import Observer
+from ruas_jax.nas.options import DiagnosticsOptions
+from ruas_jax.nas.state import SearchState, init_state
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -81,7 +82,7 @@ def supernet(x64_module):
   network = build_network(
     NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05)
   )
-  return network, make_players(SearchOptions(), make_objectives(network, LossOptions(rtv_sigma=1.0)), beta=1.0)[:1]
+  return network, make_players(RUASSearchOptions(), make_objectives(network, LossOptions(rtv_sigma=1.0)), beta=1.0)[:1]
 
 
 def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
@@ -101,7 +102,7 @@ def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
 
 def test_what_a_search_logs(supernet):
   network, players = supernet
-  options = SearchOptions(unroll_steps=2, diagnostics=DiagnosticsOptions(every=1, batches=3))
+  options = RUASSearchOptions(unroll_steps=2, diagnostics=DiagnosticsOptions(every=1, batches=3))
   optimizer = optax.sgd(0.1)
   diagnose = make_diagnostics(players, options, optimizer, operation_names(CANDIDATES), crop=6)
   images = {"image": np.zeros((3, 1, 8, 8, 3), np.uint8), "size": np.full((3, 1, 2), 8, np.int32)}

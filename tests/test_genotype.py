@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ruas_jax.errors import UserError
-from ruas_jax.search_space.genotype import EDGES, PUBLISHED, SHORT_NAMES, Genotype
+from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, SHORT_NAMES, Genotype
 
 OPERATIONS = tuple(SHORT_NAMES)
 

@@ -17,8 +17,8 @@ import pytest
 from tiny_problem import dark_images, get_config, logged, write_images
 from workdirs import arrays_in
 
+from ruas_jax.engine.preemption import EXIT_CODE
 from ruas_jax.files import write_json
-from ruas_jax.runtime.preemption import EXIT_CODE
 
 ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 40

@@ -14,15 +14,15 @@ from PIL import Image
 from tiny_problem import dark_images, ruas, write_images
 
 from ruas_jax.bilevel import BilevelProblem, conformance
+from ruas_jax.experiments import hypergrad as study
+from ruas_jax.experiments.frozen_search import freeze
+from ruas_jax.experiments.setting import describe, load_search, open_sources, save_state
 from ruas_jax.files import write_json
 from ruas_jax.hypergradient_study.bars import BARS
 from ruas_jax.hypergradient_study.frozen import Frozen, precision
 from ruas_jax.hypergradient_study.measure import Case, Laboratory
 from ruas_jax.hypergradient_study.sweeps import QUICK, Grid, plan
-from ruas_jax.runner import hypergrad as study
-from ruas_jax.runner.frozen_search import freeze
-from ruas_jax.runner.setting import describe, load_search, open_sources, save_state
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 
 COLUMNS = (
   *("sweep", "estimator", "options", "epsilon", "steps", "rate", "dtype", "losses", "reference"),

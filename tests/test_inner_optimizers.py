@@ -13,8 +13,8 @@ from ruas_jax.bilevel import ESTIMATORS, decompose, init_optimizer, inner_step, 
 from ruas_jax.bilevel.conformance import conformance
 from ruas_jax.bilevel.subject import Known, Subject, relative_error
 from ruas_jax.bilevel.testbed import INNERS, Inner, logistic_regression
-from ruas_jax.objectives import Objectives
-from ruas_jax.training import TrainState, make_train_step
+from ruas_jax.lowlight.objectives import Objectives
+from ruas_jax.lowlight.training import TrainState, make_train_step
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 

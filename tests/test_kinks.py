@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ruas_jax import kinks
+from ruas_jax.lowlight import kinks
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import shared
 
-from ruas_jax import losses
+from ruas_jax.lowlight import losses
 
 IMAGE = np.random.default_rng(0).uniform(size=(1, 9, 8, 3))
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ruas_jax.engine import metric_log
+from ruas_jax.engine import progress as progress_file
+from ruas_jax.engine.metric_log import MetricLog, read_metrics, to_json_value
+from ruas_jax.engine.progress import progress
 from ruas_jax.errors import UserError
-from ruas_jax.runtime import metric_log
-from ruas_jax.runtime import progress as progress_file
-from ruas_jax.runtime.metric_log import MetricLog, read_metrics, to_json_value
-from ruas_jax.runtime.progress import progress
 
 
 def test_records_come_back_with_plain_numbers(tmp_path):

@@ -15,7 +15,6 @@ import pytest
 from conformance_table import about, reference_rows
 from jax import lax
 
-from ruas_jax import losses
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, implicit, inner, mixed_mode, optimizer
 from ruas_jax.bilevel.conformance import conformance
 from ruas_jax.bilevel.testbed import (
@@ -27,6 +26,7 @@ from ruas_jax.bilevel.testbed import (
   quadratic,
   quadratic_at_rest,
 )
+from ruas_jax.lowlight import losses
 
 SOUND = dict(ESTIMATORS)  # before anything is broken
 
@@ -318,6 +318,6 @@ def flat_image():
 def test_a_slope_of_one_at_the_kink_is_seen(monkeypatch):
   """`jnp.abs` has it; the loss there falls and rises alike."""
   (sound,) = conformance([flat_image()], ["unrolled"])
-  monkeypatch.setattr("ruas_jax.losses.absolute", lambda x, smoothing=0.0: jnp.abs(x))
+  monkeypatch.setattr("ruas_jax.lowlight.losses.absolute", lambda x, smoothing=0.0: jnp.abs(x))
   (row,) = conformance([flat_image()], ["unrolled"])
   assert sound.met and not row.met

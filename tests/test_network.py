@@ -15,13 +15,13 @@ from test_convolution import convolve_by_definition
 
 from ruas_jax.convolution.primitives import square_taps
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.denoising import DenoisingModule
-from ruas_jax.retinex.illumination import IlluminationModule, IlluminationOutput, local_maximum
-from ruas_jax.retinex.module import RUAS
-from ruas_jax.retinex.network import build_network, count_macs, count_parameters, run
-from ruas_jax.retinex.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.search_space.genotype import EDGES, PUBLISHED, Genotype
-from ruas_jax.search_space.operations import CANDIDATES, SKIP, convolution_operation
+from ruas_jax.lowlight.denoising import DenoisingModule
+from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, Genotype
+from ruas_jax.lowlight.illumination import IlluminationModule, IlluminationOutput, local_maximum
+from ruas_jax.lowlight.module import RUAS
+from ruas_jax.lowlight.network import build_network, count_macs, count_parameters, run
+from ruas_jax.lowlight.operations import CANDIDATES, SKIP, convolution_operation
+from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ruas_jax.data.pipeline import make_batches
 from tiny_problem import dark_images, get_config
 
-from ruas_jax.architecture_search.step import make_search_step
-from ruas_jax.data.pipeline import make_batches
 from ruas_jax.data.sources import ImageArrays, split_in_half
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.runner import device_loop, setting
-from ruas_jax.runner.population import search_population
-from ruas_jax.runner.search import search
+from ruas_jax.experiments import device_loop, setting
+from ruas_jax.experiments.population import search_population
+from ruas_jax.experiments.search import search
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.nas.step import make_search_step
 from ruas_jax.sweep import PopulationOptions
 
 pytestmark = pytest.mark.usefixtures("x64_module")

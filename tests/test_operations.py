@@ -7,9 +7,9 @@ import pytest
 from jax import lax
 
 from ruas_jax.convolution.primitives import convolve, square_taps
-from ruas_jax.search_space.cell import Cell
-from ruas_jax.search_space.mixed_op import fold_edges, init_edges, sum_of_operations
-from ruas_jax.search_space.operations import (
+from ruas_jax.lowlight.cell import Cell
+from ruas_jax.lowlight.mixed_op import fold_edges, init_edges, sum_of_operations
+from ruas_jax.lowlight.operations import (
   CANDIDATES,
   SKIP,
   Operation,

@@ -24,18 +24,18 @@ from benchmarks.paper import (
   fig9_strategies,
 )
 from benchmarks.paper.pictures import BOX_COLORS, Box, Picture, Row, choose_boxes, figures_text, save_grid
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.config import load_config
 from ruas_jax.data.sources import ImageFolder
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import psnr, ssim
 from ruas_jax.evaluation.no_reference import flat_noise
+from ruas_jax.experiments.train import train
 from ruas_jax.inference.model import FoldedModel, Model, enhance, enhance_folded
 from ruas_jax.inference.pretrained import load_pretrained
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.train import train
-from ruas_jax.search_space.genotype import EDGES, Genotype
-from ruas_jax.search_space.operations import CANDIDATES
+from ruas_jax.lowlight.genotype import EDGES, Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 QUICK = 2
 
@@ -370,7 +370,7 @@ def test_strategies(folder, plain, measure, monkeypatch):
 
 
 def test_every_strategy_is_compared():
-  assert set(fig9_strategies.STRATEGIES) == set(get_args(get_type_hints(SearchOptions)["strategy"]))
+  assert set(fig9_strategies.STRATEGIES) == set(get_args(get_type_hints(RUASSearchOptions)["strategy"]))
 
 
 def test_seeds_are_summarised():

@@ -7,9 +7,9 @@ import pytest
 from conftest import shared
 
 from ruas_jax.inference.released import convert_released
-from ruas_jax.retinex.network import build_network, count_macs, count_parameters, run
-from ruas_jax.retinex.options import RELEASED
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import build_network, count_macs, count_parameters, run
+from ruas_jax.lowlight.options import RELEASED
 
 PUBLISHED = Genotype.named("published")
 

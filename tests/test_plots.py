@@ -10,7 +10,7 @@ from PIL import Image
 
 from ruas_jax import plots
 from ruas_jax.errors import UserError
-from ruas_jax.search_space.genotype import EDGES, PUBLISHED, SHORT_NAMES, Genotype
+from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, SHORT_NAMES, Genotype
 
 OPERATIONS = tuple(SHORT_NAMES)
 

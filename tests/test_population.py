@@ -11,18 +11,18 @@ import tiny_problem
 from PIL import Image
 from tiny_problem import dark_images, get_config, ruas, write_images
 
-from ruas_jax.architecture_search.options import DiagnosticsOptions
 from ruas_jax.commands import experiment
 from ruas_jax.config import Config, read_config
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.errors import UserError
+from ruas_jax.experiments.agreement import Found, summarize_agreement
+from ruas_jax.experiments.population import search_population
+from ruas_jax.experiments.setting import load_search
+from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
+from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 from ruas_jax.plots import plot_population
-from ruas_jax.runner.agreement import Found, summarize_agreement
-from ruas_jax.runner.population import search_population
-from ruas_jax.runner.setting import load_search
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.search_space.genotype import CELLS, EDGES, Genotype
 from ruas_jax.sweep import PopulationOptions, list_members, with_values
 
 RATE = "search.weight_optimizer.learning_rate"

@@ -19,18 +19,18 @@ from etils import epath
 from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
 from workdirs import assert_same, content_of, damage, flip, steps_in
 
-from ruas_jax.architecture_search.options import DiagnosticsOptions
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine.journal import Journal
+from ruas_jax.engine.lock import only_run_in
+from ruas_jax.engine.preemption import Preempted
+from ruas_jax.engine.run_options import CheckpointOptions, RunOptions
+from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
+from ruas_jax.experiments import device_loop, population, search, train
 from ruas_jax.files import write_json
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions
-from ruas_jax.runner import device_loop, population, search, train
-from ruas_jax.runner.journal import Journal
-from ruas_jax.runner.options import CheckpointOptions, RunOptions
-from ruas_jax.runtime.lock import only_run_in
-from ruas_jax.runtime.preemption import Preempted
-from ruas_jax.runtime.snapshots import Snapshots
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions
+from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.sweep import PopulationOptions
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -253,7 +253,7 @@ def test_a_search_that_has_stopped_early_stays_stopped(go, tmp_path):
 
 def test_other_versions_are_said_and_gone_on_with(go, whole, stopped, monkeypatch, capsys):
   there, workdir = whole("training"), stopped("training")
-  monkeypatch.setattr("ruas_jax.runner.workdir.versions", lambda: {"jax": "9.9", "python": "3"})
+  monkeypatch.setattr("ruas_jax.engine.run_folder.versions", lambda: {"jax": "9.9", "python": "3"})
   go("training", workdir)
   lines = lines_of(capsys)
   assert [line.split(" was left by ")[1].split()[0] for line in lines[:-1]] == ["jax", "python"]

@@ -57,7 +57,7 @@ MAY_IMPORT = {
 
 
 def room_of(path):
-  """`search_space/cell.py` and `ruas_jax.search_space.cell` are in the room search_space."""
+  """`search_space/cell.py` and `ruas_jax.lowlight.cell` are in the room search_space."""
   return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

@@ -11,22 +11,22 @@ import optax
 import pytest
 import tiny_problem
 from PIL import Image
+from ruas_jax.data.pipeline import ImageOrder
 from tiny_problem import dark_images, get_config, logged, ruas, truncate, write_images
 
 from ruas_jax.config import load_config, read_config
-from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays, ImageFolder
+from ruas_jax.engine.loop import Outcome
+from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.errors import UserError
+from ruas_jax.experiments.search import search
+from ruas_jax.experiments.train import train
 from ruas_jax.inference.model import enhance, load, save_model
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.retinex.network import build_network
-from ruas_jax.runner.loop import Outcome
-from ruas_jax.runner.options import RunOptions
-from ruas_jax.runner.search import search
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.search_space.operations import CANDIDATES, SKIP, Operation, operation_names
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation, operation_names
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def batches_of(monkeypatch):
         shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in feed.fetch(feed.images, element)])
       return Outcome(jax.device_get(loop.run.state), [[]], [None])
 
-    monkeypatch.setattr("ruas_jax.runner.search.iterate", iterate)
+    monkeypatch.setattr("ruas_jax.experiments.search.iterate", iterate)
     search(config)
     return [[row[column] for row in shades] for column in (0, 1)]
 

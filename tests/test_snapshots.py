@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from etils import epath
 
+from ruas_jax.engine import checkpoint
+from ruas_jax.engine import snapshots as module
+from ruas_jax.engine.lock import only_run_in
+from ruas_jax.engine.preemption import notice_preemption
+from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
-from ruas_jax.runtime import checkpoint
-from ruas_jax.runtime import snapshots as module
-from ruas_jax.runtime.lock import only_run_in
-from ruas_jax.runtime.preemption import notice_preemption
-from ruas_jax.runtime.snapshots import Snapshots
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -247,7 +247,7 @@ def test_writing_goes_on_in_the_background_and_leaving_waits_for_it(folder, monk
 HOLD = """
 import sys, time
 from etils import epath
-from ruas_jax.runtime.lock import only_run_in
+from ruas_jax.engine.lock import only_run_in
 with only_run_in(epath.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(60)

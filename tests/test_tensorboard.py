@@ -8,10 +8,10 @@ import pytest
 from tiny_problem import dark_images, get_config, logged
 
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.engine.tensorboard import TensorBoardLog
 from ruas_jax.errors import UserError
-from ruas_jax.runner.options import RunOptions
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.tensorboard import TensorBoardLog
+from ruas_jax.experiments.train import train
 
 
 def scalars_in(folder):

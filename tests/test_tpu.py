@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.described_tpu import DESCRIBED_TPU, described_tpu
 from benchmarks.scaling import exchanges, scaling_config, search_step, training_step
-from ruas_jax.architecture_search.step import batches_per_round
+from ruas_jax.nas.step import batches_per_round
 
 ELEMENTWISE = """
   abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ruas_jax.data.pipeline import ImageOrder
 from tiny_problem import dark_images, get_config
 
 from ruas_jax.config import TrainingOptions
-from ruas_jax.data.pipeline import ImageOrder
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.errors import UserError
-from ruas_jax.objectives import Objectives
+from ruas_jax.experiments.score import score
+from ruas_jax.experiments.train import train
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.objectives import Objectives
+from ruas_jax.lowlight.training import TrainState, make_train_step
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
-from ruas_jax.runner.score import score
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.training import TrainState, make_train_step
 
 SMALL = Genotype(("skip",) * 6 + ("conv_1x1",), ("skip",) * 6 + ("conv_1x1",))  # compiles fast
 

@@ -7,16 +7,16 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ruas_jax.architecture_search.options import SearchOptions
 from ruas_jax.commands.app import main
 from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
+from ruas_jax.engine.journal import OF_THE_MACHINE
+from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.inference.model import Model
-from ruas_jax.retinex.network import build_network
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.runner.journal import OF_THE_MACHINE
-from ruas_jax.runtime.metric_log import read_metrics
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 CONFIG = __file__
 HEIGHT, WIDTH = 16, 20
@@ -25,7 +25,7 @@ NETWORK = NetworkOptions(illumination=IlluminationOptions(stages=2), denoising=D
 
 def get_config() -> Config:
   return Config(
-    network=NETWORK, data=DataOptions(crop=8), search=SearchOptions(steps=3), training=TrainingOptions(steps=3)
+    network=NETWORK, data=DataOptions(crop=8), search=RUASSearchOptions(steps=3), training=TrainingOptions(steps=3)
   )
 
 

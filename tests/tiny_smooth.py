@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ruas_jax.architecture_search.options import SearchOptions
-from ruas_jax.architecture_search.strategies import make_players
 from ruas_jax.bilevel.testbed import ReferenceProblem
-from ruas_jax.loss_options import LossOptions
-from ruas_jax.objectives import make_objectives
-from ruas_jax.retinex.network import build_network
-from ruas_jax.retinex.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.objectives import make_objectives
+from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.lowlight.players import make_players
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 SMOOTH = NetworkOptions(
   illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05
@@ -25,7 +25,7 @@ def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
   weights = jax.jit(lambda key: network.init_weights(key, jnp.float64))(jax.random.key(0))
   alpha = {name: rng.normal(size=leaf.shape, scale=0.5) for name, leaf in network.init_alpha().items()}
   train, validation = rng.uniform(0.02, 0.5, size=(2, 1, side, side, 3))
-  player = make_players(SearchOptions(), objectives, beta)[0]
+  player = make_players(RUASSearchOptions(), objectives, beta)[0]
   return ReferenceProblem(
     "RUAS cell",
     player.problem(weights, alpha),

@@ -5,7 +5,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tiny_problem import logged
 
-from ruas_jax.runtime.checkpoint import read_about
+from ruas_jax.engine.checkpoint import read_about
 
 
 def steps_in(workdir):

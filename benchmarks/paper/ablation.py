@@ -23,12 +23,12 @@ from benchmarks.report import print_table, write_report
 from ruas_jax.config import Config
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
+from ruas_jax.experiments.train import train
 from ruas_jax.inference.model import FoldedModel, Model, fold
+from ruas_jax.lowlight.cell import Cell
+from ruas_jax.lowlight.genotype import EDGES, Genotype
+from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation
 from ruas_jax.plots import make_figure, tidy
-from ruas_jax.runner.train import train
-from ruas_jax.search_space.cell import Cell
-from ruas_jax.search_space.genotype import EDGES, Genotype
-from ruas_jax.search_space.operations import CANDIDATES, SKIP, Operation
 
 WHOLE = "whole model"
 

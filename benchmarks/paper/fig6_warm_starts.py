@@ -21,12 +21,12 @@ from benchmarks.paper.setting import paper_parser, train_images
 from benchmarks.paper.study import add_study, at_least, open_study, settings_of
 from benchmarks.report import print_table, write_report
 from ruas_jax.config import Config
+from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.no_reference import clipped_share
+from ruas_jax.experiments.train import train
 from ruas_jax.inference.model import Model
-from ruas_jax.retinex.network import run
-from ruas_jax.runner.train import train
-from ruas_jax.runtime.compiler import compiler_options
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import run
 
 VARIANTS = {
   "fixed": {"warm_start": "fixed"},

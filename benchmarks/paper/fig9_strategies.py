@@ -25,12 +25,12 @@ from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
+from ruas_jax.experiments.search import search
+from ruas_jax.experiments.train import train
 from ruas_jax.inference.model import fold
+from ruas_jax.lowlight.genotype import CELLS, EDGES, SHORT_NAMES
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 from ruas_jax.plots import make_figure
-from ruas_jax.runner.search import search
-from ruas_jax.runner.train import train
-from ruas_jax.search_space.genotype import CELLS, EDGES, SHORT_NAMES
-from ruas_jax.search_space.operations import CANDIDATES, operation_names
 
 STRATEGIES = ("separate", "joint", "cooperative")
 _TITLES = {"separate": "separate", "joint": "naive joint", "cooperative": "cooperative"}

@@ -16,8 +16,8 @@ from ruas_jax.inference.model import Model, load
 from ruas_jax.inference.pretrained import Pretrained, load_pretrained
 from ruas_jax.inference.released import convert_released
 from ruas_jax.inference.state_dict import read_state_dict
-from ruas_jax.retinex.options import RELEASED
-from ruas_jax.search_space.genotype import Genotype
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.options import RELEASED
 
 Transform = Callable[[np.ndarray], np.ndarray]
 """A method: a float image [H, W, 3] in [0, 1] to one of the same shape."""

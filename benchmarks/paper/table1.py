@@ -25,7 +25,7 @@ from ruas_jax.evaluation.no_reference import no_reference
 from ruas_jax.inference.enhancer import Enhancer
 from ruas_jax.inference.model import Model
 from ruas_jax.inference.pretrained import Pretrained, load_pretrained
-from ruas_jax.retinex.options import Variant
+from ruas_jax.lowlight.options import Variant
 
 RELEASED_VARIANTS: dict[str, Variant] = {"lol": "i+n", "upe": "i", "dark": "i"}
 """The released weights, each with the result that the authors use it for."""

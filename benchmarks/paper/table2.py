@@ -14,10 +14,10 @@ from benchmarks.paper import published
 from benchmarks.paper.setting import paper_parser
 from benchmarks.paper.table1 import VARIANTS
 from benchmarks.report import print_table, write_report
+from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.evaluate import MACS_SIZE
 from ruas_jax.inference.model import Model, enhance_folded, fold
 from ruas_jax.inference.pretrained import load_pretrained
-from ruas_jax.runtime.compiler import compiler_options
 
 _REPEATS, _QUICK_REPEATS = 50, 2
 

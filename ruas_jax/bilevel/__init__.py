@@ -6,7 +6,7 @@ from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, deco
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
 from ruas_jax.bilevel.inner import inner_step, inner_steps
 from ruas_jax.bilevel.optimizer import init_optimizer, update_parameters
-from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut
+from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut, ProblemError
 
 __all__ = [
   "ESTIMATORS",
@@ -15,6 +15,7 @@ __all__ = [
   "Decomposition",
   "Estimator",
   "HypergradientOut",
+  "ProblemError",
   "compare",
   "decompose",
   "init_optimizer",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ruas_jax.bilevel.problem import BilevelProblem, PyTree, checked, describe_array
+from ruas_jax.bilevel.problem import BilevelProblem, ProblemError, PyTree, checked, describe_array
 
 Merge = Callable[[PyTree], PyTree]
 
@@ -29,18 +29,18 @@ def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
   """`split_inexact` of weights or alpha, called `name` in errors.
 
   Raises:
-    TypeError: a leaf is complex, or no leaf is floating.
+    ProblemError: a leaf is complex, or no leaf is floating.
   """
   leaves = jax.tree.leaves_with_path(tree)
   for path, leaf in leaves:
     if jnp.issubdtype(_dtype(leaf), jnp.complexfloating):
-      raise TypeError(
+      raise ProblemError(
         f"{name}{jax.tree_util.keystr(path)} is {describe_array(leaf)}: complex leaves are not supported; store "
         "the real and the imaginary part as two leaves"
       )
   if leaves and not any(_inexact(tree)):
     found = ", ".join(f"{name}{jax.tree_util.keystr(path)} {describe_array(leaf)}" for path, leaf in leaves)
-    raise TypeError(f"{name} has no floating leaf, so there is nothing to differentiate: {found}")
+    raise ProblemError(f"{name} has no floating leaf, so there is nothing to differentiate: {found}")
   return split_inexact(tree)
 
 
@@ -78,7 +78,7 @@ class Floating(NamedTuple):
 
 
 def split_problem(problem: BilevelProblem, alpha: PyTree, weights: PyTree, inner_state: PyTree) -> Floating:
-  """Raises TypeError for what `split_parameters` does not accept; a loss does for a result that is not a scalar."""
+  """Raises ProblemError for what `split_parameters` does not accept; a loss does for a result that is not a scalar."""
   inner_state, merge_state = split_state(inner_state, weights)
   weights, merge_weights = split_parameters("weights", weights)
   alpha, merge_alpha = split_parameters("alpha", alpha)

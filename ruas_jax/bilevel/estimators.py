@@ -37,8 +37,9 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
     ValueError: the name is unknown, an option has a value that it cannot take, or (when called) `train_batches` is not
       `steps` long, a `key` is missing, or `inner` has a while loop, such as a line search, and the estimator needs its
       derivative in reverse mode.
-    TypeError: an option that this estimator does not have, or one that it needs and did not get; or (when called) a
-      loss that does not return one real floating number, or weights or alpha with a complex or without a floating leaf.
+    TypeError: an option that this estimator does not have, or one that it needs and did not get.
+    ProblemError: (when called) a loss that does not return one real floating number, or weights or alpha with a complex
+      or without a floating leaf.
   """
   if name not in ESTIMATORS:
     raise ValueError(f"hypergradient {name!r} is not one of {', '.join(sorted(ESTIMATORS))}")

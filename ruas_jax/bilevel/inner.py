@@ -20,7 +20,7 @@ def inner_step(
   """One step on `inner_loss` at `alpha`: new weights, new optimiser state, and the loss before the step.
 
   Raises:
-    TypeError: the loss is not one real number, or of the weights a leaf is complex or none is floating.
+    ProblemError: the loss is not one real number, or of the weights a leaf is complex or none is floating.
   """
   state, merge_state = split_state(state, weights)
   weights, merge_weights = split_parameters("weights", weights)

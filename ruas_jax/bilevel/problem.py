@@ -26,8 +26,12 @@ class BilevelProblem(NamedTuple):
   outer_loss: Loss
 
 
+class ProblemError(TypeError):
+  """A loss, weights or alpha that no bilevel problem can have; one line that says which and why."""
+
+
 def checked(problem: BilevelProblem) -> BilevelProblem:
-  """The problem with losses that raise TypeError, when called, for a result that is not one real floating number."""
+  """The problem with losses that raise ProblemError, when called, for a result that is not one real floating number."""
   return BilevelProblem(*(_scalar(name, loss) for name, loss in problem._asdict().items()))
 
 
@@ -35,7 +39,7 @@ def _scalar(name: str, loss: Loss) -> Loss:
   def checked_loss(weights, alpha, batch):
     value = loss(weights, alpha, batch)
     if not (_is_array(value) and jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
-      raise TypeError(
+      raise ProblemError(
         f"BilevelProblem.{name} must return one real number (a floating scalar), not {_shapes_of(value)}; reduce an "
         "array, for example with jnp.mean, and return nothing beside the number"
       )

@@ -24,8 +24,8 @@ from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.train import Train
+from ruas_jax.engine.preemption import EXIT_CODE, Preempted
 from ruas_jax.errors import UserError
-from ruas_jax.runtime.preemption import EXIT_CODE, Preempted
 
 _COMMANDS = {
   "search": Search,
@@ -69,8 +69,8 @@ def _one_line(box: str) -> str:
 
 
 def _run(command) -> None:
-  from ruas_jax.runtime.compile_cache import enable_compilation_cache
-  from ruas_jax.runtime.memory import keep_freed_memory
+  from ruas_jax.engine.compile_cache import enable_compilation_cache
+  from ruas_jax.engine.memory import keep_freed_memory
 
   keep_freed_memory()
   enable_compilation_cache()

@@ -11,6 +11,6 @@ class Demo:
   """Folder of the results; it is replaced."""
 
   def run(self) -> None:
-    from ruas_jax.runner.demo import demo
+    from ruas_jax.experiments.demo import demo
 
     print("look at", *demo(self.out), sep="\n  ")

@@ -25,9 +25,9 @@ class Enhance(ModelChoice):
   """Replace results that are already there."""
 
   def run(self) -> None:
+    from ruas_jax.engine.progress import progress
     from ruas_jax.inference.enhance import enhance_files
     from ruas_jax.inference.image_files import collect_inputs
-    from ruas_jax.runtime.progress import progress
 
     files = len(collect_inputs(self.inputs))
     model = self.model()

@@ -20,8 +20,8 @@ class Evaluate(ModelChoice):
 
   def run(self) -> None:
     from ruas_jax.data.sources import PairFolders
+    from ruas_jax.engine.progress import progress
     from ruas_jax.evaluation.evaluate import evaluate
-    from ruas_jax.runtime.progress import progress
 
     model = self.model()
     pairs = PairFolders(self.low, self.high)

@@ -7,7 +7,7 @@ import sys
 import tyro
 
 from ruas_jax.config import Config, load_config
-from ruas_jax.runner.options import RunOptions
+from ruas_jax.engine.run_options import RunOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Experiment(RunOptions, Config):
 
   def how(self) -> RunOptions:
     """Joins the other hosts, if there are, before the first computation."""
-    from ruas_jax.runtime.distributed import join
+    from ruas_jax.engine.distributed import join
 
     if self.distributed and join(self.distributed):
       sys.stdout = open(os.devnull, "w")  # the first one speaks for all  # noqa: SIM115

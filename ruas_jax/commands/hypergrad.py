@@ -36,7 +36,7 @@ class Hypergrad:
   """Only what the bars need."""
 
   def run(self) -> None:
-    from ruas_jax.runner.hypergrad import hypergrad
+    from ruas_jax.experiments.hypergrad import hypergrad
 
     out = self.out if self.out or self.quick else "hypergrad"
     options = {name: getattr(self, name) for name in ("state", "module", "crop", "smoothing", "seed", "json", "quick")}

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.options import RELEASED, Variant
+from ruas_jax.lowlight.options import RELEASED, Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Import:
     from ruas_jax.inference.model import Model, has_checkpoint, save_model
     from ruas_jax.inference.released import convert_released
     from ruas_jax.inference.state_dict import read_state_dict
-    from ruas_jax.search_space.genotype import Genotype
+    from ruas_jax.lowlight.genotype import Genotype
 
     genotype = Genotype.load(self.genotype)
     if has_checkpoint(self.out) and not self.overwrite:

@@ -8,7 +8,7 @@ class Info:
   """Show versions, devices, the cache folder and the optional parts that are installed."""
 
   def run(self) -> None:
-    from ruas_jax.runtime.environment import describe_environment
+    from ruas_jax.engine.environment import describe_environment
 
     for name, value in describe_environment().items():
       print(f"{name:<14}{value}")

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.options import Variant
+from ruas_jax.lowlight.options import Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

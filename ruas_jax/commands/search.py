@@ -14,7 +14,7 @@ class Search(Experiment):
   population: PopulationOptions = PopulationOptions()
 
   def run(self) -> None:
-    from ruas_jax.runner.search import search
+    from ruas_jax.experiments.search import search
 
     if not self.population.is_one:
       self._run_population()
@@ -24,8 +24,8 @@ class Search(Experiment):
     print(f"{result.genotype}\nsee {self.workdir}: genotype.json, alpha.png, genotype.png, losses.png")
 
   def _run_population(self) -> None:
-    from ruas_jax.runner.population import member_name, search_population
-    from ruas_jax.runtime.mesh import one_cpu_device_per_core
+    from ruas_jax.engine.mesh import one_cpu_device_per_core
+    from ruas_jax.experiments.population import member_name, search_population
 
     one_cpu_device_per_core()
     found = search_population(self.experiment(), self.population, workdir=self.workdir, run=self.how())

@@ -13,8 +13,8 @@ class Train(Experiment):
   """A genotype.json, or `published` for the paper's."""
 
   def run(self) -> None:
-    from ruas_jax.runner.train import train
-    from ruas_jax.search_space.genotype import Genotype
+    from ruas_jax.experiments.train import train
+    from ruas_jax.lowlight.genotype import Genotype
 
     train(self.experiment(), Genotype.load(self.genotype), workdir=self.workdir, run=self.how())
     print(f"see {self.workdir}: checkpoint, losses.png")

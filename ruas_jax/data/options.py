@@ -1,11 +1,9 @@
 """Where images come from, and how they become batches. Imports no jax, so that a command's help is there at once."""
 
 import dataclasses
-from typing import Literal
 
+from ruas_jax.engine.run_options import Placement
 from ruas_jax.errors import require_at_least
-
-Placement = Literal["auto", "device", "stream"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ruas_jax.engine.report import Bar
 from ruas_jax.hypergradient_study.measure import Case, Laboratory, Row
-from ruas_jax.runtime.report import Bar
 
 DECADE = (1e-3, 1e-2)
 """The epsilons up to DARTS' own, 0.01, over which the finite difference's order is fitted."""

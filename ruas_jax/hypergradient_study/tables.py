@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from ruas_jax.engine.report import Bar, print_table
 from ruas_jax.hypergradient_study.measure import Row
-from ruas_jax.runtime.report import Bar, print_table
 
 _WIDTH = 180
 _HEADINGS = {

@@ -16,12 +16,12 @@ import numpy as np
 from etils import epath
 
 from ruas_jax.config import from_dict
+from ruas_jax.engine.checkpoint import absolute, read_about, read_arrays, save_checkpoint
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import FoldedNetwork, Network, build_network, count_macs, count_parameters, run_folded
-from ruas_jax.retinex.options import NetworkOptions, Variant
-from ruas_jax.runtime.checkpoint import absolute, read_about, read_arrays, save_checkpoint
-from ruas_jax.search_space.genotype import Genotype
-from ruas_jax.search_space.operations import CANDIDATES, Operation
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.network import FoldedNetwork, Network, build_network, count_macs, count_parameters, run_folded
+from ruas_jax.lowlight.operations import CANDIDATES, Operation
+from ruas_jax.lowlight.options import NetworkOptions, Variant
 
 _FORMAT = 2
 FOLDER = "checkpoint"  # of a work directory
@@ -145,7 +145,7 @@ def described(about: dict[str, Any], where: str, *, operations: tuple[Operation,
   try:
     if about.get("format") != _FORMAT:
       raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
-    genotype = Genotype.from_json(json.dumps(about["genotype"]))
+    genotype = Genotype.from_dict(about["genotype"])
     options = from_dict(NetworkOptions, about["network"], "network")
     shapes = build_network(options, genotype, operations).weight_shapes()
   except KeyError as error:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.errors import UserError
-from ruas_jax.retinex.network import build_network
-from ruas_jax.retinex.options import RELEASED
-from ruas_jax.search_space.cell import Weights
-from ruas_jax.search_space.genotype import EDGES, Genotype
-from ruas_jax.search_space.operations import CANDIDATES
+from ruas_jax.lowlight.cell import Weights
+from ruas_jax.lowlight.genotype import EDGES, Genotype
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES
+from ruas_jax.lowlight.options import RELEASED
 
 _RELEASED_EDGES = dict(zip(EDGES, ("c1_d", "c1_r", "c2_d", "c2_r", "c3_d", "c3_r", "c4"), strict=True))
 

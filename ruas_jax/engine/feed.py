@@ -1,0 +1,256 @@
+"""What a loop on the device reads: numbers of elements that lie on the device too, or whole batches that are streamed.
+
+Both give the same batches for the same seed, those of `stream.make_batches`. What one step reads is a *ticket*; `read`
+delivers many of them at once, stacked, and `fetch`, a pure function, turns one into batches inside the program.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ruas_jax.engine.run_options import Placement
+from ruas_jax.engine.sources import PyTree, Source, base_of, element_bytes, stack
+from ruas_jax.engine.stream import Order, make_batches
+from ruas_jax.errors import UserError
+
+MOST_STEPS = 100  # in one call of the program
+_DEVICE_BYTES = 2**30  # of data that are put on the device unasked
+_STREAM_BYTES = 2**26  # of batches in one call
+
+
+class Reading(NamedTuple):
+  """An endless sequence of batches.
+
+  Attributes:
+    source: of the elements.
+    shape: leading axes of a batch's arrays; their product counts its elements.
+    seed: of the order.
+  """
+
+  source: Source
+  shape: tuple[int, ...]
+  seed: int
+
+
+class DeviceData:
+  """The elements that `sources` show, on the device; each is read once, however many sources show it.
+
+  Attributes:
+    pools: for each of the sources that lie under the parts, its elements along a leading axis.
+
+  Raises:
+    UserError: an element cannot be read, or they do not fit on the device.
+  """
+
+  def __init__(self, sources: Sequence[Source]):
+    self._bases = _shown(sources)
+    pools, failures = [], []
+    for base, indices in self._bases:
+      try:
+        pools.append(stack(base, indices))
+      except UserError as error:
+        failures.append(str(error))
+    if failures:
+      raise UserError("\n".join(failures))
+    try:
+      self.pools = tuple(jax.device_put(pools))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+      reason = next(iter(str(error).splitlines()), "out of memory")
+      raise UserError(f"data.placement device: the data do not fit on the device ({reason})") from None
+
+  def locate(self, source: Source) -> tuple[int, np.ndarray]:
+    """Which pool shows this source, and the index in it of each of the source's elements."""
+    base, indices = base_of(source)
+    pool = next(pool for pool, (other, _) in enumerate(self._bases) if other == base)
+    return pool, np.searchsorted(self._bases[pool][1], indices).astype(np.int32)
+
+
+class DeviceFeed:
+  """Tickets are element numbers, int32; the data are an argument of the program."""
+
+  capacity = MOST_STEPS
+  streams = False
+
+  def __init__(self, readings: Sequence[Reading], data: DeviceData):
+    self.data = data.pools
+    self.batch_axes = _batch_axes(readings)
+    self._shapes = [reading.shape for reading in readings]
+    self._orders = [Order(len(reading.source), seed=reading.seed) for reading in readings]
+    self._pools, self._numbers = zip(*(data.locate(reading.source) for reading in readings), strict=True)
+    self._first = 0
+
+  def fetch(self, data: Any, ticket: Any) -> tuple[PyTree, ...]:
+    """A batch for each reading, every leaf `[*shape, ...]`."""
+    return tuple(
+      jax.tree.map(lambda leaf, numbers=numbers: leaf[numbers], data[pool])
+      for pool, numbers in zip(self._pools, ticket, strict=True)
+    )
+
+  def read(self, count: int) -> tuple[np.ndarray, ...]:
+    """Tickets of the next `count` steps, `[capacity, *shape]` for each reading; the rest is unused."""
+    tickets = []
+    for shape, order, numbers in zip(self._shapes, self._orders, self._numbers, strict=True):
+      size = math.prod(shape)
+      visits = range(self._first * size, (self._first + count) * size)
+      ticket = np.zeros((self.capacity, *shape), np.int32)
+      ticket[:count] = numbers[[order[visit] for visit in visits]].reshape(count, *shape)
+      tickets.append(ticket)
+    self._first += count
+    return tuple(tickets)
+
+  def seek(self, step: int) -> None:
+    """The next ticket is that of this step, counted from zero."""
+    self._first = step
+
+  def close(self) -> None:
+    """Nothing runs in the background."""
+
+
+class PopulationFeed:
+  """Feeds of many members over the same data; tickets are `[capacity, P, ...]`."""
+
+  streams = False
+
+  def __init__(self, feeds: Sequence[DeviceFeed]):
+    self._feeds = feeds
+    self.data, self.capacity, self.fetch = feeds[0].data, feeds[0].capacity, feeds[0].fetch
+    self.batch_axes = feeds[0].batch_axes
+
+  def read(self, count: int) -> tuple[np.ndarray, ...]:
+    """Those of the members, stacked."""
+    return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
+
+  def seek(self, step: int) -> None:
+    """The next tickets are those of this step, counted from zero."""
+    for feed in self._feeds:
+      feed.seek(step)
+
+  def close(self) -> None:
+    """Nothing runs in the background."""
+
+
+class StreamFeed:
+  """Tickets are the batches themselves, read ahead by grain, as many in a call as a bounded memory holds.
+
+  Of every batch only `rows` are read, the part of the last axis of its shape whose devices this host has.
+  """
+
+  data = ()
+  streams = True
+
+  def __init__(self, readings: Sequence[Reading], rows: range | None = None):
+    self.batch_axes = _batch_axes(readings)
+    self._readings, self._rows = readings, rows
+    self._shapes = [(*reading.shape[:-1], len(rows or range(reading.shape[-1]))) for reading in readings]
+    self._streams: list = []
+    sizes = [math.prod(reading.shape) * element_bytes(reading.source) for reading in readings]
+    self.capacity = int(np.clip(_STREAM_BYTES // sum(sizes), 1, MOST_STEPS))
+    self.seek(0)
+
+  def fetch(self, data: Any, ticket: Any) -> tuple[PyTree, ...]:
+    """The ticket."""
+    del data
+    return ticket
+
+  def read(self, count: int) -> tuple[PyTree, ...]:
+    """Tickets of the next `count` steps, every leaf `[capacity, *shape, ...]`; the rest is unused."""
+    tickets = []
+    for shape, stream in zip(self._shapes, self._streams, strict=True):
+      batches = [next(stream) for _ in range(count * math.prod(shape[:-1]))]
+
+      def joined(*leaves, shape=shape):
+        ticket = np.empty((self.capacity, *shape, *leaves[0].shape[1:]), leaves[0].dtype)
+        np.stack(leaves, out=ticket[:count].reshape(-1, *leaves[0].shape))
+        return ticket
+
+      tickets.append(jax.tree.map(joined, *batches))
+    return tuple(tickets)
+
+  def seek(self, step: int) -> None:
+    """The next ticket is that of this step, counted from zero."""
+    self.close()
+    self._streams = [
+      make_batches(
+        reading.source,
+        batch_size=reading.shape[-1],
+        seed=reading.seed,
+        first=step * math.prod(reading.shape[:-1]),
+        rows=self._rows,
+      )
+      for reading in self._readings
+    ]
+
+  def close(self) -> None:
+    """Ends the reading threads."""
+    for stream in self._streams:
+      stream.close()
+
+
+Feed = DeviceFeed | PopulationFeed | StreamFeed
+
+
+def open_feed(
+  readings: Sequence[Reading], *, placement: Placement = "auto", rows: range | None = None
+) -> DeviceFeed | StreamFeed:
+  """The feed of these readings.
+
+  Args:
+    readings: one for each batch of a step.
+    placement: device: all elements lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB.
+    rows: of every batch, those that this host streams; None: all. A host that has the data on its devices reads them
+      all, since any element may be any device's.
+
+  Raises:
+    UserError: an element cannot be read, or the data do not fit on the device.
+  """
+  sources = [reading.source for reading in readings]
+  if placement == "device" or (placement == "auto" and _device_bytes(sources) <= _DEVICE_BYTES):
+    return DeviceFeed(readings, DeviceData(sources))
+  for source in sources:
+    if hasattr(source, "check"):
+      source.check()
+  return StreamFeed(readings, rows)
+
+
+def open_population_feed(members: Sequence[Sequence[Reading]], *, placement: Placement = "auto") -> PopulationFeed:
+  """The feed of a population: the readings of each member, in the same order over the same data.
+
+  Raises:
+    UserError: as `open_feed`, or the data cannot lie on the device, which a population needs.
+  """
+  sources = [reading.source for readings in members for reading in readings]
+  if placement == "stream":
+    raise UserError("data.placement stream: a population needs its data on the device")
+  if placement == "auto" and (total := _device_bytes(sources)) > _DEVICE_BYTES:
+    raise UserError(
+      f"data: a population needs its data on the device, where they take {total / 2**30:.1f} GiB; "
+      "placement device puts them there all the same"
+    )
+  data = DeviceData(sources)
+  return PopulationFeed([DeviceFeed(readings, data) for readings in members])
+
+
+def _batch_axes(readings: Sequence[Reading]) -> tuple[int, ...]:
+  """Which axis of each batch counts the elements that devices may share out."""
+  return tuple(len(reading.shape) - 1 for reading in readings)
+
+
+def _device_bytes(sources: Sequence[Source]) -> int:
+  """What `DeviceData` takes."""
+  return sum(len(indices) * element_bytes(base) for base, indices in _shown(sources))
+
+
+def _shown(sources: Sequence[Source]) -> list[tuple[Source, np.ndarray]]:
+  """Each source under `sources` once, with the indices that any of them shows, sorted."""
+  bases: list[tuple[Source, np.ndarray]] = []
+  for source in sources:
+    base, indices = base_of(source)
+    known = next((number for number, (other, _) in enumerate(bases) if other == base), None)
+    if known is None:
+      bases.append((base, np.unique(indices)))
+    else:
+      bases[known] = (base, np.union1d(bases[known][1], indices))
+  return bases

@@ -1,0 +1,56 @@
+"""What several hosts tell each other before a run begins."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.engine.snapshots import Snapshot, Snapshots
+from ruas_jax.errors import UserError
+
+_FAILED, _BEGINNING = -2, -1
+
+
+def require_one_run(identity: dict[str, Any], steps: int, run: RunOptions) -> None:
+  """Raises UserError, on every host, where they read other data or were given other options: each would wait for the
+  others at another step, or take their numbers for its own."""
+  if jax.process_count() > 1:
+    asked = json.dumps([identity, steps, dataclasses.asdict(run)])
+    digest = np.frombuffer(hashlib.sha256(asked.encode()).digest(), np.uint8)
+    if (multihost_utils.process_allgather(digest) != digest).any():
+      raise UserError("the hosts read other data, or were given other options: give the same command to all of them")
+
+
+@contextlib.contextmanager
+def told_to_other_hosts() -> Iterator[Callable[[Snapshot | None], None]]:
+  """On the first host: the start that it chooses inside reaches the others, and so does its failure."""
+  told = _FAILED
+
+  def tell(start: Snapshot | None) -> None:
+    nonlocal told
+    told = _BEGINNING if start is None else start.step
+
+  try:
+    yield tell
+  finally:
+    if jax.process_count() > 1:
+      multihost_utils.broadcast_one_to_all(np.int32(told))
+
+
+def follow_first_host(snapshots: Snapshots) -> Snapshot | None:
+  """On the other hosts: the start that the first one chose, in the folder that all share.
+
+  Raises:
+    UserError: the first host failed.
+  """
+  step = int(multihost_utils.broadcast_one_to_all(np.int32(0)))
+  if step == _FAILED:
+    raise UserError("the first host could not begin the run; the reason is in its output")
+  return None if step == _BEGINNING else snapshots.at(step)

@@ -1,0 +1,96 @@
+"""What search, population and training share: the loop that logs, saves and shows progress, and that stops where a loss
+is not finite or the system wants the machine back."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from ruas_jax.engine.device_loop import DeviceLoop
+from ruas_jax.engine.journal import Journal
+from ruas_jax.engine.observer import Observer
+from ruas_jax.engine.preemption import Preempted
+from ruas_jax.engine.progress import progress
+from ruas_jax.engine.records import Record, make_records, median_losses, split
+from ruas_jax.engine.run_folder import RunFolder
+from ruas_jax.errors import UserError
+
+
+class Outcome(NamedTuple):
+  """Attributes:
+  state: the last one, numpy arrays.
+  records: of each member, one for each of its steps; on a host that does not write, for those since a restart.
+  failures: of each member; None where all went well.
+  """
+
+  state: Any
+  records: list[list[Record]]
+  failures: list[str | None]
+
+
+def iterate(
+  loop: DeviceLoop,
+  *,
+  steps: int,
+  description: str,
+  run_folder: RunFolder,
+  members: Sequence[epath.Path | None] | None = None,
+  observer: Observer | None = None,
+  watch: Callable[[Sequence[list[Record]]], None] | None = None,
+) -> Outcome:
+  """Takes the steps of a run up to `steps`, from where its folder says that it stopped.
+
+  Args:
+    loop: at its beginning.
+    steps: in the end.
+    description: of the run, in a word or two.
+    run_folder: gets `metrics.jsonl` and the snapshots.
+    members: of a population, the folder of each, for its own `metrics.jsonl`; None: a single run.
+    observer: of a single run; it is asked for more metrics, and whether to stop.
+    watch: is called with the new records of every member, or of the single run.
+
+  Raises:
+    UserError: in a single run, a loss or new weights are not finite, or a loss has exploded; it names the step and the
+      last snapshot. The log holds all steps up to it.
+    Preempted: SIGTERM came, and the run is saved.
+  """
+  every = observer.every if observer else 0
+  with contextlib.ExitStack() as stack:
+    journal = stack.enter_context(Journal(run_folder, [run_folder.path] if members is None else members))
+    journal.begin(loop, observer)
+    if observer and observer.stopped:
+      steps = loop.done
+    bar = stack.enter_context(progress(steps, description))
+    saving = {"snapshot_every": run_folder.run.checkpoint.every} if run_folder.saves else {}
+    finished = False
+    for call in loop.calls(steps, observe_every=every, stop=run_folder.stopping, **saving):
+      last = call.first + len(call.log.taken) - 1
+      logs = [call.log] if members is None else split(call.log, len(members))
+      limit = run_folder.run.largest_loss
+      records, failures = zip(*(make_records(call.first, log, largest_loss=limit) for log in logs), strict=True)
+      if every and last % every == 0 and not failures[0]:
+        more, finished = observer(loop.run.state, loop.batches())
+        records[0][-1].update({name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()})
+      journal.add(records, failures)
+      if watch:
+        watch(records)
+      bar.update(last, **median_losses(journal.newest()))
+      if members is None and failures[0]:
+        raise UserError(f"{description}: {failures[0]}{journal.last_good()}")
+      if call.snapshot:
+        journal.save(last, call.snapshot, observer)
+      finished = finished or all(journal.failures)
+      if finished:
+        break
+    if run_folder.saves and journal.saved != loop.done:
+      journal.save(loop.done, loop.snapshot(), observer)
+    journal.wait()
+    if loop.done < steps and not finished:  # on every host, whichever of them SIGTERM came to
+      raise Preempted(
+        f"{description}: stopped by SIGTERM after step {loop.done} of {steps}; the same command resumes it"
+      )
+    state = jax.device_get(loop.snapshot().state)
+  return Outcome(state, journal.records, journal.failures)

@@ -1,0 +1,36 @@
+"""What a step reports, and how it stands in the log."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+
+class StepMetrics(NamedTuple):
+  """What one part of a step reports: a player of a search, a module in training.
+
+  In the log, the loss `train` of the part `cell` is `cell_train_loss`, and its scalar `residual` is `cell_residual`.
+
+  Attributes:
+    losses: `[]` by name. A loss that is not finite, or larger than the run's limit, stops the run.
+    scalars: `[]` by name.
+    active: bool `[]`, whether the part took part in this step; where not, its values are not logged.
+  """
+
+  losses: dict[str, jax.Array]
+  scalars: dict[str, jax.Array] = {}  # noqa: RUF012  never changed
+  active: jax.Array | bool = True
+
+
+Metrics = dict[str, StepMetrics]
+"""Of a whole step: its parts by name."""
+
+
+def losses_of(metrics: Metrics) -> list[jax.Array]:
+  """All losses of a step."""
+  return [loss for part in metrics.values() for loss in part.losses.values()]
+
+
+def columns_of(part: str, metrics: StepMetrics) -> dict[str, Any]:
+  """The values of a part by their names in the log."""
+  losses = {f"{part}_{name}_loss": value for name, value in metrics.losses.items()}
+  return losses | {f"{part}_{name}": value for name, value in metrics.scalars.items()}

@@ -1,0 +1,66 @@
+"""From where a run goes on that an earlier process left in its folder."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from etils import epath
+
+from ruas_jax.engine.environment import versions
+from ruas_jax.engine.identity import differences
+from ruas_jax.engine.leftovers import SNAPSHOTS, outputs_in
+from ruas_jax.engine.progress import say
+from ruas_jax.engine.snapshots import Snapshot, Snapshots
+from ruas_jax.errors import UserError
+
+_FORMAT = 4  # of what a snapshot's arrays and description say
+
+
+def about_run(identity: dict[str, Any]) -> dict[str, Any]:
+  """What every snapshot says of its run."""
+  return {"format": _FORMAT, "identity": identity, "versions": versions()}
+
+
+def find_start(
+  folder: epath.Path, snapshots: Snapshots, identity: dict[str, Any], steps: int, names: Iterable[str]
+) -> Snapshot | None:
+  """The newest healthy snapshot of this run; None where nothing has run in the folder.
+
+  Args:
+    folder: the run folder.
+    snapshots: of that folder.
+    identity: of the run that is to be resumed.
+    steps: that it is to have in the end.
+    names: of the files that such a run writes.
+
+  Raises:
+    UserError: the folder holds another run, a longer one, or one without a snapshot.
+  """
+  start = snapshots.newest(on_damage=say)
+  if start is None:
+    if any(path.name != SNAPSHOTS for path in outputs_in(folder, names)):  # an empty one was killed in its first write
+      raise UserError(
+        f"{folder} holds a run already, and no snapshot to resume it from. Choose another --workdir, or pass "
+        "--overwrite to start anew"
+      )
+    return None
+  about = start.about
+  if about.get("format") != _FORMAT:
+    raise UserError(
+      f"{start.path}: written by another version of ruas_jax (format {about.get('format')}; this one reads {_FORMAT}). "
+      "Choose another --workdir, or pass --overwrite to start anew"
+    )
+  others = list(differences(about["identity"], identity))
+  if others:
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    raise UserError(
+      f"{folder} belongs to another configuration ({others[0]}{more}). Resume with the same options, choose another "
+      "--workdir, or pass --overwrite to start anew"
+    )
+  if start.step > steps:
+    raise UserError(f"{folder} holds a run that has {start.step} steps already, more than {steps}")
+  for name, version in versions().items():
+    if (before := about["versions"].get(name, version)) != version:
+      say(f"{folder} was written with {name} {before} and is resumed with {version}: the last bits may differ")
+  if snapshots.steps() != [0]:  # every run begins there
+    say(f"resuming after step {start.step} from {start.path}")
+  return start

@@ -1,0 +1,181 @@
+"""Data that a run reads: elements by number, each a pytree of numpy arrays of the same shapes."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from ruas_jax.errors import UserError
+
+PyTree = Any
+
+
+class Source(Protocol):
+  """Elements by number: anything with `__len__` and `__getitem__`.
+
+  It may also have `spec() -> pytree of jax.ShapeDtypeStruct`, where that is known without reading an element, and
+  `check()`, which raises UserError for elements that cannot be read and is called once before a long run streams them.
+  """
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> PyTree: ...
+
+
+class Arrays:
+  """A pytree of arrays with one leading axis as a source.
+
+  Raises:
+    UserError: there is no array, a leaf has no axis, or the leading axes differ.
+  """
+
+  def __init__(self, name: str, tree: PyTree):
+    """`name` is the data's, for errors."""
+    leaves = jax.tree.leaves_with_path(tree)
+    if not leaves:
+      raise UserError(f"{name}: holds no array")
+    lengths = {}
+    for path, leaf in leaves:
+      where = f"{name}{jax.tree_util.keystr(path)}"
+      if np.ndim(leaf) == 0:
+        raise UserError(f"{where}: needs a leading axis that counts the elements, and is a single number")
+      lengths[where] = len(leaf)
+    if len(set(lengths.values())) > 1:
+      listed = ", ".join(f"{where} {length}" for where, length in lengths.items())
+      raise UserError(f"{name}: all arrays need the same leading axis, but their lengths are {listed}")
+    self._tree = jax.tree.map(np.asarray, tree)
+
+  def __len__(self) -> int:
+    return len(jax.tree.leaves(self._tree)[0])
+
+  def __getitem__(self, index: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], self._tree)
+
+  def spec(self) -> PyTree:
+    """Of an element."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._tree)
+
+  def take(self, indices: np.ndarray) -> PyTree:
+    """The elements at `indices`, stacked."""
+    return jax.tree.map(lambda leaf: leaf[indices], self._tree)
+
+
+class Part:
+  """The elements of `source` at `indices`, in that order. Parts of one source share its memory on the device."""
+
+  def __init__(self, source: Source, indices: Sequence[int]):
+    self.source, self.indices = source, np.asarray(indices, np.int64)
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> PyTree:
+    return self.source[int(self.indices[index])]
+
+  def spec(self) -> PyTree:
+    """Of an element."""
+    return spec_of(self.source)
+
+  def check(self) -> None:
+    """Of the elements of this part."""
+    read_each(self.source, self.indices)
+
+
+def as_source(name: str, data: Any) -> Source:
+  """The data as a source: a pytree of arrays, or what is one already. `name` is for errors.
+
+  Raises:
+    UserError: it is empty, or neither.
+  """
+  is_tree = isinstance(data, np.ndarray | jax.Array | dict | list | tuple)
+  if not is_tree and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    raise UserError(f"{name}: must be a pytree of arrays or have __len__ and __getitem__, not {type(data).__name__}")
+  source = Arrays(name, data) if is_tree else data
+  if not len(source):
+    raise UserError(f"{name}: holds no element")
+  return source
+
+
+def spec_of(source: Source) -> PyTree:
+  """Shapes and dtypes of an element, `jax.ShapeDtypeStruct`s."""
+  if hasattr(source, "spec"):
+    return source.spec()
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), source[0])
+
+
+def element_bytes(source: Source) -> int:
+  """The memory of one element."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(spec_of(source)))
+
+
+def base_of(source: Source) -> tuple[Source, np.ndarray]:
+  """The source under all parts, and the indices in it of `source`'s elements."""
+  indices = np.arange(len(source))
+  while isinstance(source, Part):
+    source, indices = source.source, source.indices[indices]
+  return source, indices
+
+
+def stack(source: Source, indices: Sequence[int]) -> PyTree:
+  """The elements at `indices` along a new leading axis.
+
+  Raises:
+    UserError: one line for each element that cannot be read; or an element has other shapes than the first.
+  """
+  if isinstance(source, Arrays):
+    return source.take(np.asarray(indices))
+  spec = spec_of(source)
+  stacked = jax.tree.map(lambda leaf: np.empty((len(indices), *leaf.shape), leaf.dtype), spec)
+
+  def put(position, element):
+    require_same(f"element {indices[position]}", element, spec)
+    for rows, leaf in zip(jax.tree.leaves(stacked), jax.tree.leaves(element), strict=True):
+      rows[position] = leaf
+
+  read_each(source, indices, put)
+  return stacked
+
+
+def read_each(source: Source, indices: Sequence[int], use=lambda position, element: None) -> None:
+  """Calls `use(position, element)` for every index; then raises UserError, a line for each element not read."""
+  failures = []
+  for position, index in enumerate(indices):
+    try:
+      element = source[int(index)]
+    except UserError as error:
+      failures.append(str(error))
+    else:
+      use(position, element)
+  if failures:
+    raise UserError("\n".join(failures))
+
+
+def require_same(name: str, element: PyTree, spec: PyTree) -> None:
+  """Raises UserError where the element's structure or a leaf's shape or dtype is not that of `spec`."""
+  found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), element)
+  if jax.tree.structure(found) != jax.tree.structure(spec):
+    one, other = jax.tree.structure(found), jax.tree.structure(spec)
+    raise UserError(f"{name}: its structure is {one}, and that of others {other}")
+  for (path, leaf), expected in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(spec), strict=True):
+    if (leaf.shape, leaf.dtype) != (expected.shape, expected.dtype):
+      where = f"{name}{jax.tree_util.keystr(path)}"
+      raise UserError(f"{where}: is {in_words(leaf)}, and in others {in_words(expected)}")
+
+
+def in_words(leaf: jax.ShapeDtypeStruct) -> str:
+  """For errors, `float32[3, 4]`."""
+  return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def split_in_half(source: Source, *, seed: int) -> tuple[Part, Part]:
+  """Seeded halves (training, validation) that share no element; of an odd number, training has one more.
+
+  Raises:
+    UserError: fewer than two elements.
+  """
+  count = len(source)
+  if count < 2:
+    raise UserError("one element cannot be split into training and validation data; give validation data, or more")
+  order, first = np.random.default_rng(seed).permutation(count), count - count // 2
+  return Part(source, np.sort(order[:first])), Part(source, np.sort(order[first:]))

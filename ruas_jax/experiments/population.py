@@ -1,0 +1,128 @@
+"""Searching a population of RUAS's searches as one program, and what its members agree on."""
+
+import dataclasses
+import os
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from ruas_jax.config import Config
+from ruas_jax.data.sources import ImageSource
+from ruas_jax.engine.leftovers import member_name
+from ruas_jax.engine.metric_log import to_json_value
+from ruas_jax.engine.records import losses_of
+from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.experiments.agreement import Found, summarize_agreement
+from ruas_jax.experiments.search import SearchResult, result_of, search_files
+from ruas_jax.experiments.setting import POPULATION, RESULTS, as_elements, identify, open_images, search_setting
+from ruas_jax.files import write_json
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.nas import population as engine
+from ruas_jax.sweep import Member, PopulationOptions, list_members, swept_values
+
+
+class PopulationResult(NamedTuple):
+  """Attributes:
+  members: the searches, in order.
+  results: of each; None where it failed.
+  failures: of each; None where it did not fail.
+  summary: what `population.json` holds.
+  """
+
+  members: list[Member]
+  results: list[SearchResult | None]
+  failures: list[str | None]
+  summary: dict[str, Any]
+
+
+def search_population(
+  config: Config,
+  population: PopulationOptions,
+  *,
+  workdir: str | os.PathLike | None = None,
+  run: RunOptions = RunOptions(),
+  train_images: ImageSource | None = None,
+  val_images: ImageSource | None = None,
+) -> PopulationResult:
+  """Searches all members at once; each is what `search` with its configuration finds, but for rounding.
+
+  A member whose loss is not finite stops there, and the others go on.
+
+  Args:
+    config: what all members share.
+    population: the seeds and the sweep.
+    workdir: gets `population.json`, `population.png`, `config.json` and for each member the folder of a search,
+      `member_000` and so on; `snapshots` are those of all. None: nothing is written.
+    run: as in `search`.
+    train_images, val_images: sources in place of those that `config.data` names.
+  Raises:
+    UserError: the options, the data, the mesh or the workdir do not fit, or every member failed.
+    Preempted: SIGTERM came, and the population is saved in `workdir`.
+  """
+  members, sweep = list_members(config, population), swept_values(population)
+  of_member = {(member.config.seed, tuple(member.values.values())): member.config for member in members}
+  setting = search_setting(config, swept={path: values[0] for path, values in sweep.items()})
+  train, validation = open_images(config, train_images, val_images)
+  names, images = operation_names(CANDIDATES), {"train": train, "val": validation}
+  summaries: list[dict[str, Any]] = []
+
+  def write(folder: epath.Path | None, found: engine.PopulationResult) -> None:
+    summaries.append(_summarize(population, members, found))
+    if folder:
+      write_json(folder / POPULATION, summaries[0])
+      if any(found.results):
+        from ruas_jax.plots import plot_population
+
+        plot_population(folder / "population.png", summaries[0])
+
+  found = engine.search_population(
+    setting.problem,
+    train=as_elements(config, train),
+    validation=as_elements(config, validation),
+    seeds=range(config.seed, config.seed + population.seeds),
+    sweep=sweep,
+    options=config.search,
+    batch_size=config.data.batch_size,
+    workdir=workdir,
+    run=run,
+    weight_optimizer=setting.optimizers.weights,
+    alpha_optimizer=setting.optimizers.alpha,
+    placement=config.data.placement,
+    repeat=True,
+    files=engine.PopulationFiles(
+      config=dataclasses.asdict(config),
+      identity=identify(
+        *("population", config, "training", "search.steps"), images=images, population=dataclasses.asdict(population)
+      ),
+      member=lambda member: search_files(of_member[member.seed, tuple(member.values.values())], names),
+      outputs=RESULTS,
+      write=write,
+    ),
+  )
+  results = [result and result_of(result) for result in found.results]
+  return PopulationResult(members, results, found.failures, summaries[0])
+
+
+def _summarize(
+  population: PopulationOptions, members: list[Member], result: engine.PopulationResult
+) -> dict[str, Any]:
+  rows, found = [], []
+  for position, (member, records) in enumerate(zip(members, result.metrics, strict=True)):
+    name, seed, own = member_name(position), member.config.seed, result.results[position]
+    genotype = Genotype.from_dict(own.derived) if own else None
+    last = records[-1] if records else {}  # a host that does not write has no records of before a restart
+    rows.append(
+      {
+        "name": name,
+        "seed": seed,
+        "values": member.values,
+        "steps": last.get("step"),
+        "losses": losses_of(last),
+        "genotype": str(genotype) if genotype else None,
+        "failure": result.failures[position],
+      }
+    )
+    if genotype:
+      found.append(Found(name, seed, member.values, genotype))
+  return to_json_value({"options": dataclasses.asdict(population), "members": rows, **summarize_agreement(found)})

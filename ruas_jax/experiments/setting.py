@@ -1,0 +1,148 @@
+"""The search that a configuration describes, its images, and the state of a finished one."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from etils import epath
+
+from ruas_jax.config import Config, read_config
+from ruas_jax.data.crops import random_crops
+from ruas_jax.data.padded import check_crop, padded
+from ruas_jax.data.sources import ImageSource, open_source, split_in_half
+from ruas_jax.engine.checkpoint import is_checkpoint, read_about, read_arrays
+from ruas_jax.engine.identity import plain
+from ruas_jax.engine.leftovers import CONFIG
+from ruas_jax.engine.seeding import seeded
+from ruas_jax.engine.sources import Source
+from ruas_jax.errors import UserError
+from ruas_jax.lowlight.numbers import with_numbers
+from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss
+from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
+from ruas_jax.lowlight.problem import make_search_problem
+from ruas_jax.nas.files import STATE, STATE_FORMAT
+from ruas_jax.nas.setting import Setting, make_setting
+from ruas_jax.nas.state import SearchState
+from ruas_jax.optimizers import make_optimizer
+
+GENOTYPE = "genotype.json"
+POPULATION = "population.json"
+RESULTS = (
+  *("alpha.npz", "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
+  *(POPULATION, "population.png"),
+)
+"""All files that searches, populations and trainings leave as results."""
+
+
+def search_setting(
+  config: Config,
+  *,
+  swept: Mapping[str, float] | None = None,
+  operations: tuple[Operation, ...] = CANDIDATES,
+  illumination_loss: IlluminationLoss | None = None,
+  denoising_loss: DenoisingLoss | None = None,
+  weight_optimizer: optax.GradientTransformation | None = None,
+  alpha_optimizer: optax.GradientTransformation | None = None,
+) -> Setting:
+  """The problem, the options and the optimisers of `search`; `swept` are numbers of the configuration by their paths,
+  which become the problem's `hyper`."""
+  problem = make_search_problem(
+    *(config.network, config.loss, config.search, sampler(config)),
+    hyper=swept,
+    operations=operations,
+    illumination_loss=illumination_loss,
+    denoising_loss=denoising_loss,
+  )
+
+  def configured(name):
+    path = f"search.{name}"
+    return lambda hyper: make_optimizer(with_numbers(getattr(config.search, name), hyper, path))
+
+  return make_setting(
+    *(problem, config.search),
+    weight_optimizer or configured("weight_optimizer"),
+    alpha_optimizer or configured("alpha_optimizer"),
+  )
+
+
+def sampler(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
+  """`(raw, key) -> images`: the random crops that search and training see of a batch of padded photographs."""
+  data = config.data
+
+  def sample(raw, key):
+    return random_crops(raw, key, crop=data.crop, dtype=jax.numpy.result_type(float), vary_exposure=data.vary_exposure)
+
+  return sample
+
+
+def open_images(
+  config: Config, train: ImageSource | None, validation: ImageSource | None
+) -> tuple[ImageSource, ImageSource | None]:
+  """Training and validation images, not yet read; sources given go before those that `config.data` names. Without
+  validation images, None."""
+  data = config.data
+  train = train if train is not None else open_source(data.train, tfds_dir=data.tfds_dir)
+  if validation is None and data.val is not None:
+    validation = open_source(data.val, tfds_dir=data.tfds_dir)
+  return train, validation
+
+
+def open_both(config: Config) -> tuple[ImageSource, ImageSource]:
+  """Training and validation images of a search: without the latter, halves of the former by the seed."""
+  train, validation = open_images(config, None, None)
+  return (train, validation) if validation is not None else split_in_half(train, seed=config.seed)
+
+
+def as_elements(config: Config, images: ImageSource | None) -> Source | None:
+  """The images as elements of a run; UserError where one is smaller than the crop."""
+  if images is None:
+    return None
+  check_crop(images, config.data.crop)
+  return padded(images)
+
+
+def identify(
+  kind: str, config: Config, *ignored: str, images: Mapping[str, ImageSource | None], **more: Any
+) -> dict[str, Any]:
+  """What decides every number of a run, as JSON.
+
+  Args:
+    kind: search, population or train.
+    config: of the experiment.
+    ignored: options that the numbers do not depend on, or that may grow, by path.
+    images: the sources, by their use; of each, the number, the names and the sizes count.
+    more: what counts besides: JSON values, and functions and optimisers, which count by their names.
+  """
+  values = dataclasses.asdict(config)
+  for path in (*ignored, "data.placement", "data.tfds_dir"):
+    *sections, last = path.split(".")
+    del functools.reduce(dict.__getitem__, sections, values)[last]
+  described = {name: _describe(source) for name, source in images.items() if source is not None}
+  return plain({"kind": kind, "config": values, "images": described} | more)
+
+
+def _describe(source: ImageSource) -> str:
+  listed = "\n".join(f"{name} {size}" for name, size in zip(source.names, plain(source.sizes()), strict=True))
+  return f"{len(source)} images, {hashlib.sha256(listed.encode()).hexdigest()[:12]}"
+
+
+def load_search(workdir: str | os.PathLike) -> tuple[Config, SearchState]:
+  """The configuration and the last state of a search that was finished in `workdir`, with the package's own candidates,
+  losses and optimisers.
+
+  Raises:
+    UserError: there is none, or it is damaged, or it was made with others.
+  """
+  folder = epath.Path(workdir)
+  if not is_checkpoint(folder / STATE):
+    raise UserError(f"{workdir} holds no finished search")
+  about, config = read_about(folder / STATE), read_config(folder / CONFIG)
+  if about.get("format") != STATE_FORMAT or about.get("operations") != list(operation_names(CANDIDATES)):
+    raise UserError(f"{workdir}: a search with other candidate operations, or of another version")
+  shapes, *_ = jax.eval_shape(seeded(search_setting(config).init), 0)
+  return config, read_arrays(folder / STATE, shapes)

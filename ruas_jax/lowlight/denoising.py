@@ -1,0 +1,117 @@
+"""The noise removal module (NRM): N unrolled stages after the illumination module (section 3.1.2).
+
+    x_0 = u_K,   x_{n+1} = u_K - head(C(stem(x_n)))     (eq. 3; `update="residual"`)
+
+A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"`
+is the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over
+images.
+
+`guided=True` shows the stem the illumination t_K too, and a correction counts by 1 - t_K: noise is where the image was
+brightened, and what was not brightened stays as it is.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.convolution.primitives import reach, square_taps
+from ruas_jax.lowlight import kinks
+from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion
+from ruas_jax.lowlight.mixed_op import init_kernels
+from ruas_jax.lowlight.options import DenoisingOptions
+from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+
+COLOURS = 3
+_TAPS = square_taps(3)
+
+
+class FoldedDenoising(NamedTuple):
+  """The module's convolutions; `cells` has a leading axis of stages."""
+
+  stem: Affine
+  cells: FoldedCell
+  head: Affine
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoisingModule:
+  """The NRM over a cell: supernet or derived network, as the cell is."""
+
+  options: DenoisingOptions
+  cell: Cell
+  slope: float = 0.05
+  smoothing: float = 0.0
+
+  def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
+    """`{"stem", "cells", "head"}`; a residual correction starts near zero."""
+    ends_key, cell_key = jax.random.split(key)
+    scale = 0.1 if self.options.update == "residual" else 1.0
+    stages = 1 if self.options.share_weights else self.options.stages
+    width = self.options.channels
+    seen = 2 * COLOURS if self.options.guided else COLOURS
+    ends = init_kernels(ends_key, {"stem": (3, 3, seen, width), "head": (3, 3, width, COLOURS)}, dtype=dtype)
+    return {
+      "stem": {"kernel": ends["stem"], "bias": jnp.zeros((width,), dtype)},
+      "cells": init_stages(lambda stage_key: self.cell.init(stage_key, dtype=dtype), cell_key, stages),
+      "head": {"kernel": scale * ends["head"], "bias": jnp.zeros((COLOURS,), dtype)},
+    }
+
+  def __call__(
+    self, weights: Weights, alpha: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
+  ) -> jax.Array:
+    """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]; the result has the same shape and is not clipped.
+
+    Args:
+      weights: as `init` gives them.
+      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+      images: u_K.
+      illumination: t_K, of the same shape; only a guided module looks at it.
+    """
+    return self.run(self.fold(weights, alpha), images, illumination)
+
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
+    """What `run` starts from."""
+    cells = fold_stages(self.cell, weights["cells"], alpha)
+    return FoldedDenoising(fold_fusion(weights["stem"]), cells, fold_fusion(weights["head"]))
+
+  def run(
+    self,
+    folded: FoldedDenoising,
+    images: jax.Array,
+    illumination: jax.Array | None = None,
+    valid: jax.Array | None = None,
+  ) -> jax.Array:
+    """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
+    u = to_channels_first(images)
+    t = to_channels_first(illumination) if self.options.guided else None
+
+    def cell(folded_cell, features):
+      return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), valid)
+
+    def features_of(x):
+      seen = x if t is None else jnp.concatenate([x, t], axis=1)
+      return apply_affine(seen, folded.stem, _TAPS, valid)
+
+    def correction(features):
+      noise = apply_affine(features, folded.head, _TAPS, valid)
+      return noise if t is None else (1 - t) * noise
+
+    def residual_stage(x, folded_cell):
+      return u - correction(cell(folded_cell, features_of(x))), None
+
+    def stacked_stage(features, folded_cell):
+      return cell(folded_cell, features), None
+
+    def scan(stage, carry):
+      return scan_stages(stage, carry, folded.cells, self.options.stages)[0]
+
+    if self.options.update == "residual":
+      return to_channels_last(scan(residual_stage, u))
+    return to_channels_last(u - correction(scan(stacked_stage, features_of(u))))
+
+  def reach(self) -> int:
+    """How many pixels away the result looks at `images`."""
+    stages, ends = self.options.stages, 2 * reach(_TAPS)
+    return stages * self.cell.reach() + ends * (stages if self.options.update == "residual" else 1)

@@ -1,0 +1,198 @@
+"""The discrete result of a search: which operation each searched edge of the two cells got.
+
+A genotype names seven operations for the illumination module's cell (IEM) and seven for the noise removal module's
+(NRM), in the order of `EDGES`. Operations are plain names here; which exist is the candidate set's to say (`require`).
+It is written in two forms: JSON with the edges as keys (`to_json`, `from_json`), and one line in the paper's short
+names, with edges that read the same node side by side (`str(genotype)`, `from_text`):
+`IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from etils import epath
+
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_atomically
+
+EDGES = ("distill_1", "remain_1", "distill_2", "remain_2", "distill_3", "remain_3", "distill_4")
+CELLS = {"illumination": "IEM", "denoising": "NRM"}
+SHORT_NAMES = {
+  "skip": "SC",
+  "conv_1x1": "1-C",
+  "conv_3x3": "3-C",
+  "dilated_conv_3x3": "3-2-DC",
+  "residual_conv_1x1": "1-RC",
+  "residual_conv_3x3": "3-RC",
+  "residual_dilated_conv_3x3": "3-2-RDC",
+}
+_FULL_NAMES = {short: name for name, short in SHORT_NAMES.items()}
+_NAME = re.compile(r"[^\s|\[\]]+")  # anything that the one-line form can hold
+_TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Genotype:
+  """The operation of every searched edge, by name, in the order of `EDGES`.
+
+  Attributes:
+    illumination: seven operation names of the illumination module's cell.
+    denoising: seven operation names of the noise removal module's cell.
+
+  Raises:
+    UserError: where a cell does not hold seven names.
+  """
+
+  illumination: tuple[str, ...]
+  denoising: tuple[str, ...]
+
+  EDGES: ClassVar[tuple[str, ...]] = EDGES
+
+  def __post_init__(self):
+    for cell in CELLS:
+      names = getattr(self, cell)
+      if isinstance(names, str) or len(names) != len(EDGES):
+        raise UserError(f"genotype, {cell}: expected {len(EDGES)} operation names (one per edge), got {names!r}")
+      for edge, name in zip(EDGES, names, strict=True):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+          raise UserError(f"genotype, {cell}, {edge}: not an operation name: {name!r}")
+      object.__setattr__(self, cell, tuple(names))  # a list would not hash
+
+  def require(self, operation_names: Sequence[str]) -> None:
+    """Raises UserError naming the first operation that is not among `operation_names`."""
+    for cell in CELLS:
+      for edge, name in zip(EDGES, getattr(self, cell), strict=True):
+        if name not in operation_names:
+          known = ", ".join(operation_names)
+          raise UserError(f"genotype, {cell}, {edge}: unknown operation {name!r} (known: {known})")
+
+  @classmethod
+  def derive(cls, alpha_illumination, alpha_denoising, operation_names: Sequence[str]) -> Genotype:
+    """The strongest operation of each edge: argmax of softmax(alpha), which is argmax of alpha; the first one on ties.
+
+    Args:
+      alpha_illumination: architecture logits `[7, O]` of the illumination cell, rows in the order of `EDGES`.
+      alpha_denoising: the same for the noise removal cell.
+      operation_names: the O candidate operations, in the order of the columns.
+
+    Raises:
+      UserError: on another shape, and where an edge's softmax is undefined (NaN, infinity, or only minus infinity).
+    """
+    cells = {}
+    for cell, alpha in zip(CELLS, (alpha_illumination, alpha_denoising), strict=True):
+      strongest = checked_alpha(alpha, cell=cell, operation_names=operation_names).argmax(axis=1)
+      cells[cell] = tuple(operation_names[index] for index in strongest)
+    return cls(**cells)
+
+  @classmethod
+  def named(cls, name: str) -> Genotype:
+    """A genotype known by name: "published", the one that the paper's authors released."""
+    if name not in _NAMED:
+      raise UserError(f"genotype {name!r}: unknown name (known: {', '.join(_NAMED)})")
+    return _NAMED[name]
+
+  def replace(self, cell: str, edge: int, name: str) -> Genotype:
+    """This genotype with another operation on one edge of `cell`, "illumination" or "denoising"."""
+    names = getattr(self, cell)
+    return dataclasses.replace(self, **{cell: (*names[:edge], name, *names[edge + 1 :])})
+
+  def to_dict(self) -> dict[str, dict[str, str]]:
+    """What `genotype.json` holds: for each cell, edge -> operation."""
+    return {cell: dict(zip(EDGES, getattr(self, cell), strict=True)) for cell in CELLS}
+
+  def to_json(self) -> str:
+    """`to_dict` as text."""
+    return json.dumps(self.to_dict(), indent=2) + "\n"
+
+  @classmethod
+  def from_json(cls, text: str) -> Genotype:
+    """Reads `to_json`'s text. Raises UserError on invalid JSON, and as `from_dict`."""
+    try:
+      return cls.from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+      raise UserError(f"genotype: invalid JSON ({error})") from None
+
+  @classmethod
+  def from_dict(cls, record: dict[str, dict[str, str]]) -> Genotype:
+    """Reads `to_dict`'s dictionary. Raises UserError on unknown or missing cells, edges."""
+    _require_keys(record, tuple(CELLS), "genotype")
+    for cell in CELLS:
+      _require_keys(record[cell], EDGES, f"genotype, {cell}")
+    return cls(**{cell: tuple(record[cell][edge] for edge in EDGES) for cell in CELLS})
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the JSON form to `path` (local or remote) whole or not at all; makes its folder."""
+    write_atomically(path, self.to_json().encode())
+
+  @classmethod
+  def load(cls, path_or_name: str | os.PathLike) -> Genotype:
+    """The genotype known by this name ("published"), or else the one saved in this file.
+
+    Raises:
+      UserError: one line naming the file, where it is missing, unreadable or not a genotype.
+    """
+    if path_or_name in _NAMED:
+      return _NAMED[path_or_name]
+    try:
+      return cls.from_json(epath.Path(path_or_name).read_text())
+    except FileNotFoundError:
+      raise UserError(f"{path_or_name}: no such file, nor a genotype's name (known: {', '.join(_NAMED)})") from None
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(f"{path_or_name}: cannot be read ({error})") from None
+    except UserError as error:
+      raise UserError(f"{path_or_name}: {error}") from None
+
+  def __str__(self) -> str:
+    texts = []
+    for cell, label in CELLS.items():
+      names = [SHORT_NAMES.get(name, name) for name in getattr(self, cell)]
+      levels = [" ".join(names[index : index + 2]) for index in range(0, len(names), 2)]
+      texts.append(f"{label}[{' | '.join(levels)}]")
+    return " ".join(texts)
+
+  @classmethod
+  def from_text(cls, text: str) -> Genotype:
+    """Reads the one-line form, with short or full operation names. Raises UserError on anything else."""
+    match = _TEXT.fullmatch(text)
+    if not match:
+      raise UserError(f"genotype: expected one line IEM[...] NRM[...], got {text!r}")
+    return cls(*(tuple(_FULL_NAMES.get(name, name) for name in _NAME.findall(group)) for group in match.groups()))
+
+
+def checked_alpha(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
+  """A cell's logits as float64 `[7, O]`, each row with a defined softmax; else UserError naming the cell and edge."""
+  alpha = np.asarray(alpha, np.float64)
+  expected = (len(EDGES), len(operation_names))
+  if alpha.shape != expected:
+    raise UserError(f"alpha of {cell}: shape {alpha.shape}, expected {expected} (edges, operations)")
+  for edge, largest in zip(EDGES, alpha.max(axis=1), strict=True):  # max hands on NaN
+    if not np.isfinite(largest):
+      raise UserError(f"alpha of {cell}, {edge}: not finite, its softmax is undefined")
+  return alpha
+
+
+def alpha_shares(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
+  """softmax(alpha) of a cell's logits, float64 `[7, O]`; raises as `checked_alpha`."""
+  alpha = checked_alpha(alpha, cell=cell, operation_names=operation_names)
+  powers = np.exp(alpha - alpha.max(axis=1, keepdims=True))
+  return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _require_keys(record, keys: tuple[str, ...], where: str) -> None:
+  """Raises UserError unless `record` is an object with exactly these keys."""
+  if not isinstance(record, dict):
+    raise UserError(f"{where}: expected an object with the keys {', '.join(keys)}")
+  for problem, names in (("unknown", record.keys() - set(keys)), ("missing", set(keys) - record.keys())):
+    if names:
+      raise UserError(f"{where}: {problem} {', '.join(sorted(names))} (expected: {', '.join(keys)})")
+
+
+PUBLISHED = Genotype.from_text("IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]")
+_NAMED = {"published": PUBLISHED}

@@ -1,0 +1,196 @@
+"""The illumination estimation module (IEM): K unrolled stages of Retinex's illumination model (section 3.1.1).
+
+    t_hat_0 = S(y),   t_hat_k = S(u_k) - gamma (u_k - y)    (eq. 1; S: maximum over a region of each pixel)
+    t_{k+1} = t_hat_k - C(t_k)                              (eq. 2; `update="residual"`)
+    u_{k+1} = y / t_{k+1}^p                                 (p = 1: the paper)
+
+from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both, t is clipped to
+[floor, 1] and u to [0, 1].
+
+`adaptive=True` blends the illumination with one level for the whole image, which follows from its mean m:
+
+    epsilon = clip(exp(a logit(m) + b), floor, 1),   t_hat_k -> epsilon + (1 - epsilon) t_hat_k,   C -> (1 - epsilon) C
+
+With a = 1 and b = -logit(v), an even image comes out with the mean v, and one that is brighter than that (epsilon = 1)
+as it was; a and b are learned. So u is a curve of y rather than a gain.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ruas_jax.lowlight import kinks
+from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights, inside
+from ruas_jax.lowlight.options import IlluminationOptions
+from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+
+
+class IlluminationOutput(NamedTuple):
+  """All stages' results, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
+
+  Attributes:
+    t: illumination, in [floor, 1].
+    u: brightened image, in [0, 1].
+    estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the
+      floor, where the clipped one has no derivative.
+    warm_start: t_hat_0.
+    result: u_K once more, for a program that is to hold no other stage's images.
+    illumination: t_K, likewise.
+  """
+
+  t: jax.Array
+  u: jax.Array
+  estimate: jax.Array
+  warm_start: jax.Array
+  result: jax.Array
+  illumination: jax.Array
+
+
+class Level(NamedTuple):
+  """a and b of the adaptive level, `[]`."""
+
+  slope: jax.Array
+  offset: jax.Array
+
+
+class FoldedIllumination(NamedTuple):
+  """The module's convolutions, with a leading axis of stages, and its level if it is adaptive."""
+
+  cells: FoldedCell
+  level: Level | None
+
+
+_FIRST_MEAN = 0.45  # to which an untrained level brings an even image
+
+
+@dataclasses.dataclass(frozen=True)
+class IlluminationModule:
+  """The IEM over a cell: supernet or derived network, as the cell is."""
+
+  options: IlluminationOptions
+  cell: Cell
+  slope: float = 0.05
+  smoothing: float = 0.0
+
+  def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
+    """Cell weights stacked over stages; a residual stage starts near the identity, so that t stays off its floor."""
+    scale = 0.1 if self.options.update == "residual" else 1.0
+    stages = 1 if self.options.share_weights else self.options.stages
+    weights = init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
+    if not self.options.adaptive:
+      return weights
+    offset = -math.log(_FIRST_MEAN / (1 - _FIRST_MEAN))
+    return weights | {"level": {"slope": jnp.ones((), dtype), "offset": jnp.array(offset, dtype)}}
+
+  def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> IlluminationOutput:
+    """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
+
+    Args:
+      weights: as `init` gives them.
+      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+    """
+    return self.run(self.fold(weights, alpha), images)
+
+  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedIllumination:
+    """What `run` starts from."""
+    cells = {name: own for name, own in weights.items() if name != "level"}
+    level = Level(**weights["level"]) if self.options.adaptive else None
+    return FoldedIllumination(fold_stages(self.cell, cells, alpha), level)
+
+  def run(
+    self,
+    folded: FoldedIllumination,
+    images: jax.Array,
+    valid: jax.Array | None = None,
+    mean: jax.Array | None = None,
+  ) -> IlluminationOutput:
+    """The module from its folded form.
+
+    `valid` (`apply_affine`) marks the image in larger arrays; `mean`, `[B]`, is that of the whole images where `images`
+    are windows of them (an adaptive module asks for it; None takes it from `images`).
+    """
+    y = to_channels_first(images)
+    epsilon = self._level(folded.level, y, valid, mean) if folded.level else None
+
+    def warm_start(u):
+      warm = self._warm_start(u, y, valid)
+      return warm if epsilon is None else epsilon + (1 - epsilon) * warm
+
+    first = warm_start(y)
+
+    def stage(carry, folded_cell):
+      t, u, _ = carry
+      warm = warm_start(u) if self.options.warm_start == "updated" else first
+      estimate = self._estimate(folded_cell, t, warm, valid, epsilon)
+      t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
+      gain = t if self.options.exponent == 1 else t**self.options.exponent
+      u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
+      return (t, u, estimate), (t, u)
+
+    # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
+    (last, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded.cells, self.options.stages)
+    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result, last)))
+
+  def reach(self) -> int:
+    """How many pixels away u_K looks at `images`."""
+    options, cell = self.options, self.cell.reach()
+    region = options.region // 2 if options.window == "centred" else options.region - 1
+    t, u = region, 0
+    for _ in range(options.stages):
+      warm = region + (u if options.warm_start == "updated" else 0)
+      t = max(warm, cell + t) if options.update == "residual" else cell + warm
+      u = t
+    return u
+
+  def _level(self, level: Level, y, valid, mean):
+    """epsilon, `[B, 1, 1, 1]`."""
+    if mean is None:
+      count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
+      mean = jnp.sum(inside(y, valid), axis=(1, 2, 3)) / count
+    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # a black or a white image has a logit too
+    epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
+    return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(y.dtype)
+
+  def _estimate(self, folded_cell, t, warm, valid, epsilon):
+    def activation(x):
+      return kinks.leaky_relu(x, self.slope, self.smoothing)
+
+    if self.options.update == "residual":
+      correction = self.cell.apply(folded_cell, t, activation, valid)
+      t = warm - (correction if epsilon is None else (1 - epsilon) * correction)
+    else:
+      t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, valid))
+    if self.options.one_illumination:
+      t = jnp.broadcast_to(t.mean(axis=1, keepdims=True), t.shape)
+    return t
+
+  def _warm_start(self, u, y, valid):
+    """Eq. 1 on channels-first images."""
+    region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing, valid)
+    if self.options.one_illumination:
+      channels = [region_maximum[:, channel] for channel in range(region_maximum.shape[1])]
+      over_colours = channels[0]
+      for channel in channels[1:]:
+        over_colours = kinks.maximum(over_colours, channel, self.smoothing)
+      region_maximum = jnp.broadcast_to(over_colours[:, None], region_maximum.shape)
+    return region_maximum - self.options.gamma * (u - y)
+
+
+def local_maximum(
+  x: jax.Array, size: int, window: str, smoothing: float = 0.0, valid: jax.Array | None = None
+) -> jax.Array:
+  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`, zero outside the image (`inside`)."""
+  before = (size - 1) // 2 if window == "centred" else 0
+  for axis in (-1, -2):
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (before, size - 1 - before)
+    padded = jnp.pad(inside(x, valid), padding)  # anew for each axis: a rounded maximum of zeros is not zero
+    length = x.shape[axis]
+    x = lax.slice_in_dim(padded, 0, length, axis=axis)
+    for offset in range(1, size):
+      x = kinks.maximum(x, lax.slice_in_dim(padded, offset, offset + length, axis=axis), smoothing)
+  return x

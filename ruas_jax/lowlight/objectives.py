@@ -1,0 +1,109 @@
+"""The paper's objectives L_t and L_n as pure functions of (weights, alpha, batch); search and training share them."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ruas_jax.lowlight import losses
+from ruas_jax.lowlight.illumination import IlluminationOutput
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import Network
+
+IlluminationLoss = Callable[[IlluminationOutput, jax.Array], jax.Array]
+DenoisingLoss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Lit(NamedTuple):
+  """What the illumination module hands on: u_K and t_K, `[B, H, W, 3]`."""
+
+  u: jax.Array
+  t: jax.Array
+
+
+class Objectives(NamedTuple):
+  """Losses of the two modules.
+
+  Attributes:
+    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, Lit)`.
+    denoising: `(weights_n, alpha_n, Lit) -> L_n`.
+  """
+
+  illumination: Callable[..., tuple[jax.Array, jax.Array]]
+  denoising: Callable[..., jax.Array]
+
+
+def make_objectives(
+  network: Network,
+  options: LossOptions = LossOptions(),
+  *,
+  illumination_loss: IlluminationLoss | None = None,
+  denoising_loss: DenoisingLoss | None = None,
+) -> Objectives:
+  """Objectives of `network`; an own `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the
+  option's."""
+  charbonnier = options.charbonnier or network.illumination.smoothing
+  loss_t = illumination_loss or _illumination_loss(options, charbonnier)
+  loss_n = _denoising_loss(options, charbonnier)
+
+  def illumination(weights, alpha, images):
+    output = network.illumination(weights, alpha, images)
+    return loss_t(output, images), Lit(output.result, output.illumination)
+
+  def denoising(weights, alpha, lit):
+    def denoise(u, t):
+      return network.denoising(weights, alpha, u, t)
+
+    x = denoise(*lit)
+    return denoising_loss(x, lit.u) if denoising_loss else loss_n(denoise, lit, x)
+
+  return Objectives(illumination, denoising)
+
+
+def _illumination_loss(options: LossOptions, charbonnier: float) -> IlluminationLoss:
+  if options.illumination == "released":
+    released = losses.released_illumination_loss
+    return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
+
+  def smoothness(output):
+    if isinstance(options.eta_t, int | float) and options.eta_t == 0:  # a traced zero costs the work
+      return 0.0
+    return options.eta_t * losses.relative_total_variation(
+      output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
+    )
+
+  def paper(output, images):
+    del images
+    return losses.fidelity(output.estimate, output.warm_start) + smoothness(output)
+
+  def exposed(output, images):
+    bright = options.exposure_weight * losses.exposure(output.result, images, target=options.exposure)
+    even = options.colour_weight * losses.colour_constancy(output.result) if options.colour_weight else 0.0
+    return bright + even + losses.log_fidelity(output.illumination, output.warm_start) + smoothness(output)
+
+  return paper if options.illumination == "paper" else exposed
+
+
+def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., jax.Array]:
+  """`(denoise, lit, x) -> L_n`, where `x` is `denoise(*lit)`."""
+  if options.denoising == "released":
+    return lambda denoise, lit, x: losses.released_denoising_loss(x, lit.u)
+
+  def variation(x):
+    total = functools.partial(losses.total_variation, kind=options.tv, charbonnier=charbonnier)
+    if options.chroma is None:
+      return total(x)
+    brightness = jnp.mean(x, axis=-1, keepdims=True)
+    return total(brightness) + options.chroma * total(x - brightness)
+
+  def loss(denoise, lit, x):
+    smoothness = options.eta_n * variation(x)
+    if options.denoising == "paper":
+      return losses.fidelity(x, lit.u) + smoothness
+    noise = losses.noise_level(lit.u) if options.per_noise else None
+    pairs = losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency, noise=noise)
+    return pairs + smoothness
+
+  return loss

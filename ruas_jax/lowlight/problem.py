@@ -1,0 +1,87 @@
+"""RUAS as a search problem: its supernet, its players, and the genotype that alpha means."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.lowlight.budget import derive_within, require_within
+from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.numbers import with_numbers
+from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss, make_objectives
+from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
+from ruas_jax.lowlight.options import NetworkOptions
+from ruas_jax.lowlight.players import make_players
+from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.nas.problem import SearchProblem
+
+
+def make_search_problem(
+  network: NetworkOptions,
+  loss: LossOptions,
+  search: RUASSearchOptions,
+  sample: Callable[[Any, jax.Array], jax.Array],
+  *,
+  hyper: Mapping[str, float] | None = None,
+  operations: tuple[Operation, ...] = CANDIDATES,
+  illumination_loss: IlluminationLoss | None = None,
+  denoising_loss: DenoisingLoss | None = None,
+) -> SearchProblem:
+  """The problem that RUAS searches; it derives a genotype as the dictionary that `genotype.json` holds.
+
+  Args:
+    network, loss, search: the options.
+    sample: `(raw, key) -> images`, float `[B, H, W, 3]` in [0, 1].
+    hyper: numbers of these options that a population sweeps, by their paths in the configuration: `loss.eta_t`.
+    operations: the candidates.
+    illumination_loss: `(IlluminationOutput, images) -> []` in place of the configured L_t.
+    denoising_loss: `(x, u) -> []` in place of the configured L_n.
+
+  Raises:
+    UserError: no network of these candidates has as few parameters as `search.parameters` allows.
+  """
+  names = operation_names(operations)
+
+  def size(genotype: Genotype) -> int:
+    return build_network(network, genotype, operations).parameters()
+
+  require_within(search.parameters, names, size)
+
+  def init(key):
+    supernet, dtype = build_network(network, operations=operations), jnp.result_type(float)
+    return supernet.init_weights(key, dtype), supernet.init_alpha(dtype)
+
+  def losses_of(hyper):
+    supernet = build_network(with_numbers(network, hyper, "network"), operations=operations)
+    numbers = with_numbers(loss, hyper, "loss")
+    given = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
+    return make_objectives(supernet, numbers, **given), numbers.beta
+
+  def derive(alpha):
+    return derive_within(search.parameters, jax.device_get(alpha), names, size).to_dict()
+
+  return SearchProblem(
+    init=init,
+    players=make_players(search, losses_of),
+    sample=sample,
+    derive=derive,
+    hyper=dict(hyper or {}),
+    statistics=lambda alpha: alpha_statistics(alpha, names),
+  )
+
+
+def alpha_statistics(alpha: dict[str, jax.Array], operation_names: Sequence[str]) -> dict[str, jax.Array]:
+  """For each module: `X_skip_share`, the mean over edges of skip's softmax share (1/7 when undecided; a rise towards
+  one is DARTS' collapse), and `X_entropy`, the mean over edges of the shares' entropy in nats."""
+  statistics = {}
+  for module, logits in alpha.items():
+    log_shares = jax.nn.log_softmax(logits)
+    shares = jnp.exp(log_shares)
+    skips = np.asarray([name == "skip" for name in operation_names])
+    statistics[f"{module}_skip_share"] = jnp.sum(shares[:, skips], axis=1).mean()
+    statistics[f"{module}_entropy"] = -jnp.sum(shares * log_shares, axis=1).mean()
+  return statistics

@@ -1,0 +1,69 @@
+"""What a search leaves in its run folder."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+
+from ruas_jax.engine.checkpoint import save_checkpoint
+from ruas_jax.engine.metric_log import to_json_value
+from ruas_jax.errors import UserError
+from ruas_jax.files import write_json
+from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.state import SearchState
+
+STATE = "state"
+STATE_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+  """What an application adds to a run folder of the engine.
+
+  Attributes:
+    config: for `config.json`; None: the search's own options.
+    identity: what decides every number of the run, as JSON; None: the options, the data, and the names of functions.
+    derived: the file of the derived result. It is written last: it says that the run is complete.
+    outputs: names of further files that `write` makes.
+    about: what `state/` says of itself, as JSON.
+    write: called with the folder and the result before `derived` is written.
+  """
+
+  config: dict[str, Any] | None = None
+  identity: dict[str, Any] | None = None
+  derived: str = "derived.json"
+  outputs: Sequence[str] = ()
+  about: dict[str, Any] = dataclasses.field(default_factory=dict)
+  write: Callable[[epath.Path, SearchResult], None] = lambda folder, result: None
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Of all results."""
+    return (self.derived, *self.outputs, STATE)
+
+
+def finish(
+  problem: SearchProblem, state: SearchState, records: list[dict[str, Any]], folder: epath.Path | None, files: RunFiles
+) -> SearchResult:
+  """The result of a search that has come to its end, written into its run folder.
+
+  Raises:
+    UserError: the problem's `derive` fails or returns what JSON cannot hold. The state has been written.
+  """
+  if folder:
+    save_checkpoint(folder / STATE, state, {"format": STATE_FORMAT} | files.about)
+  kept = f" The search's last state is in {folder / STATE}." if folder else ""
+  try:
+    derived = problem.derive(state.alpha)
+    as_json = to_json_value(derived)
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(f"derive fails: {type(error).__name__}: {error}.{kept}") from error
+  result = SearchResult(derived, state.alpha, state.weights, records, state)
+  if folder:
+    files.write(folder, result)
+    write_json(folder / files.derived, as_json)
+  return result

@@ -1,0 +1,55 @@
+"""Losses as users write them, as the scalar functions `(weights, alpha, batch)` that estimators differentiate."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from ruas_jax.bilevel import BilevelProblem, ProblemError
+
+
+class Loss:
+  """A loss that may take a key and may return `(loss, metrics)`; called, it returns the scalar alone.
+
+  Where `keyed`, its batch is a pair `(batch, key)`.
+  """
+
+  def __init__(self, loss: Callable, *, keyed: bool):
+    self._loss, self.keyed = loss, keyed
+    self._has_metrics = False  # known once the loss has been called
+
+  def __call__(self, weights: Any, alpha: Any, batch: Any) -> jax.Array:
+    value = self._value(weights, alpha, batch)
+    self._has_metrics = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+    return value[0] if self._has_metrics else value
+
+  def metrics(self, weights: Any, alpha: Any, batch: Any) -> dict[str, jax.Array]:
+    """What it returns beside the loss; to be called after the loss. The compiler merges the two calls where their
+    arguments are the same."""
+    return dict(self._value(weights, alpha, batch)[1]) if self._has_metrics else {}
+
+  def _value(self, weights, alpha, batch):
+    batch, key = batch if self.keyed else (batch, None)
+    return self._loss(weights, alpha, batch, **({"key": key} if takes_key(self._loss) else {}))
+
+
+def wrap(problem: BilevelProblem) -> BilevelProblem:
+  """The problem with both losses as `Loss`, keyed if either takes a key: an estimator may call both on one batch."""
+  keyed = any(map(takes_key, problem))
+  return BilevelProblem(*(Loss(loss, keyed=keyed) for loss in problem))
+
+
+def takes_key(loss: Callable) -> bool:
+  """Whether the loss has a parameter `key`."""
+  return "key" in inspect.signature(loss).parameters
+
+
+@contextlib.contextmanager
+def naming(player: str) -> Iterator[None]:
+  """Inside, an error about a loss, weights or alpha names the player."""
+  try:
+    yield
+  except ProblemError as error:
+    raise ProblemError(f"player {player!r}: {error}") from None

@@ -1,0 +1,70 @@
+"""Diagnostics of a search while it runs, and the early stop that they may call for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ruas_jax.bilevel import split_inexact
+from ruas_jax.engine.feed import StreamFeed
+from ruas_jax.nas.diagnostics import rises_fast
+from ruas_jax.nas.options import DiagnosticsOptions
+from ruas_jax.nas.state import SearchState
+
+
+class DiagnosticsObserver:
+  """The `engine.observer.Observer` of a search.
+
+  Attributes:
+    every: steps between two measurements.
+    stopped: whether the rule of early stopping has ended the search.
+  """
+
+  def __init__(self, options: DiagnosticsOptions, diagnose: Callable, held_out: StreamFeed, key: jax.Array):
+    self.every, self.stopped = options.every, False
+    self._options, self._diagnose, self._held_out, self._key = options, diagnose, held_out, key
+    self._measured = 0
+    self._largest: dict[str, list[float]] = {}
+    self._alphas: list[list[np.ndarray]] = []  # of the last measurements, the floating leaves
+
+  def __call__(self, state: SearchState, batches: tuple) -> tuple[dict[str, Any], bool]:
+    """The metrics of a measurement, and whether to stop; `batches` are those of the last step."""
+    options = self._options
+    held_out = jax.tree.map(lambda leaf: leaf[0], self._held_out.read(1))[0]
+    metrics = jax.device_get(self._diagnose(state, batches[0], held_out, self._key))
+    self._measured += 1
+    leaves = jax.device_get(jax.tree.leaves(split_inexact(state.alpha)[0]))
+    self._alphas = [*self._alphas, leaves][-options.window - 1 :]
+    for name, value in metrics.items():
+      if name.endswith("_hessian_largest"):
+        past = self._largest.setdefault(name, [])
+        past.append(float(value))
+        if options.early_stop and rises_fast(past, window=options.window, threshold=options.threshold):
+          self.stopped = True
+    return metrics | ({"early_stop": 1} if self.stopped else {}), self.stopped
+
+  def chosen_alpha(self, alpha: Any) -> Any:
+    """The alpha of the search: the last one, or where it was stopped, that of `window` measurements before."""
+    if not self.stopped:
+      return alpha
+    floating, merge = split_inexact(alpha)
+    return merge(jax.tree.unflatten(jax.tree.structure(floating), self._alphas[0]))
+
+  def about(self) -> dict[str, Any]:
+    """All that it remembers, as a JSON object."""
+    return {
+      "measured": self._measured,
+      "largest": {name: list(past) for name, past in self._largest.items()},  # written while the run goes on
+      "alphas": [[leaf.tolist() for leaf in leaves] for leaves in self._alphas],
+      "stopped": self.stopped,
+    }
+
+  def restore(self, about: dict[str, Any], state: SearchState) -> None:
+    """Remembers what `about` says; `state` has the shapes of the search's."""
+    self._measured, self._largest, self.stopped = about["measured"], about["largest"], about["stopped"]
+    shapes = jax.tree.leaves(split_inexact(state.alpha)[0])
+    self._alphas = [
+      [np.array(leaf, shape.dtype) for leaf, shape in zip(leaves, shapes, strict=True)] for leaves in about["alphas"]
+    ]
+    self._held_out.seek(self._measured)

@@ -1,0 +1,252 @@
+"""Searching a population: many searches as one program, each with the results of a search alone."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+
+from ruas_jax.engine.device_loop import DeviceLoop
+from ruas_jax.engine.feed import open_population_feed
+from ruas_jax.engine.identity import plain
+from ruas_jax.engine.leftovers import member_name
+from ruas_jax.engine.loop import Outcome, iterate
+from ruas_jax.engine.mesh import Layout
+from ruas_jax.engine.progress import progress
+from ruas_jax.engine.records import Record
+from ruas_jax.engine.run_folder import open_run_folder
+from ruas_jax.engine.run_options import Placement, RunOptions
+from ruas_jax.engine.seeding import seeded
+from ruas_jax.engine.sources import as_source, spec_of
+from ruas_jax.errors import UserError
+from ruas_jax.nas.convergence import ConvergenceWatch
+from ruas_jax.nas.data import check_data, open_data, readings_of
+from ruas_jax.nas.files import RunFiles, finish
+from ruas_jax.nas.losses import wrap
+from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.setting import Setting, make_setting
+from ruas_jax.nas.state import MakeOptimizer
+
+
+class Member(NamedTuple):
+  """One search of a population.
+
+  Attributes:
+    seed: its seed.
+    values: of the swept numbers, by path.
+  """
+
+  seed: int
+  values: dict[str, float]
+
+
+class PopulationResult(NamedTuple):
+  """Attributes:
+  members: the searches, in order.
+  results: of each; None where it failed.
+  failures: of each; None where it did not fail.
+  metrics: of each, its records.
+  """
+
+  members: list[Member]
+  results: list[SearchResult | None]
+  failures: list[str | None]
+  metrics: list[list[Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationFiles:
+  """What an application adds to the folder of a population and to those of its members.
+
+  Attributes:
+    config: for `config.json`; None: the search's own options.
+    identity: as in `RunFiles`.
+    member: `Member -> RunFiles` of its folder, `member_000` and so on.
+    outputs: names of the files that `write` makes.
+    write: called with the folder, None where this process writes nothing, and all results in the end.
+  """
+
+  config: dict[str, Any] | None = None
+  identity: dict[str, Any] | None = None
+  member: Callable[[Member], RunFiles] = lambda member: RunFiles()
+  outputs: Sequence[str] = ()
+  write: Callable[[epath.Path | None, PopulationResult], None] = lambda folder, result: None
+
+
+def list_members(seeds: Sequence[int], sweep: Mapping[str, Sequence[float]]) -> list[Member]:
+  """Every combination of the swept values, the last path fastest, each with all seeds."""
+  settings = itertools.product(*([(path, value) for value in values] for path, values in sweep.items()))
+  return [Member(seed, dict(setting)) for setting in settings for seed in seeds]
+
+
+def search_population(
+  problem: SearchProblem,
+  *,
+  train: Any,
+  validation: Any | None = None,
+  seeds: int | Sequence[int] = 1,
+  sweep: Mapping[str, Sequence[float]] | None = None,
+  options: SearchOptions = SearchOptions(),
+  batch_size: int = 1,
+  workdir: str | os.PathLike | None = None,
+  run: RunOptions = RunOptions(),
+  weight_optimizer: optax.GradientTransformation | MakeOptimizer | None = None,
+  alpha_optimizer: optax.GradientTransformation | MakeOptimizer | None = None,
+  placement: Placement = "auto",
+  repeat: bool = False,
+  files: PopulationFiles = PopulationFiles(),
+) -> PopulationResult:
+  """Searches all members at once; each is what `search` with its seed and its numbers finds, but for rounding.
+
+  A member whose loss is not finite stops there, and the others go on.
+
+  Args:
+    seeds: how many, counted from 0, or which.
+    sweep: path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, -> its values.
+    workdir: gets `config.json`, `snapshots` and for each member the folder of a search, `member_000` and so on.
+    others: as in `search`; the data must fit on the device.
+
+  Raises:
+    UserError: as in `search`; a number cannot be swept; or every member failed.
+    Preempted: SIGTERM came, and the population is saved in `workdir`.
+  """
+  if options.diagnostics.every:
+    raise UserError("search.diagnostics is not available in a population")
+  sweep = dict(sweep or {})
+  seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+  members = list_members(seeds, sweep)
+  if not members:
+    raise UserError("a population needs at least one seed and one value of every swept number")
+  setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
+  train = as_source("train", train)
+  _check_sweep(setting, train, list(sweep))
+  layout = Layout(run.mesh, batch_size=batch_size, members=len(members))
+  readings = []
+  for member in members:
+    sides = open_data(train, validation, seed=member.seed)
+    check_data(problem, *sides, batch_size=batch_size, repeat=repeat)
+    readings.append(readings_of(problem, options, *sides, batch_size=batch_size, seed=member.seed))
+  feed = open_population_feed(readings, placement=placement)
+  of_run = {"batch_size": batch_size, "seed": seeds[0]}
+  given = None if validation is None else as_source("validation", validation)
+  identity = files.identity or setting.identity("population", train, given, **of_run, seeds=seeds, sweep=plain(sweep))
+  names = [member_name(position) for position in range(len(members))]
+  own_files = [files.member(member) for member in members]
+  configs = [own.config or setting.config(**of_run | {"seed": member.seed}) | {"values": member.values}
+             for own, member in zip(own_files, members, strict=True)]  # fmt: skip
+  opened = open_run_folder(
+    *(workdir, identity, run),
+    steps=options.steps,
+    config=files.config or setting.config(**of_run),
+    outputs=(*files.outputs, *own_files[0].names),
+    members=list(zip(names, configs, strict=True)),
+  )
+  with opened as folder:
+    folders = [folder.path and folder.path / name for name in names]
+    loop = _begin(setting, members, feed, layout, largest_loss=run.largest_loss)
+    description, watch = f"search of {len(members)}", ConvergenceWatch(options.hypergradient, names)
+    outcome = iterate(
+      loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
+    )
+    result = _finish(problem, folders, own_files, members, outcome)
+    files.write(folder.path, result)
+  if not any(result.results):
+    lines = [f"{name}: {failure}" for name, failure in zip(names, result.failures, strict=True)]
+    raise UserError("\n".join(["search: every member failed", *lines]))
+  return result
+
+
+def _begin(setting: Setting, members: list[Member], feed, layout: Layout, *, largest_loss: float) -> DeviceLoop:
+  """The loop at its beginning."""
+  take = setting.step()
+
+  def init(key, values):
+    return setting.init(key, _with_values(setting.problem.hyper, values))
+
+  def step(state, train, validation, of_member):
+    key, values = of_member
+    return take(state, train, validation, key, _with_values(setting.problem.hyper, values))
+
+  dtype = jnp.result_type(float)
+  values = {path: np.array([member.values[path] for member in members], dtype) for path in members[0].values}
+  seeds = np.array([member.seed for member in members], np.int32)
+  state, _, step_keys = jax.jit(jax.vmap(seeded(init)))(seeds, values)
+  key = (step_keys, values)
+  return DeviceLoop(step, state, feed, key, layout=layout, members=len(members), largest_loss=largest_loss)
+
+
+def _finish(
+  problem: SearchProblem,
+  folders: list[epath.Path | None],
+  files: list[RunFiles],
+  members: list[Member],
+  outcome: Outcome,
+) -> PopulationResult:
+  """Writes what the members found, each into its folder."""
+  results: list[SearchResult | None] = []
+  failures = list(outcome.failures)
+  with progress(len(members), "write") as bar:
+    for position in range(len(members)):
+      result = None
+      if not failures[position]:
+        try:
+          state = jax.device_put(jax.tree.map(lambda leaf, at=position: leaf[at], outcome.state))
+          result = finish(problem, state, outcome.records[position], folders[position], files[position])
+        except UserError as error:  # alpha alone is not finite, or the disk is full
+          failures[position] = str(error)
+      results.append(result)
+      bar.update(position + 1)
+  return PopulationResult(members, results, failures, outcome.records)
+
+
+def _paths(hyper: Any) -> list[str]:
+  return [_path(path) for path, _ in jax.tree.leaves_with_path(hyper)]
+
+
+def _path(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _with_values(hyper: Any, values: Mapping[str, Any]) -> Any:
+  """The numbers of the problem, those at these paths replaced."""
+  return jax.tree.map_with_path(lambda path, leaf: values.get(_path(path), leaf), hyper)
+
+
+def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
+  """Raises UserError for a number that is not there, or whose value decides which program runs, so that it cannot be an
+  input of one."""
+  problem, known = setting.problem, _paths(setting.problem.hyper)
+  raw = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), spec_of(train))
+
+  def trace(values):
+    hyper = _with_values(problem.hyper, values)
+    state = setting.init(jax.random.key(0), hyper)
+    batch, (of_weights, of_alpha) = problem.sample(raw, jax.random.key(0)), setting.optimizers.at(hyper)
+    out = []
+    for player in problem.players:
+      weights, alpha = player.pick(state.weights), player.pick(state.alpha)
+      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper))
+      keyed = (batch, jax.random.key(0)) if bilevel.inner_loss.keyed else batch
+      out += [loss(weights, alpha, keyed) for loss in bilevel]
+      out.append(of_weights.update(weights, state.weight_state[player.name], weights))
+      out.append(of_alpha.update(alpha, state.alpha_state[player.name], alpha))
+    return out
+
+  for path in paths:
+    if path not in known:
+      listed = ", ".join(known) or "none"
+      raise UserError(f"sweep {path}: the problem's hyper has no such number; it has {listed}")
+    try:
+      jax.eval_shape(trace, {path: jax.ShapeDtypeStruct((), jnp.float32)})
+    except TypeError:  # what jax raises where Python asks for a traced number's value
+      raise UserError(
+        f"sweep {path}: cannot be swept, since its value decides which program runs; search one value after the other"
+      ) from None

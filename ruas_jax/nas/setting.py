@@ -1,0 +1,83 @@
+"""A search, ready to be run: the problem with its options and optimisers."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from ruas_jax.engine.identity import describe_source, plain
+from ruas_jax.engine.sources import Source
+from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.state import MakeOptimizer, Optimizers, SearchState, init_state
+from ruas_jax.nas.step import make_search_step
+from ruas_jax.optimizers import OptimizerOptions, make_optimizer
+
+WEIGHT_OPTIMIZER = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
+"""The default, the paper's."""
+ALPHA_OPTIMIZER = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
+"""The default, the paper's (section 4.1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """Attributes:
+  problem: what is searched.
+  options: how.
+  optimizers: of weights and alpha.
+  """
+
+  problem: SearchProblem
+  options: SearchOptions
+  optimizers: Optimizers
+
+  def init(self, key: jax.Array, hyper: Any = None) -> SearchState:
+    """The first state; without `hyper`, that of the problem's own numbers."""
+    return init_state(self.problem, self.optimizers, key, self.problem.hyper if hyper is None else hyper)
+
+  def step(self) -> Callable:
+    """`make_search_step` of it."""
+    return make_search_step(self.problem, self.options, self.optimizers)
+
+  def config(self, *, batch_size: int, seed: int) -> dict[str, Any]:
+    """For `config.json`, where no application has its own."""
+    return plain({"search": dataclasses.asdict(self.options), "batch_size": batch_size, "seed": seed})
+
+  def identity(
+    self, kind: str, train: Source, validation: Source | None, *, batch_size: int, seed: int, **more: Any
+  ) -> dict[str, Any]:
+    """What decides every number of the run, as far as it can be named."""
+    config = self.config(batch_size=batch_size, seed=seed)
+    del config["search"]["steps"]  # they may grow
+    problem = {
+      "players": [player.name for player in self.problem.players],
+      "init": self.problem.init,
+      "sample": self.problem.sample,
+      "hyper": self.problem.hyper,
+      "weight_optimizer": self.optimizers.weights,
+      "alpha_optimizer": self.optimizers.alpha,
+    }
+    data = {"train": describe_source(train)}
+    if validation is not None:
+      data["validation"] = describe_source(validation)
+    return plain({"kind": kind, "config": config, "problem": problem, "data": data} | more)
+
+
+def make_setting(
+  problem: SearchProblem,
+  options: SearchOptions,
+  weight_optimizer: optax.GradientTransformation | MakeOptimizer | None,
+  alpha_optimizer: optax.GradientTransformation | MakeOptimizer | None,
+) -> Setting:
+  """With the default optimisers where None is given.
+
+  Raises:
+    ProblemError: a player's weights or alpha have a complex leaf or no floating one.
+    UserError: a player moves a module that is not there.
+  """
+  optimizers = Optimizers(
+    weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)
+  )
+  return Setting(problem, options, optimizers)

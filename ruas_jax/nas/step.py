@@ -1,0 +1,113 @@
+"""One step of a search as a pure function: every player updates its alpha by the hypergradient, then its weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ruas_jax.bilevel import inner_step, update_parameters
+from ruas_jax.engine.metrics import Metrics, StepMetrics
+from ruas_jax.nas.losses import naming, wrap
+from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.problem import Player, SearchProblem
+from ruas_jax.nas.state import Optimizers, SearchState
+
+
+def batches_per_step(problem: SearchProblem, options: SearchOptions) -> tuple[int, int]:
+  """How many training and validation batches a step reads: those of the player with the longest inner loop."""
+  iterations = max(player.length for player in problem.players)
+  return iterations * options.unroll_steps, iterations
+
+
+def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers: Optimizers):
+  """`step(state, train, validation, key, hyper) -> (state, Metrics)`, to be jitted once by the caller.
+
+  `train` and `validation` are raw batches, `[N, B, ...]` with `N` from `batches_per_step`; `problem.sample` gets each
+  with a key that follows from `key` and the state's step. The part of a player has the losses `train` and `validation`
+  (its outer loss where the estimator evaluates it), the scalar `iterations`, of an implicit estimator its `residual`
+  and whether that `converged`, and the metrics of its losses as `train_NAME` and `validation_NAME`.
+  """
+
+  def step(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> tuple[SearchState, Metrics]:
+    of_weights, of_alpha = optimizers.at(hyper)
+    estimator = options.estimator(of_weights)
+
+    def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:
+      """Alpha by the hypergradient, then the weights at the new alpha."""
+      train_key, validation_key, estimator_key = jax.random.split(key, 3)
+      train = jax.vmap(problem.sample)(train, jax.random.split(train_key, options.unroll_steps))
+      validation = problem.sample(validation, validation_key)
+      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper))
+      if bilevel.inner_loss.keyed:
+        loss_keys = jax.random.split(jax.random.fold_in(estimator_key, 1), options.unroll_steps + 1)
+        train, validation = (train, loss_keys[1:]), (validation, loss_keys[0])
+      weights, alpha = player.pick(state.weights), player.pick(state.alpha)
+      weight_state, alpha_state = state.weight_state[player.name], state.alpha_state[player.name]
+
+      def estimate(alpha):
+        return estimator(bilevel, alpha, weights, weight_state, train, validation, key=estimator_key)
+
+      out, outer_loss = estimate(alpha), lambda alpha: estimate(alpha).outer_loss
+      new_alpha, alpha_state = update_parameters(
+        of_alpha, out.gradient, alpha_state, alpha, value=out.outer_loss, value_fn=outer_loss
+      )
+      first = jax.tree.map(lambda leaf: leaf[0], train)
+      new_weights, weight_state, loss = inner_step(bilevel, of_weights, new_alpha, weights, weight_state, first)
+      scalars = {name: out.diagnostics[name] for name in ("residual", "converged") if name in out.diagnostics}
+      for side, more in (
+        ("train", bilevel.inner_loss.metrics(weights, new_alpha, first)),
+        ("validation", bilevel.outer_loss.metrics(out.weights, alpha, validation)),
+      ):
+        scalars |= {f"{side}_{name}": value for name, value in more.items()}
+      return state._replace(
+        weights=player.merge(state.weights, new_weights),
+        alpha=player.merge(state.alpha, new_alpha),
+        weight_state=state.weight_state | {player.name: weight_state},
+        alpha_state=state.alpha_state | {player.name: alpha_state},
+      ), StepMetrics({"train": loss, "validation": out.outer_loss}, scalars)
+
+    def play(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:
+      """The player's inner loop, "while not converged"."""
+      unroll = options.unroll_steps
+
+      def iteration(index, state):
+        batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, index * unroll, unroll), train)
+        held_out = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, keepdims=False), validation)
+        return iterate(player, state, batches, held_out, jax.random.fold_in(key, index))
+
+      length = player.length_at(state.step)
+      if isinstance(length, int) and length == 1:  # the usual step: no loop to compile
+        state, metrics = iteration(0, state)
+        return state, _counted(metrics, jnp.ones((), jnp.int32))
+
+      def unfinished(carry):
+        index, previous, _, metrics = carry
+        change = jnp.abs(metrics.losses["train"] - previous)
+        converged = (index >= 2) & (change < options.tolerance * jnp.abs(previous))
+        return (index < length) & ~converged
+
+      def body(carry):
+        index, _, state, metrics = carry
+        state, new = iteration(index, state)
+        return index + 1, metrics.losses["train"], state, new
+
+      _, shapes = jax.eval_shape(iteration, jnp.zeros((), jnp.int32), state)
+      nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+      start = (jnp.zeros((), jnp.int32), nothing.losses["train"], state, nothing)
+      index, _, state, metrics = lax.while_loop(unfinished, body, start)
+      return state, _counted(metrics, index)
+
+    step_key = jax.random.fold_in(key, state.step)
+    metrics = {}
+    for position, player in enumerate(problem.players):
+      with naming(player.name):
+        player_key = jax.random.fold_in(step_key, position)
+        state, metrics[player.name] = play(player, state, train, validation, player_key)
+    return state._replace(step=state.step + 1), metrics
+
+  return step
+
+
+def _counted(metrics: StepMetrics, iterations: jax.Array) -> StepMetrics:
+  return metrics._replace(scalars=metrics.scalars | {"iterations": iterations}, active=iterations > 0)

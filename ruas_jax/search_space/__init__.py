@@ -1,1 +1,0 @@
-"""The search space: candidate operations, the one convolution they fold into, the cell, and genotypes."""
