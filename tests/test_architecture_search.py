@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from stepping import first_state, players_of, problem_of, step_of
 
 from ruas_jax.bilevel import ESTIMATORS, make_estimator
 from ruas_jax.errors import UserError
@@ -17,10 +18,8 @@ from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import Objectives, make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.lowlight.players import make_players
 from ruas_jax.lowlight.search_options import RUASSearchOptions
-from ruas_jax.nas.state import init_state
-from ruas_jax.nas.step import batches_per_round, make_search_step
+from ruas_jax.nas.step import batches_per_step
 from ruas_jax.optimizers import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("x64_module")
@@ -60,9 +59,13 @@ def search(options, alpha_optimizer=None, weight_optimizer=None):
   """The jitted step of the stand-ins and its first state."""
   weight_optimizer = weight_optimizer or optax.sgd(RATE, momentum=MOMENTUM)
   alpha_optimizer = alpha_optimizer or optax.sgd(ALPHA_RATE)
-  players = make_players(options, OBJECTIVES, BETA)
-  step = jax.jit(make_search_step(players, options, weight_optimizer, alpha_optimizer, crop=CROP))
-  return step, init_state(stand_in_network(), players, weight_optimizer, alpha_optimizer, jax.random.key(0))
+  problem = problem_of(stand_in_network(), players_of(options, OBJECTIVES, BETA), CROP)
+  step, init = step_of(problem, options, weight_optimizer, alpha_optimizer)
+  return jax.jit(step), first_state(init)
+
+
+def batches_of(options):
+  return batches_per_step(problem_of(None, players_of(options, OBJECTIVES, BETA), CROP), options)
 
 
 def images(count, seed, side=CROP):
@@ -149,7 +152,7 @@ def test_cooperative_round_is_its_formulas(name):
   step, state = search(options)
   hand = ByHand()
   for round_ in range(3):
-    train, validation = (images(count, 10 * round_ + i) for i, count in enumerate(batches_per_round(options)))
+    train, validation = (images(count, 10 * round_ + i) for i, count in enumerate(batches_of(options)))
     assert len(train["image"]) == options.unroll_steps and len(validation["image"]) == 1
     state, metrics = step(state, train, validation, KEY)
     expected = hand.illumination(crops(train), crops(validation)[0], **illumination)
@@ -165,7 +168,7 @@ def test_cooperative_round_is_its_formulas(name):
 def test_inner_loops_are_iterations_one_after_another():
   """Lines 4-7 and 9-12: each iteration on batches of its own, the NRM after all of the IEM's."""
   options = RUASSearchOptions(illumination_length=3, denoising_length=2, unroll_steps=2)
-  assert batches_per_round(options) == (6, 3)
+  assert batches_of(options) == (6, 3)
   step, state = search(options)
   train, validation = images(6, 0), images(3, 1)
   state, metrics = step(state, train, validation, KEY)
@@ -257,10 +260,10 @@ def test_crops_differ_between_batches_players_and_purposes():
     return loss_t(w, a, y), brighten(w, a, y)
 
   options = RUASSearchOptions(unroll_steps=2, illumination_length=2, denoising_length=2, hypergradient="first_order")
-  players = make_players(options, Objectives(illumination, loss_n), 0.0)
+  players = players_of(options, Objectives(illumination, loss_n), 0.0)
   optimizer = optax.sgd(RATE)
-  step = make_search_step(players, options, optimizer, optimizer, crop=CROP)
-  state = init_state(stand_in_network(), players, optimizer, optimizer, jax.random.key(0))
+  step, init = step_of(problem_of(stand_in_network(), players, CROP), options, optimizer, optimizer)
+  state = first_state(init)
   train, validation = (
     jax.tree.map(lambda leaf, count=count: np.repeat(leaf, count, axis=0), images(1, 0, side=64)) for count in (4, 2)
   )
@@ -409,12 +412,12 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
     return loss + BETA * objectives.denoising(weights["denoising"], alpha["denoising"], u)
 
   def estimate(alpha_t):
-    player = make_players(RUASSearchOptions(), objectives, BETA)[0]
+    player = players_of(RUASSearchOptions(), objectives, BETA)[0]
     optimizer = optax.sgd(rate, momentum=MOMENTUM)
     own = player.pick(weights)
     state = optax.tree_utils.tree_set(optimizer.init(own), trace={"illumination": trace})
     estimator = make_estimator("unrolled", inner=optimizer)
-    problem = player.problem(weights, alpha)
+    problem = player.bilevel_problem(weights, alpha, {})
     return estimator(problem, {"illumination": alpha_t}, own, state, train[None], validation)
 
   out = jax.jit(estimate)(alpha["illumination"])
@@ -443,11 +446,11 @@ def test_a_real_round_keeps_the_shape_of_its_state():
   network = build_network(SMOOTH, operations=CANDIDATES[:2])
   objectives = make_objectives(network)
   optimizers = make_optimizer(options.weight_optimizer), make_optimizer(options.alpha_optimizer)
-  players = make_players(options, objectives, BETA)
+  problem = problem_of(network, players_of(options, objectives, BETA), 8)
   with jax.enable_x64(False):
-    step = make_search_step(players, options, *optimizers, crop=8)
-    state = jax.eval_shape(lambda: init_state(network, players, *optimizers, jax.random.key(0)))
-    train, validation = (images(count, 0, side=8) for count in batches_per_round(options))
+    step, init = step_of(problem, options, *optimizers)
+    state = jax.eval_shape(lambda: first_state(init))
+    train, validation = (images(count, 0, side=8) for count in batches_of(options))
     after, metrics = jax.eval_shape(step, state, train, validation, jax.random.key(0))
   shape = lambda leaf: (leaf.shape, leaf.dtype)
   assert jax.tree.map(shape, after) == jax.tree.map(shape, state)
@@ -466,9 +469,8 @@ def test_constant_leaves_of_weights_and_alpha_pass_through_the_search():
   objectives = OBJECTIVES._replace(illumination=lambda w, a, y: OBJECTIVES.illumination(w["w"], a["x"], y))
   options = RUASSearchOptions(illumination_length=2, unroll_steps=2)
   optimizers = optax.sgd(RATE, momentum=MOMENTUM), make_optimizer(options.alpha_optimizer)
-  players = make_players(options, objectives, BETA)
-  step = jax.jit(make_search_step(players, options, *optimizers, crop=CROP))
-  state = init_state(network, players, *optimizers, jax.random.key(0))
+  step, init = step_of(problem_of(network, players_of(options, objectives, BETA), CROP), options, *optimizers)
+  step, state = jax.jit(step), first_state(init)
   expected_step, expected = search(options, optimizers[1])
   train, validation = images(4, 0), images(2, 1)
   (state, metrics), (expected, expected_metrics) = (

@@ -2,15 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 import tiny_problem
 
 from ruas_jax.config import load_config
 from ruas_jax.errors import UserError
-from ruas_jax.experiments.search import finish_search
-from ruas_jax.experiments.setting import describe
+from ruas_jax.experiments.setting import search_setting
 from ruas_jax.lowlight.budget import derive_within, require_within
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
@@ -62,13 +60,12 @@ def test_too_small_a_budget_is_one_line():
 def test_a_search_keeps_to_it():
   """alpha asks for 3x3 convolutions everywhere; what `search` and a population derive is smaller."""
   config = tiny_problem.get_config()
-  state = jax.eval_shape(describe(config).init, jax.random.key(0))
   names = operation_names(CANDIDATES)
   own = np.zeros((7, len(names)), np.float32)
   own[:, names.index("conv_3x3")] = 1
-  state = state._replace(alpha={"illumination": own, "denoising": own})
+  alpha = {"illumination": own, "denoising": own}
   within = dataclasses.replace(config, search=dataclasses.replace(config.search, parameters=3000))
-  free, kept = (finish_search(None, state, [], one).genotype for one in (config, within))
+  free, kept = (Genotype.from_dict(search_setting(one).problem.derive(alpha)) for one in (config, within))
   assert build_network(config.network, free).parameters() > 3000 >= build_network(config.network, kept).parameters()
   assert set(free.illumination + free.denoising) == {"conv_3x3"}
 

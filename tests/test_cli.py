@@ -82,7 +82,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --data.val missing --workdir new", "missing does not exist"),
     (f"{SEARCH} images --data.val empty --workdir new", "empty holds no image"),
     (f"{SEARCH} headless --workdir new", "headless/1.png"),
-    (f"{SEARCH} one --workdir new", "0.png alone cannot be split"),
+    (f"{SEARCH} one --workdir new", "one element cannot be split into training and validation data"),
     (f"{SEARCH} images --data.crop 17 --workdir new", ".png is 20x16, smaller than the crop of 17x17"),
     (f"{SEARCH} images --data.crop 0 --workdir new", "data.crop must be at least 1"),
     (f"{SEARCH} images --seed -1 --workdir new", "seed must not be negative"),
@@ -97,7 +97,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     # work directories
     (
       f"{SEARCH} images --workdir run",
-      "run holds a run already, and no snapshot to go on from; choose another --workdir",
+      "run holds a run already, and no snapshot to resume it from. Choose another --workdir",
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),

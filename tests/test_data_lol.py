@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from ruas_jax.data.lol import open_lol
-from ruas_jax.data.pipeline import make_batches
+from ruas_jax.data.padded import padded
 from ruas_jax.data.sources import open_pairs, open_source
+from ruas_jax.engine.stream import make_batches
 from ruas_jax.errors import UserError
 
 
@@ -58,7 +59,7 @@ def test_a_prepared_data_set_needs_no_copy(tfds_dir, tmp_path):
 
 
 def test_it_feeds_batches(tfds_dir):
-  iterator = make_batches(open_source("tfds:lol/official:test", tfds_dir=tfds_dir), batch_size=4, seed=0)
+  iterator = make_batches(padded(open_source("tfds:lol/official:test", tfds_dir=tfds_dir)), batch_size=4, seed=0)
   batch = next(iterator)
   iterator.close()
   assert batch["image"].shape == (4, 6, 10, 3) and sorted(batch["image"][:, 0, 0, 0]) == [0, 1, 2, 3]

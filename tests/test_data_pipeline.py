@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ruas_jax.data.crops import random_crops
-from ruas_jax.data.pipeline import ImageOrder, check_crop, make_batches
+from ruas_jax.data.padded import check_crop, padded
 from ruas_jax.data.sources import ImageArrays, ImageFolder, open_source
+from ruas_jax.engine.stream import Order, make_batches
 from ruas_jax.errors import UserError
 
 
@@ -22,7 +23,7 @@ def numbered(count, *, height=5, width=7):
 
 
 def visits(source, *, batch_size, batches, seed=0):
-  iterator = make_batches(source, batch_size=batch_size, seed=seed)
+  iterator = make_batches(padded(source), batch_size=batch_size, seed=seed)
   found = [int(image[0, 0, 0]) for batch in islice(iterator, batches) for image in batch["image"]]
   iterator.close()
   return found
@@ -39,18 +40,18 @@ def test_every_epoch_visits_every_image_once_also_across_batches(batch_size):
 def test_the_order_follows_the_seed_alone():
   one, again, other_batch_size = (visits(numbered(9), batch_size=b, batches=36 // b) for b in (2, 2, 3))
   assert one == again == other_batch_size
-  assert one == [ImageOrder(9, seed=0)[k] for k in range(36)]
+  assert one == [Order(9, seed=0)[k] for k in range(36)]
   assert one != visits(numbered(9), batch_size=2, batches=18, seed=1)
 
 
 def test_neighbouring_seeds_are_not_each_others_later_epochs():
-  orders = [[ImageOrder(30, seed=seed)[k] for k in range(60)] for seed in (0, 1)]
+  orders = [[Order(30, seed=seed)[k] for k in range(60)] for seed in (0, 1)]
   assert orders[0][30:] != orders[1][:30]
 
 
 def test_small_images_are_padded_at_the_bottom_and_right():
   images = [np.full((4, 6, 3), 100, np.uint8), np.full((8, 3, 3), 200, np.uint8)]
-  iterator = make_batches(ImageArrays("ab", images), batch_size=2, seed=0)
+  iterator = make_batches(padded(ImageArrays("ab", images)), batch_size=2, seed=0)
   batch = next(iterator)
   iterator.close()
   assert batch["image"].shape == (2, 8, 6, 3) and batch["image"].dtype == np.uint8
@@ -63,13 +64,13 @@ def test_small_images_are_padded_at_the_bottom_and_right():
 
 def test_the_state_resumes_the_same_batches():
   source = numbered(7)
-  iterator = make_batches(source, batch_size=3, seed=5)
+  iterator = make_batches(padded(source), batch_size=3, seed=5)
   for _ in range(4):
     next(iterator)
   state = json.loads(json.dumps(iterator.get_state()))
   expected = [next(iterator)["image"] for _ in range(5)]
   iterator.set_state(state)
-  resumed = make_batches(source, batch_size=3, seed=5)
+  resumed = make_batches(padded(source), batch_size=3, seed=5)
   resumed.set_state(state)
   for batch in expected:
     assert np.array_equal(next(iterator)["image"], batch)
@@ -81,7 +82,7 @@ def test_a_broken_image_surfaces_as_one_line_that_names_it(tmp_path):
   path = tmp_path / "broken.png"
   Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(path)
   path.write_bytes(path.read_bytes()[:500])
-  iterator = make_batches(ImageFolder(tmp_path), batch_size=2, seed=0)
+  iterator = make_batches(padded(ImageFolder(tmp_path)), batch_size=2, seed=0)
   with pytest.raises(UserError) as caught:
     next(iterator)
   iterator.close()
@@ -91,7 +92,7 @@ def test_a_broken_image_surfaces_as_one_line_that_names_it(tmp_path):
 def test_an_image_that_changes_its_size_is_named(tmp_path):
   path = tmp_path / "changing.png"
   Image.new("RGB", (4, 4)).save(path)
-  iterator = make_batches(ImageFolder(tmp_path), batch_size=1, seed=0)
+  iterator = make_batches(padded(ImageFolder(tmp_path)), batch_size=1, seed=0)
   Image.new("RGB", (4, 5)).save(path)
   with pytest.raises(UserError, match=r"changing\.png changed its size"):
     next(iterator)
@@ -183,7 +184,7 @@ def test_real_photographs_pass_through():
     pytest.skip("the development photographs are not here")
   source = open_source(folder)
   assert set(source.sizes()) == {(400, 600)}
-  iterator = make_batches(source, batch_size=2, seed=0)
+  iterator = make_batches(padded(source), batch_size=2, seed=0)
   crops = random_crops(next(iterator), jax.random.key(0), crop=64)
   iterator.close()
   assert crops.shape == (2, 64, 64, 3) and 0 < float(crops.mean()) < 0.4

@@ -14,17 +14,18 @@ from tiny_problem import dark_images, get_config
 
 from ruas_jax.bilevel import ESTIMATORS
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine import device_loop
 from ruas_jax.engine.device_loop import DeviceLoop
 from ruas_jax.engine.loop import iterate
 from ruas_jax.engine.mesh import DATA, POPULATION, Layout
 from ruas_jax.engine.mesh_options import MeshOptions
 from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.metrics import StepMetrics
 from ruas_jax.engine.records import make_records, split
-from ruas_jax.engine.run_folder import Workdir
+from ruas_jax.engine.run_folder import RunFolder
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
-from ruas_jax.experiments import device_loop
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.search import search
 from ruas_jax.nas.convergence import _REMEDIES, ConvergenceWatch
@@ -39,13 +40,13 @@ class State(NamedTuple):
 class Numbers:
   """Feeds 1, 2, 3, ...; of members, to each its own multiple of them."""
 
-  images, capacity, streams, batch_axes = jnp.float32(1), 5, False, (0,)
+  data, capacity, streams, batch_axes = jnp.float32(1), 5, False, (0,)
 
   def __init__(self, members=None):
     self.calls, self._members, self._next = [], members, 1
 
-  def fetch(self, images, element):
-    return (images * element,)
+  def fetch(self, data, ticket):
+    return (data * ticket,)
 
   def seek(self, step):
     self._next = 1 + step
@@ -66,7 +67,7 @@ class Step:
 
   def __call__(self, state, batch, key):
     self.traced += 1
-    metrics = {"x_loss": state.weights, "y_loss": batch, "y_iterations": jnp.where(batch > 2, 1, 0)}
+    metrics = {"x": StepMetrics({"train": state.weights}), "y": StepMetrics({"train": batch}, active=batch > 2)}
     return State(state.step + 1, state.weights + batch + key), metrics
 
 
@@ -79,7 +80,7 @@ def quick(monkeypatch):
 class Looks:
   """An observer that looks every third step and stops at the ninth."""
 
-  every, chosen = 3, None
+  every, stopped = 3, False
 
   def __init__(self):
     self.seen = []
@@ -92,8 +93,8 @@ class Looks:
 def run(step, feed, key=0.0, *, steps, state=None, folder=None, **arguments):
   """The last state and the records of a single run."""
   loop = DeviceLoop(step, state or start(), feed, jnp.float32(key))
-  workdir = Workdir(folder, RunOptions(), {})
-  outcome = iterate(loop, steps=steps, description="run", workdir=workdir, **arguments)
+  run_folder = RunFolder(folder, RunOptions(), {})
+  outcome = iterate(loop, steps=steps, description="run", run_folder=run_folder, **arguments)
   return outcome.state, outcome.records[0]
 
 
@@ -107,10 +108,10 @@ def test_one_program_for_calls_of_every_length(quick):
   assert sum(feed.calls) == 20 and set(feed.calls) >= {1, 2, 4, 5} and max(feed.calls) == feed.capacity
   assert step.traced == 1
   sums = [0.5 * (k - 1) + k * (k - 1) / 2 for k in range(1, 22)]
-  assert [record["x_loss"] for record in records] == sums[:20]
+  assert [record["x_train_loss"] for record in records] == sums[:20]
   assert [record["step"] for record in records] == list(range(1, 21))
   assert (float(state.weights), int(state.step)) == (sums[20], 20)
-  assert set(records[1]) == {"step", "x_loss"}  # y did not play
+  assert set(records[1]) == {"step", "x_train_loss"}  # y did not play
 
 
 def test_a_slow_step_is_taken_alone(monkeypatch):
@@ -147,17 +148,20 @@ class Failing(Step):
     wrong = jnp.where(state.step == 4, jnp.nan, 0.0)
     if self.what == "weights":
       return state._replace(weights=state.weights + wrong), metrics
-    return state, metrics | {"x_loss": metrics["x_loss"] + wrong}
+    return state, metrics | {"x": StepMetrics({"train": metrics["x"].losses["train"] + wrong})}
 
 
 @pytest.mark.parametrize(
   "what, said",
-  [("loss", "run: the x loss is not finite at step 4"), ("weights", "run: the weights are not finite after step 4")],
+  [
+    ("loss", "run: the x train loss is not finite at step 4"),
+    ("weights", "run: the weights are not finite after step 4"),
+  ],
 )
 def test_the_first_step_that_is_not_finite_is_the_last_one(what, said, quick, tmp_path):
   with pytest.raises(UserError, match=f"^{said}$"):
     run(Failing(what), Numbers(), steps=20, folder=tmp_path)
-  losses = [record["x_loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+  losses = [record["x_train_loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
   assert losses == [0, 1, 3, None if what == "loss" else 6]
 
 
@@ -165,7 +169,7 @@ def test_the_state_stays_before_the_bad_step_and_later_calls_do_nothing(quick):
   loop = DeviceLoop(Failing("loss"), start(), Numbers(), jnp.float32(0))
   logs = [make_records(call.first, call.log) for call in loop.calls(20)]
   assert [len(records) for records, _ in logs] == [1, 1, 2] + [0] * (len(logs) - 3) and len(logs) > 5
-  assert [failure for _, failure in logs if failure] == ["the x loss is not finite at step 4"]
+  assert [failure for _, failure in logs if failure] == ["the x train loss is not finite at step 4"]
   assert (int(loop.run.state.step), float(loop.run.state.weights), bool(loop.run.sound)) == (3, 6, False)
 
 
@@ -190,7 +194,7 @@ def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick)
       records[position] += new
       failures[position] += [failure] if failure else []
   assert len(loop.run.state.weights.devices()) == devices
-  assert failures == [[], ["the y loss is not finite at step 2"], [], []][:members]
+  assert failures == [[], ["the y train loss is not finite at step 2"], [], []][:members]
   assert [len(own) for own in records] == [12, 2, 12, 12][:members]
   np.testing.assert_array_equal(loop.run.state.weights, np.float32([78, 2e38, 156, 234])[:members])
   np.testing.assert_array_equal(loop.run.state.step, [12, 1, 12, 12][:members])
@@ -219,7 +223,7 @@ def test_what_the_mesh_does_not_divide_is_one_line(options, things, said):
 def test_a_loss_that_explodes_stops_the_run_at_its_step(quick):
   loop = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0), largest_loss=20.0)
   logs = [make_records(call.first, call.log, largest_loss=20.0) for call in loop.calls(12)]
-  assert [failure for _, failure in logs if failure] == ["the x loss exploded to 21 at step 7 (largest_loss 20)"]
+  assert [failure for _, failure in logs if failure] == ["the x train loss exploded to 21 at step 7 (largest_loss 20)"]
   assert float(loop.run.state.weights) == 21
 
 
@@ -247,7 +251,7 @@ def test_constant_leaves_pass_through_the_loop_and_its_snapshots(members, quick,
 
   def step(state, batch, key):
     moved = state.weights | {"w": state.weights["w"] + batch + key}
-    return State(state.step + 1, moved), {"x_loss": moved["w"]}
+    return State(state.step + 1, moved), {"x": StepMetrics({"train": moved["w"]})}
 
   constant = {"count": jnp.array(2**30 + 1), "key": jax.random.key(3), "old_key": jax.random.PRNGKey(5)}
   stack = lambda leaf: leaf if members is None else jnp.stack([leaf] * members)
@@ -280,8 +284,8 @@ def test_a_hypergradient_that_does_not_converge_is_said_once_and_logged(members,
   """Booleans pass through the program's log, its members and metrics.jsonl; the run goes on."""
 
   def step(state, batch, key):
-    metrics = {"x_converged": (batch < 3) | (key > 0), "x_residual": 1e9 * batch, "x_loss": batch}
-    return State(state.step + 1, state.weights + batch), metrics
+    scalars = {"converged": (batch < 3) | (key > 0), "residual": 1e9 * batch}
+    return State(state.step + 1, state.weights + batch), {"x": StepMetrics({"train": batch}, scalars)}
 
   stack = lambda value: jnp.float32(value) if members is None else jnp.array([1, value], jnp.float32)
   state = State(jnp.zeros_like(stack(0), dtype=jnp.int32), jnp.zeros_like(stack(0)))
@@ -294,7 +298,7 @@ def test_a_hypergradient_that_does_not_converge_is_said_once_and_logged(members,
     loop,
     steps=5,
     description="search",
-    workdir=Workdir(folders[0], RunOptions(), {}),
+    run_folder=RunFolder(folders[0], RunOptions(), {}),
     members=folders if members else None,
     watch=ConvergenceWatch("neumann", names),
   )
@@ -325,11 +329,11 @@ def test_searches_and_populations_are_watched(monkeypatch, capfd):
     config, search=dataclasses.replace(config.search, hypergradient="cg", hypergradient_options=("damping=0.1",))
   )
   images = ImageArrays([str(number) for number in range(4)], dark_images(4))
-  for name, begin in (
-    ("search", functools.partial(search, config)),
+  for module, begin in (
+    ("one_search", functools.partial(search, config)),
     ("population", functools.partial(search_population, config, PopulationOptions(seeds=2))),
   ):
-    monkeypatch.setattr(f"ruas_jax.experiments.{name}.iterate", begun)
+    monkeypatch.setattr(f"ruas_jax.nas.{module}.iterate", begun)
     with pytest.raises(Begun):
       begin(train_images=images)
     (line,) = capfd.readouterr().err.splitlines()

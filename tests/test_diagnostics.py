@@ -1,5 +1,6 @@
 """What a hypergradient and a search say of themselves: terms, curvature, shares, and the early stop."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from stepping import first_state, players_of, problem_of, step_of
 
 from ruas_jax.bilevel import BilevelProblem, compare, decompose, make_estimator, outer_curvature, summarize
 from ruas_jax.errors import UserError
@@ -15,12 +17,12 @@ from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.lowlight.players import make_players
+from ruas_jax.lowlight.problem import alpha_statistics
 from ruas_jax.lowlight.search_options import RUASSearchOptions
-from ruas_jax.nas.diagnostics import alpha_statistics, make_diagnostics, rises_fast
-from ruas_jax.nas.observer import Observer
+from ruas_jax.nas.diagnostics import make_diagnostics, rises_fast
+from ruas_jax.nas.observer import DiagnosticsObserver
 from ruas_jax.nas.options import DiagnosticsOptions
-from ruas_jax.nas.state import SearchState, init_state
+from ruas_jax.nas.state import Optimizers, SearchState
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -82,7 +84,7 @@ def supernet(x64_module):
   network = build_network(
     NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05)
   )
-  return network, make_players(RUASSearchOptions(), make_objectives(network, LossOptions(rtv_sigma=1.0)), beta=1.0)[:1]
+  return network, players_of(RUASSearchOptions(), make_objectives(network, LossOptions(rtv_sigma=1.0)), beta=1.0)[:1]
 
 
 def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
@@ -91,7 +93,7 @@ def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
   weights = network.init_weights(jax.random.key(0), jnp.float64)
   alpha = {name: jnp.asarray(RNG.normal(size=(7, 7))) for name in weights}
   images = RNG.uniform(0.02, 0.6, size=(2, 1, 6, 6, 3))
-  problem = player.problem(weights, alpha)
+  problem = player.bilevel_problem(weights, alpha, {})
   curvature = jax.jit(lambda: outer_curvature(problem, player.pick(alpha), player.pick(weights), images))()
   size = np.sort(np.abs(curvature.eigenvalues))
   assert curvature.eigenvalues.shape == curvature.spread.shape == (49,)
@@ -104,10 +106,15 @@ def test_what_a_search_logs(supernet):
   network, players = supernet
   options = RUASSearchOptions(unroll_steps=2, diagnostics=DiagnosticsOptions(every=1, batches=3))
   optimizer = optax.sgd(0.1)
-  diagnose = make_diagnostics(players, options, optimizer, operation_names(CANDIDATES), crop=6)
+  names = operation_names(CANDIDATES)
+  problem = dataclasses.replace(
+    problem_of(network, players, 6), statistics=lambda alpha: alpha_statistics(alpha, names)
+  )
+  diagnose = make_diagnostics(problem, options, Optimizers(optimizer, optimizer))
   images = {"image": np.zeros((3, 1, 8, 8, 3), np.uint8), "size": np.full((3, 1, 2), 8, np.int32)}
   with jax.enable_x64(False):
-    state = jax.eval_shape(lambda: init_state(network, players, optimizer, optimizer, jax.random.key(0)))
+    _, init = step_of(problem, options, optimizer, optimizer)
+    state = jax.eval_shape(lambda: first_state(init))
     metrics = jax.eval_shape(diagnose, state, images, images, jax.random.key(1))
   terms = [
     f"illumination_{term}_{of}"
@@ -171,7 +178,14 @@ def make_observer(largest):
   def diagnose(*_):
     return {"x_hessian_largest": next(values), "x_hessian_eigenvalues": [0, 1]}
 
-  return Observer(options, diagnose, HeldOut(), None)
+  return DiagnosticsObserver(options, diagnose, HeldOut(), None)
+
+
+STATE = SearchState(0, {}, {"x": jnp.zeros((), jnp.float32)}, {}, {})
+
+
+def chosen_by(observer):
+  return observer.chosen_alpha(STATE.alpha) if observer.stopped else None
 
 
 def look(observer, step):
@@ -185,7 +199,7 @@ def observe(largest):
     metrics, stop = look(observer, step)
     if stop:
       break
-  return step, metrics, observer.chosen
+  return step, metrics, chosen_by(observer)
 
 
 def test_an_early_stop_goes_back_by_the_window():
@@ -203,13 +217,13 @@ def test_an_observer_goes_on_where_another_stopped(cut):
   largest = [1.0, 1.0, 1.0, 5.0]
   first, second = (make_observer(part) for part in (largest[:cut], largest[cut:]))
   looks = [look(first, step) for step in range(1, cut + 1)]
-  second.restore(json.loads(json.dumps(first.about())), np.dtype(np.float32))
+  second.restore(json.loads(json.dumps(first.about())), STATE)
   looks += [look(second, step) for step in range(cut + 1, 5)]
-  assert [stop for _, stop in looks] == [False, False, False, True] and second.chosen == {"x": 2.0}
+  assert [stop for _, stop in looks] == [False, False, False, True] and chosen_by(second) == {"x": 2.0}
   assert second._held_out.place == cut + (4 - cut)
   third = make_observer([])
-  third.restore(json.loads(json.dumps(second.about())), np.dtype(np.float32))
-  assert third.chosen == {"x": 2.0} and third.chosen["x"].dtype == np.float32
+  third.restore(json.loads(json.dumps(second.about())), STATE)
+  assert chosen_by(third) == {"x": 2.0} and chosen_by(third)["x"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

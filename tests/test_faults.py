@@ -23,7 +23,7 @@ def test_a_search_that_was_killed_inside_writes_ends_with_the_same_bits(results)
   # Not how many were inside: a quick machine may end the write between the look and the kill.
   assert (counts["runs"], counts["kills"], counts["resumed_to_same_bits"]) == (1, 2, 1)
   (row,) = [row for row in results["runs"] if row["fault"] == "kill"]
-  assert row["moments"] == ["in a write", "in a write"] and "going on after step" in row["lines"][-1]
+  assert row["moments"] == ["in a write", "in a write"] and "resuming after step" in row["lines"][-1]
 
 
 def test_sigterm_saves_and_exits_with_its_own_code(results):

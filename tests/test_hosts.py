@@ -93,7 +93,7 @@ def stopped(hosts, tmp_path_factory):
 def test_two_hosts_go_on_to_the_same_bits(hosts, whole, stopped, tmp_path):
   workdir = shutil.copytree(stopped, tmp_path / "run")
   codes, said = hosts(workdir)
-  assert codes == [0, 0] and said[1] == [] and "going on after step" in said[0][0]
+  assert codes == [0, 0] and said[1] == [] and "resuming after step" in said[0][0]
   assert logged(workdir) == logged(whole)
   jax.tree.map(np.testing.assert_array_equal, *(arrays_in(place / "checkpoint") for place in (workdir, whole)))
 
@@ -101,7 +101,7 @@ def test_two_hosts_go_on_to_the_same_bits(hosts, whole, stopped, tmp_path):
 def test_one_host_goes_on_where_two_were_stopped(hosts, whole, stopped, tmp_path):
   workdir = shutil.copytree(stopped, tmp_path / "run")
   (code,), (lines,) = hosts(workdir, count=1)
-  assert code == 0 and len(lines) == 1 and "going on after step" in lines[0]
+  assert code == 0 and len(lines) == 1 and "resuming after step" in lines[0]
   found, expected = (arrays_in(place / "checkpoint") for place in (workdir, whole))
   chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -118,7 +118,7 @@ def test_what_the_first_host_refuses_ends_all(hosts, stopped):
   codes, (first, second) = hosts(stopped, seed=1)
   assert codes == [1, 1]
   assert len(first) == len(second) == 1
-  assert "holds another run: seed was 0 and is 1" in first[0] and "the first host cannot begin the run" in second[0]
+  assert "another configuration (seed was 0 and is 1" in first[0] and "the first host could not begin" in second[0]
 
 
 def test_hosts_that_were_given_other_options_end_together(hosts, tmp_path):

@@ -14,15 +14,17 @@ from PIL import Image
 from tiny_problem import dark_images, ruas, write_images
 
 from ruas_jax.bilevel import BilevelProblem, conformance
+from ruas_jax.engine.checkpoint import save_checkpoint
 from ruas_jax.experiments import hypergrad as study
 from ruas_jax.experiments.frozen_search import freeze
-from ruas_jax.experiments.setting import describe, load_search, open_sources, save_state
+from ruas_jax.experiments.setting import load_search, open_both, search_setting
 from ruas_jax.files import write_json
 from ruas_jax.hypergradient_study.bars import BARS
 from ruas_jax.hypergradient_study.frozen import Frozen, precision
 from ruas_jax.hypergradient_study.measure import Case, Laboratory
 from ruas_jax.hypergradient_study.sweeps import QUICK, Grid, plan
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.nas.files import STATE_FORMAT
 
 COLUMNS = (
   *("sweep", "estimator", "options", "epsilon", "steps", "rate", "dtype", "losses", "reference"),
@@ -81,12 +83,13 @@ def searched(tmp_path_factory):
   write_images(place / "images", dark_images(4))
   config = tiny_problem.get_config()
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(place / "images")))
-  state = jax.jit(describe(config).init)(jax.random.key(0))
+  state = jax.jit(search_setting(config).init)(jax.random.key(0))
   still = dataclasses.replace(config.search.weight_optimizer, learning_rate=0.0)
   still = dataclasses.replace(config, search=dataclasses.replace(config.search, weight_optimizer=still))
   for name, own in {"state": config, "still": still}.items():
     write_json(place / name / "config.json", dataclasses.asdict(own))
-    save_state(study.epath.Path(place / name), state, operation_names(CANDIDATES))
+    about = {"format": STATE_FORMAT, "operations": operation_names(CANDIDATES)}
+    save_checkpoint(study.epath.Path(place / name / "state"), state, about)
   terms = ("total", "direct", "shift", "implicit")
   record = {f"illumination_{term}_{figure}": 0.5 for term in terms for figure in ("norm", "cosine")}
   lines = [json.dumps({"step": step, **(record if step % 2 else {})}) for step in range(1, 5)]
@@ -228,19 +231,19 @@ def test_a_frozen_place_is_the_search_s_own(searched):
   """Losses, state, optimiser; and its losses stay in the dtype that they are asked for."""
   config = tiny_problem.get_config()
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(searched / "images")))
-  setting = describe(config)
+  setting = search_setting(config)
   state = jax.jit(setting.init)(jax.random.key(0))
-  sources = open_sources(config, None, None)
+  sources = open_both(config)
   frozen = freeze(config, state, *sources, module="denoising", smoothing=0.05, steps=2)
   assert frozen.train_batches.shape == (2, 1, 8, 8, 3) and frozen.val_batch.shape == (1, 8, 8, 3)
   assert set(frozen.weights) == set(frozen.alpha) == {"denoising"}
   ones = jax.tree.map(np.ones_like, frozen.weights)
   updates, _ = frozen.make_inner(frozen.rate).update(ones, frozen.inner_state, frozen.weights)
-  expected, _ = setting.weight_optimizer.update(ones, state.weight_state["denoising"], frozen.weights)
+  expected, _ = setting.optimizers.at({})[0].update(ones, state.weight_state["denoising"], frozen.weights)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
 
-  player = next(player for player in setting.players if player.name == "denoising")
-  problems = [player.problem(state.weights, state.alpha)]
+  player = next(player for player in setting.problem.players if player.name == "denoising")
+  problems = [player.bilevel_problem(state.weights, state.alpha, {})]
   problems += [frozen.problems[name](frozen.others) for name in ("raw", "smoothed")]
   losses = jax.jit(lambda: [problem.inner_loss(frozen.weights, frozen.alpha, frozen.val_batch) for problem in problems])
   own, raw, smoothed = map(float, losses())
@@ -259,7 +262,7 @@ def test_a_frozen_place_is_the_search_s_own(searched):
 
 def test_a_frozen_search_can_be_measured(searched):
   config, state = load_search(searched / "state")
-  frozen = freeze(config, state, *open_sources(config, None, None), module="illumination", smoothing=0.05, steps=1)
+  frozen = freeze(config, state, *open_both(config), module="illumination", smoothing=0.05, steps=1)
   row = Laboratory(frozen).measure(Case("a", "unrolled"))
   assert 1e-9 < row["relative_error"] < 1e-4 and row["sign_agreement"] > 0.9
 

@@ -13,6 +13,7 @@ from ruas_jax.bilevel import ESTIMATORS, decompose, init_optimizer, inner_step, 
 from ruas_jax.bilevel.conformance import conformance
 from ruas_jax.bilevel.subject import Known, Subject, relative_error
 from ruas_jax.bilevel.testbed import INNERS, Inner, logistic_regression
+from ruas_jax.data.crops import random_crops
 from ruas_jax.lowlight.objectives import Objectives
 from ruas_jax.lowlight.training import TrainState, make_train_step
 
@@ -201,7 +202,7 @@ def test_the_training_hands_each_module_its_loss():
     optimizers = {"illumination": optimizer, "denoising": optimizer}
     states = {name: init_optimizer(optimizer, own) for name, own in weights.items()}
     batch = {"image": jnp.full((1, 4, 4, 3), 51, jnp.uint8), "size": jnp.full((1, 2), 4, jnp.int32)}
-    step = jax.jit(make_train_step(objectives, optimizers, crop=4))
+    step = jax.jit(make_train_step(objectives, optimizers, functools.partial(random_crops, crop=4)))
     state, _ = step(TrainState(jnp.int32(0), weights, states), batch, jax.random.key(0))
     moved = state.weights
     np.testing.assert_allclose((moved["illumination"]["w"], moved["denoising"]["v"]), (w, v), atol=1e-5)

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ruas_jax.data.pipeline import make_batches
+from stepping import flat
 from tiny_problem import dark_images, get_config
 
+from ruas_jax.data.padded import padded
 from ruas_jax.data.sources import ImageArrays, split_in_half
-from ruas_jax.experiments import device_loop, setting
+from ruas_jax.engine import device_loop
+from ruas_jax.engine.stream import make_batches
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.search import search
+from ruas_jax.experiments.setting import search_setting
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
-from ruas_jax.nas.step import make_search_step
 from ruas_jax.sweep import PopulationOptions
 
 pytestmark = pytest.mark.usefixtures("x64_module")
@@ -58,16 +60,16 @@ def assert_same(one, other, relative):
 def step_by_step(config):
   """Written out: one call for a step, on batches that the host reads."""
   train, validation = split_in_half(IMAGES, seed=config.seed)
-  players, weight_optimizer, alpha_optimizer, init = setting.describe(config)
-  step = jax.jit(make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop))
+  setting = search_setting(config)
+  step = jax.jit(lambda *arguments: setting.step()(*arguments, {}))
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state, metrics = jax.jit(init)(init_key), []
+  state, metrics = jax.jit(setting.init)(init_key), []
   halves = enumerate((train, validation))
-  streams = [make_batches(half, batch_size=1, seed=2 * config.seed + position) for position, half in halves]
+  streams = [make_batches(padded(half), batch_size=1, seed=2 * config.seed + position) for position, half in halves]
   for index in range(1, STEPS + 1):
     batches = [{name: values[None] for name, values in next(stream).items()} for stream in streams]
     state, new = step(state, *batches, step_key)
-    metrics.append({"step": index} | {name: value.item() for name, value in new.items()})
+    metrics.append({"step": index} | {name: value.item() for name, value in flat(new).items()})
   for stream in streams:
     stream.close()
   return state, metrics

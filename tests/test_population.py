@@ -20,10 +20,11 @@ from ruas_jax.experiments.agreement import Found, summarize_agreement
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.setting import load_search
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
+from ruas_jax.lowlight.numbers import with_numbers
 from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 from ruas_jax.plots import plot_population
-from ruas_jax.sweep import PopulationOptions, list_members, with_values
+from ruas_jax.sweep import PopulationOptions, list_members
 
 RATE = "search.weight_optimizer.learning_rate"
 FINISHED = [
@@ -60,9 +61,8 @@ def test_each_member_has_the_work_directory_of_a_search(run):
   assert [path.name for path in (workdir / "member_005").iterdir()] == ["notes.txt"]
   base = get_config()
   base = dataclasses.replace(base, data=dataclasses.replace(base.data, train=str(images)))
-  for position, name in enumerate(names):
-    rate = (0.005, 1e18)[position // 2]
-    config = dataclasses.replace(with_values(base, {RATE: rate}), seed=position % 2)
+  members = list_members(base, PopulationOptions(seeds=2, sweep=(f"{RATE}=0.005,1e18",)))
+  for position, (name, (config, _)) in enumerate(zip(names, members, strict=True)):
     assert read_config(workdir / name / "config.json") == config
     records = read_metrics(workdir / name / "metrics.jsonl")
     files = sorted(path.name for path in (workdir / name).iterdir())
@@ -117,7 +117,7 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
     ("learning_rate=0.1", "perhaps you meant search.weight_optimizer.learning_rate or search.alpha_opt"),
     ("nothing=0.1", "there is no option 'nothing'$"),
     ("loss=0.1", "there is no option 'loss'"),
-    ("search.steps=3", "search.steps cannot be swept: it is not a real number"),
+    ("search.steps=3", "search.steps cannot be swept: each of its values needs a separate compilation"),
     ("training.illumination_optimizer.momentum=0.1", "no search depends on it; perhaps you meant search.weight_opt"),
     ("search.diagnostics.threshold=0.1", "search.diagnostics.threshold cannot be swept"),
     ("loss.eta_t", "loss.eta_t takes numbers"),
@@ -138,10 +138,10 @@ def test_wrong_populations_are_refused():
     PopulationOptions(seeds=0)
   with pytest.raises(UserError, match=r"loss.eta_t must be at least 0 and finite, not -1"):
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
-  config = Config()
+  config, images = get_config(), ImageArrays(["a", "b"], dark_images(2))
   measured = dataclasses.replace(config.search, diagnostics=DiagnosticsOptions(every=1))
   with pytest.raises(UserError, match=r"^search.diagnostics is not available in a population$"):
-    search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2))
+    search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2), train_images=images)
 
 
 @pytest.mark.parametrize(
@@ -149,20 +149,18 @@ def test_wrong_populations_are_refused():
 )
 def test_a_value_that_decides_about_the_program_is_refused_before_the_work(path, tmp_path):
   images = ImageArrays(["a", "b"], dark_images(2))
-  with pytest.raises(UserError, match=rf"^population.sweep.{path}: {path} cannot be swept: "):
+  with pytest.raises(UserError, match=rf"^sweep {path}: cannot be swept, "):
     sweep = ("loss.eta_t=0.1", f"{path}=0.5,0.7")
     search_population(get_config(), PopulationOptions(sweep=sweep), train_images=images, workdir=tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
 def test_members_are_every_setting_with_every_seed():
-  population = PopulationOptions(seeds=3, sweep=("loss.eta_t=0.1,0.3", "search.tolerance=0,0.5"))
+  population = PopulationOptions(seeds=3, sweep=("loss.eta_t=0.1,0.3", "search.weight_optimizer.momentum=0,0.5"))
   members = list_members(dataclasses.replace(get_config(), seed=5), population)
   settings = itertools.product((0.1, 0.3), (0.0, 0.5), (5, 6, 7))
-  assert [(m.config.loss.eta_t, m.config.search.tolerance, m.config.seed) for m in members] == list(settings)
-  assert [(*m.values.values(), m.config.seed) for m in members] == [
-    (m.config.loss.eta_t, m.config.search.tolerance, m.config.seed) for m in members
-  ]
+  found = [(m.config.loss.eta_t, m.config.search.weight_optimizer.momentum, m.config.seed) for m in members]
+  assert found == list(settings) == [(*m.values.values(), m.config.seed) for m in members]
   assert PopulationOptions().is_one and not PopulationOptions(sweep=("loss.eta_t=1",)).is_one
 
 
@@ -199,7 +197,8 @@ def test_a_traced_zero_is_a_zero_of_an_optimizer(name):
     return optimizer.update(gradient, state, weights)
 
   def traced(momentum, weight_decay):
-    options = with_values(OptimizerOptions(name, 0.1), {"momentum": momentum, "weight_decay": weight_decay})
+    values = {"optimizer.momentum": momentum, "optimizer.weight_decay": weight_decay}
+    options = with_numbers(OptimizerOptions(name, 0.1), values, "optimizer")
     optimizer = make_optimizer(options)
     _, state = optimizer.update(gradient, optimizer.init(weights), weights)
     return optimizer.update(gradient, state, weights)

@@ -19,17 +19,21 @@ from etils import epath
 from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
 from workdirs import assert_same, content_of, damage, flip, steps_in
 
+from ruas_jax import plots
 from ruas_jax.data.sources import ImageArrays
+from ruas_jax.engine import device_loop
 from ruas_jax.engine.journal import Journal
 from ruas_jax.engine.lock import only_run_in
 from ruas_jax.engine.preemption import Preempted
 from ruas_jax.engine.run_options import CheckpointOptions, RunOptions
 from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
-from ruas_jax.experiments import device_loop, population, search, train
+from ruas_jax.experiments import population, search, train
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions
+from ruas_jax.nas import one_search
+from ruas_jax.nas import population as nas_population
 from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.sweep import PopulationOptions
 
@@ -75,11 +79,10 @@ def one_program():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(device_loop, "make_program", make_once)
-    patch.setattr(search, "make_diagnostics", lambda *_, **__: look)
-    patch.setattr(population, "_check_sweep", lambda *_: None)  # it traces the losses
-    for module in (search, train, population):
-      for name in [name for name in vars(module) if name.startswith(("plot_", "draw_"))]:
-        patch.setattr(module, name, lambda *_: None)
+    patch.setattr(one_search, "make_diagnostics", lambda *_, **__: look)
+    patch.setattr(nas_population, "_check_sweep", lambda *_: None)  # it traces the losses
+    for name in [name for name in vars(plots) if name.startswith(("plot_", "draw_"))]:
+      patch.setattr(plots, name, lambda *_: None)
     yield functools.partial(current.__setitem__, 0)
 
 
@@ -169,7 +172,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(kind, go, whole, stopp
       file.write('{"step": 6, "illumination_train_loss": 99}\n{"step": 7, "illum')
   result = go(kind, workdir)
   assert_same(there, workdir)
-  assert lines_of(capsys) == [f"going on after step {STOP} with {workdir}/snapshots/000005"]
+  assert lines_of(capsys) == [f"resuming after step {STOP} from {workdir}/snapshots/000005"]
   if KINDS[kind].members:
     assert [bool(failure) for failure in result.failures] == [False, True]
   else:
@@ -189,7 +192,7 @@ def test_damaged_snapshots_are_named_and_the_one_before_leads_to_the_same_bits(k
   assert lines == [
     f"checkpoint {place}/000005 is damaged: arrays/_METADATA is changed",
     f"checkpoint {place}/000003 is damaged: arrays/_METADATA is missing",
-    f"going on after step 0 with {place}/000000",
+    f"resuming after step 0 from {place}/000000",
   ]
 
 
@@ -212,7 +215,7 @@ def test_a_snapshot_says_what_was_so_when_it_was_taken(kind, go, tmp_path, monke
 def test_a_new_process_goes_on_to_the_same_bits(go, whole, stopped, tmp_path):
   there, workdir = whole("training"), stopped("training")
   code, lines = program("training", go, workdir, tmp_path)
-  assert (code, lines) == (0, [f"ruas: going on after step {STOP} with {workdir}/snapshots/000005"])
+  assert (code, lines) == (0, [f"ruas: resuming after step {STOP} from {workdir}/snapshots/000005"])
   for path in workdir.glob("*.png"):
     path.unlink()
   assert_same(there, workdir)
@@ -229,7 +232,7 @@ def test_sigterm_saves_the_run_and_the_same_command_goes_on(kind, go, whole, tmp
 
   with monkeypatch.context() as patch:
     patch.setattr(Journal, "add", add_and_terminate)
-    said = r"^[^\n]*: stopped by SIGTERM after step (\d) of 8; the same command goes on from there$"
+    said = r"^[^\n]*: stopped by SIGTERM after step (\d) of 8; the same command resumes it$"
     with pytest.raises(Preempted, match=said):
       go(kind, workdir)
   assert 2 <= max(steps_in(workdir)) < END and not (workdir / "genotype.json").exists()
@@ -253,11 +256,11 @@ def test_a_search_that_has_stopped_early_stays_stopped(go, tmp_path):
 
 def test_other_versions_are_said_and_gone_on_with(go, whole, stopped, monkeypatch, capsys):
   there, workdir = whole("training"), stopped("training")
-  monkeypatch.setattr("ruas_jax.engine.run_folder.versions", lambda: {"jax": "9.9", "python": "3"})
+  monkeypatch.setattr("ruas_jax.engine.resume.versions", lambda: {"jax": "9.9", "python": "3"})
   go("training", workdir)
   lines = lines_of(capsys)
-  assert [line.split(" was left by ")[1].split()[0] for line in lines[:-1]] == ["jax", "python"]
-  assert lines[0].endswith(f"{jax.__version__}, and goes on with 9.9: the last bits may be others")
+  assert [line.split(" was written with ")[1].split()[0] for line in lines[:-1]] == ["jax", "python"]
+  assert lines[0].endswith(f"{jax.__version__} and is resumed with 9.9: the last bits may differ")
   assert_same(there, workdir, says=False)
 
 
@@ -293,7 +296,7 @@ def test_another_configuration_is_refused(path, value, said, go, refused):
     return dataclasses.replace(options, **{name: changed(getattr(options, name), rest, value) if rest else value})
 
   config = changed(go.config("training"), path.split("."), value)
-  refused(rf"stopped holds another run: {said}; choose another --workdir, or replace it with --over", config=config)
+  refused(rf"stopped belongs to another configuration \({said}\)\. Resume with the same", config=config)
 
 
 def own_loss(output, images):
@@ -308,26 +311,26 @@ def own_loss(output, images):
   ],
 )
 def test_another_loss_or_optimiser_of_ones_own_is_refused(given, said, refused):
-  refused(rf"stopped holds another run: {said}; choose another", **given)
+  refused(rf"stopped belongs to another configuration \({said}\)\. Resume", **given)
 
 
 def test_other_images_are_refused(go, refused, tmp_path):
   config = go.config("training")
   place = write_images(tmp_path / "other", dark_images(8))
   other = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(place)))
-  refused("another run: data.train was .* and is .* and 1 more; choose", config=other)
+  refused(r"another configuration \(data.train was .* and is .* and 1 more\)", config=other)
   renamed = ImageArrays(list("abcdefg"), dark_images(7))
-  refused("another run: images.train was '7 images, .*' and is '7 images, .*'; choose", images=renamed)
+  refused(r"another configuration \(images.train was '7 images, .*' and is '7 images, .*'\)", images=renamed)
 
 
 def test_another_kind_of_run_is_refused(go, refused):
-  refused("another run: kind was 'train' and is 'search' and .* more; choose", into="search")
-  refused("another run: kind was 'train' and is 'population' and .* more; choose", into="population")
+  refused(r"configuration \(kind was 'train' and is 'search' and .* more\)", into="search")
+  refused("configuration \\(kind was 'train' and is 'population' and .* more\\)", into="population")
 
 
 def test_another_genotype_is_refused(refused):
   genotype = Genotype(("conv_3x3",) * 7, ("skip",) * 7)
-  refused("another run: genotype was 'IEM.*' and is 'IEM.*'; choose", genotype=genotype)
+  refused("another configuration \\(genotype was 'IEM.*' and is 'IEM.*'\\)", genotype=genotype)
 
 
 def test_more_steps_done_than_asked_for_are_refused(refused):
@@ -339,8 +342,8 @@ def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, m
     config = go.config("training", steps=steps)
     return dataclasses.replace(config, training=dataclasses.replace(config.training, decay=True))
 
-  def begin_only(loop, *, workdir, **_):
-    with Journal(workdir, [workdir.folder]) as journal:
+  def begin_only(loop, *, run_folder, **_):
+    with Journal(run_folder, [run_folder.path]) as journal:
       journal.begin(loop, None)
     raise KeyboardInterrupt
 
@@ -348,7 +351,7 @@ def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, m
     patch.setattr(train, "iterate", begin_only)
     with pytest.raises(KeyboardInterrupt):
       go("training", tmp_path / "run", config=decaying(4))
-  said = "another run: training.steps was 4 and is 5; choose"
+  said = r"another configuration \(training.steps was 4 and is 5\)"
   refused(said, workdir=tmp_path / "run", config=decaying(5))
 
 
@@ -442,7 +445,7 @@ def test_a_full_disk_is_one_line_and_hurts_no_earlier_snapshot(go, whole, stoppe
   limit = 20_000  # bytes of a file: more than the log, less than the arrays
   before = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
   code, lines = program("training", go, workdir, tmp_path, before=before)
-  assert code == 1 and len(lines) == 2 and lines[0].startswith("ruas: going on after step 5")
+  assert code == 1 and len(lines) == 2 and lines[0].startswith("ruas: resuming after step 5")
   assert lines[1].startswith(f"ruas: {workdir}/snapshots/000006: the checkpoint cannot be written (")
   assert steps_in(workdir) == [0, 3, STOP]
   go("training", workdir)

@@ -13,51 +13,35 @@ NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
 
 # Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
 GROUND = {"errors", "files"}
-NETWORK = {*GROUND, "kinks", "convolution", "search_space", "retinex"}
-OBJECTIVES = {*NETWORK, "loss_options", "losses", "objectives"}
-LEARNING = {*OBJECTIVES, "data", "optimizers"}
-STUDY = {*GROUND, "bilevel", "runtime", "plots"}
-RUNNER = {
-  *LEARNING,
-  *STUDY,
-  *("architecture_search", "training", "config", "sweep", "inference", "evaluation", "hypergradient_study"),
-}
+CONFIGURED = ("loss_options", "options", "search_options")
+SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
+PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
+PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "inference", "evaluation", "hypergradient_study"}
 MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
   "files": {"errors"},
-  "kinks": set(),
+  "optimizers": GROUND,
   "convolution": set(),  # arrays only
   "bilevel": set(),  # pytrees only: somebody who studies hypergradients can lift it out whole
-  "optimizers": GROUND,
-  "search_space": {*GROUND, "convolution"},
-  "retinex": NETWORK,
-  "loss_options": GROUND,
-  "losses": {"kinks", "loss_options", "convolution"},
-  "objectives": OBJECTIVES,
-  "data": GROUND,
-  "architecture_search": {*LEARNING, "bilevel"},
-  "training": {*LEARNING, "bilevel"},
-  "config": {
-    *GROUND,
-    "loss_options",
-    "optimizers",
-    *(f"{room}.options" for room in ("architecture_search", "data", "retinex")),
-  },
+  "engine": {*GROUND, "convolution", "__version__"},  # runs any step function
+  "nas": {*GROUND, "bilevel", "engine", "optimizers"},  # searches any problem
+  "lowlight": SEARCHING,
+  "data": {*GROUND, "engine"},
+  "config": {*GROUND, "optimizers", *(f"lowlight.{name}" for name in CONFIGURED), "data.options"},
   "sweep": {*GROUND, "config"},
-  "runtime": {*GROUND, "convolution", "__version__"},
-  "plots": {*GROUND, "search_space", "runtime"},
-  "hypergradient_study": STUDY,  # of any bilevel problem
-  "inference": {*NETWORK, "data", "runtime", "config"},
-  "evaluation": {*NETWORK, "data", "inference"},
-  "runner": RUNNER,
-  "commands": {*RUNNER, "runner", "__version__"},
+  "plots": {*GROUND, "lowlight", "engine"},
+  "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
+  "inference": {*PHOTOGRAPHS, "config"},
+  "evaluation": {*PHOTOGRAPHS, "inference"},
+  "experiments": PRODUCT,
+  "commands": {*PRODUCT, "experiments", "__version__"},
   "__main__": {"commands"},
 }
 
 
 def room_of(path):
-  """`search_space/cell.py` and `ruas_jax.lowlight.cell` are in the room search_space."""
+  """`lowlight/cell.py` and `ruas_jax.lowlight.cell` are in the room lowlight."""
   return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -100,8 +84,8 @@ def test_the_table_has_no_circle():
 
 
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_flax_stays_in_the_retinex(file):
-  if room_of(file) != "retinex":
+def test_flax_stays_in_lowlight(file):
+  if room_of(file) != "lowlight":
     assert not {name for name in imports(file) if name.split(".")[0] == "flax"}
 
 

@@ -11,7 +11,6 @@ import optax
 import pytest
 import tiny_problem
 from PIL import Image
-from ruas_jax.data.pipeline import ImageOrder
 from tiny_problem import dark_images, get_config, logged, ruas, truncate, write_images
 
 from ruas_jax.config import load_config, read_config
@@ -19,6 +18,7 @@ from ruas_jax.data.sources import ImageArrays, ImageFolder
 from ruas_jax.engine.loop import Outcome
 from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.engine.stream import Order
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
@@ -149,9 +149,9 @@ def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, t
       ({"seed": 1}, "seed was 0 and is 1"),
       ({"loss": LossOptions(eta_t=0.5)}, "loss.eta_t was .* and is 0.5"),
     ):
-      with pytest.raises(UserError, match=f"holds another run: {said}.*; choose another --workdir"):
+      with pytest.raises(UserError, match=rf"belongs to another configuration \({said}.*choose another --workdir"):
         run(dataclasses.replace(config, **change), *arguments, workdir=workdir)
-    with pytest.raises(UserError, match="is not empty, and --fresh begins anew; --overwrite"):
+    with pytest.raises(UserError, match="is not empty, and --fresh starts anew; --overwrite"):
       run(config, *arguments, workdir=workdir, run=RunOptions(fresh=True))
     assert contents(workdir) == before
 
@@ -216,7 +216,7 @@ def test_own_losses_operations_and_optimizers_are_used():
 
 def test_a_loss_that_is_not_finite_stops_the_search_and_leaves_no_genotype(tmp_path):
   workdir, images = tmp_path / "run", dark_images(3)
-  images[ImageOrder(3, seed=0)[1]][:] = 255  # the second to be visited
+  images[Order(3, seed=0)[1]][:] = 255  # the second to be visited
   said = r"^search: the illumination train loss is not finite at step 2; the last good .*run/snapshots/000000$"
   with pytest.raises(UserError, match=said):
     search_with_own_parts(images, workdir=workdir)
@@ -239,10 +239,10 @@ def batches_of(monkeypatch):
       feed = loop._feed
       for _ in range(rounds):
         element = jax.tree.map(lambda leaf: leaf[0], feed.read(1))
-        shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in feed.fetch(feed.images, element)])
+        shades.append([int(batch["image"][0, 0, 0, 0, 0]) for batch in feed.fetch(feed.data, element)])
       return Outcome(jax.device_get(loop.run.state), [[]], [None])
 
-    monkeypatch.setattr("ruas_jax.experiments.search.iterate", iterate)
+    monkeypatch.setattr("ruas_jax.nas.one_search.iterate", iterate)
     search(config)
     return [[row[column] for row in shades] for column in (0, 1)]
 

@@ -17,7 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.described_tpu import DESCRIBED_TPU, described_tpu
 from benchmarks.scaling import exchanges, scaling_config, search_step, training_step
-from ruas_jax.nas.step import batches_per_round
+from ruas_jax.experiments.setting import search_setting
+from ruas_jax.nas.step import batches_per_step
 
 ELEMENTWISE = """
   abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate
@@ -60,7 +61,7 @@ def tiny_config():
 
 def search_program(config, players=None):
   """The step and the shapes of its arguments."""
-  batches = [batch(count, 1) for count in batches_per_round(config.search)]
+  batches = [batch(count, 1) for count in batches_per_step(search_setting(config).problem, config.search)]
   return program(*search_step(config, players), batches)
 
 

@@ -1,18 +1,21 @@
 """A training step gives each module its own loss alone, and training lowers both."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ruas_jax.data.pipeline import ImageOrder
+from stepping import flat
 from tiny_problem import dark_images, get_config
 
 from ruas_jax.config import TrainingOptions
+from ruas_jax.data.crops import random_crops
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine.metric_log import read_metrics
+from ruas_jax.engine.stream import Order
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.score import score
 from ruas_jax.experiments.train import train
@@ -34,8 +37,9 @@ def step_of(illumination_scale, denoising_scale):
   weights = {"illumination": jnp.float32(3), "denoising": jnp.float32(3)}
   state = TrainState(jnp.int32(0), weights, {name: optimizers[name].init(weights[name]) for name in weights})
   batch = {"image": jnp.full((2, 6, 7, 3), 51, jnp.uint8), "size": jnp.full((2, 2), 6, jnp.int32)}
-  step = jax.jit(make_train_step(objectives, optimizers, crop=4))
-  return step(state, batch, jax.random.key(0))
+  step = jax.jit(make_train_step(objectives, optimizers, functools.partial(random_crops, crop=4)))
+  state, metrics = step(state, batch, jax.random.key(0))
+  return state, flat(metrics)
 
 
 def test_each_loss_moves_its_own_weights_alone():
@@ -115,7 +119,7 @@ def test_own_losses_and_optimizer_are_used():
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path):
   images = dark_images(3)
-  images[ImageOrder(3, seed=0)[1]][:] = 255  # the second to be visited
+  images[Order(3, seed=0)[1]][:] = 255  # the second to be visited
   with pytest.raises(UserError, match=r"^train: the illumination train loss is not finite at step 2; the last good"):
     train_with_own_parts(images, workdir=tmp_path / "run")
   losses = [record["illumination_train_loss"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]

@@ -25,10 +25,10 @@ def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
   weights = jax.jit(lambda key: network.init_weights(key, jnp.float64))(jax.random.key(0))
   alpha = {name: rng.normal(size=leaf.shape, scale=0.5) for name, leaf in network.init_alpha().items()}
   train, validation = rng.uniform(0.02, 0.5, size=(2, 1, side, side, 3))
-  player = make_players(RUASSearchOptions(), objectives, beta)[0]
+  player = make_players(RUASSearchOptions(), lambda hyper: (objectives, beta))[0]
   return ReferenceProblem(
     "RUAS cell",
-    player.problem(weights, alpha),
+    player.bilevel_problem(weights, alpha, {}),
     player.pick(alpha),
     player.pick(weights),
     train[None],

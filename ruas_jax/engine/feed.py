@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ruas_jax.engine.run_options import Placement
-from ruas_jax.engine.sources import PyTree, Source, base_of, element_bytes, stack
+from ruas_jax.engine.sources import PyTree, Source, all_failures, base_of, element_bytes, stack
 from ruas_jax.engine.stream import Order, make_batches
 from ruas_jax.errors import UserError
 
@@ -47,14 +47,10 @@ class DeviceData:
 
   def __init__(self, sources: Sequence[Source]):
     self._bases = _shown(sources)
-    pools, failures = [], []
-    for base, indices in self._bases:
-      try:
-        pools.append(stack(base, indices))
-      except UserError as error:
-        failures.append(str(error))
-    if failures:
-      raise UserError("\n".join(failures))
+    pools = []
+    with all_failures() as attempt:
+      for base, indices in self._bases:
+        attempt(lambda base=base, indices=indices: pools.append(stack(base, indices)))
     try:
       self.pools = tuple(jax.device_put(pools))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -209,9 +205,9 @@ def open_feed(
   sources = [reading.source for reading in readings]
   if placement == "device" or (placement == "auto" and _device_bytes(sources) <= _DEVICE_BYTES):
     return DeviceFeed(readings, DeviceData(sources))
-  for source in sources:
-    if hasattr(source, "check"):
-      source.check()
+  with all_failures() as attempt:
+    for source in sources:
+      attempt(getattr(source, "check", lambda: None))
   return StreamFeed(readings, rows)
 
 

@@ -1,6 +1,7 @@
 """Data that a run reads: elements by number, each a pytree of numpy arrays of the same shapes."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -139,14 +140,23 @@ def stack(source: Source, indices: Sequence[int]) -> PyTree:
 
 def read_each(source: Source, indices: Sequence[int], use=lambda position, element: None) -> None:
   """Calls `use(position, element)` for every index; then raises UserError, a line for each element not read."""
+  with all_failures() as attempt:
+    for position, index in enumerate(indices):
+      attempt(lambda position=position, index=index: use(position, source[int(index)]))
+
+
+@contextlib.contextmanager
+def all_failures() -> Iterator[Callable[[Callable[[], None]], None]]:
+  """Inside, `attempt(action)` goes on after an action's UserError; in the end one is raised with the lines of all."""
   failures = []
-  for position, index in enumerate(indices):
+
+  def attempt(action):
     try:
-      element = source[int(index)]
+      action()
     except UserError as error:
       failures.append(str(error))
-    else:
-      use(position, element)
+
+  yield attempt
   if failures:
     raise UserError("\n".join(failures))
 
