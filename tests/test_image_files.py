@@ -23,8 +23,9 @@ from photo_files import (
 from PIL import Image
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference import image_files
-from ruas_jax.inference.image_files import collect_inputs, read_photo, write_photo
+from ruas_jax.inference import writing
+from ruas_jax.inference.reading import read_photo
+from ruas_jax.inference.writing import write_photo
 
 
 @pytest.mark.parametrize(

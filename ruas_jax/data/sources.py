@@ -24,12 +24,12 @@ import numpy as np
 from etils import epath
 from PIL import ExifTags, Image, ImageOps
 
+from ruas_jax.data.formats import FORMATS, IMAGE_SUFFIXES
 from ruas_jax.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FIVEK_COUNTS = (500, 100)
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+_FORMATS = sorted(name.upper() for name in set(FORMATS.values()))  # as Pillow spells them
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 # What Pillow raises for a damaged file, depending on the format and on where the damage lies.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error)
