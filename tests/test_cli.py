@@ -127,7 +127,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{ENHANCE}", "no image to enhance"),
     (f"{ENHANCE} images --strength 1.5", "--strength must lie between 0 and 1, not 1.5"),
     (f"{ENHANCE} images --strength nan", "--strength must lie between 0 and 1, not nan"),
-    ("enhance images/0.png --checkpoint model --out images", "images/0.png exists; --overwrite replaces it"),
+    ("enhance images/0.png --checkpoint model --out images", "images/0.png: the output would replace the input"),
     ("enhance images --checkpoint model --out file", "--out file: cannot be written"),
     ("enhance images --checkpoint model --out file/below", "--out file/below: cannot be written"),
     # evaluation

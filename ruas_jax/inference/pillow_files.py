@@ -23,15 +23,15 @@ def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[st
   """Samples [H, W, C], upright, Pillow's options that store others alike, what the file says, and warnings."""
   info, profile = image.info, image.info.get("icc_profile")
   xmp, warnings, storage = info.get("xmp", b""), [], {}
+  orientation, exif, faults = read_exif(plain_exif(info.get("exif", b"")), xmp)
   if image.format == "WEBP":
     storage = {"lossless": _is_lossless_webp(data)}
   elif image.format != "BMP":
-    storage = _jpeg_storage(image)
+    storage = _jpeg_storage(image, sideways=orientation >= 5)
     if "icc_profile" in info and not profile:
       warnings.append("its ICC profile is damaged and is left out")
     if getattr(image, "n_frames", 1) > 1:
       warnings.append("only the main picture of the file is kept, not its previews or gain map")
-  orientation, exif, faults = read_exif(plain_exif(info.get("exif", b"")), xmp)
   samples, profile, others = from_pillow(image, profile or b"")
   if image.format == "BMP" and samples.shape[-1] == 4:
     raise Refused("BMP files with alpha are not supported")
@@ -97,9 +97,12 @@ def _save(samples: np.ndarray, format: str, **options) -> bytes:
   return buffer.getvalue()
 
 
-def _jpeg_storage(image: Image.Image) -> dict[str, Any]:
-  """Options that quantise and subsample as the file does, or more finely."""
-  tables = {number: np.asarray(table) for number, table in image.quantization.items()}
+def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
+  """Options that quantise and subsample as the file does, or more finely; of a picture that is turned sideways the
+  horizontal frequencies become the vertical ones."""
+  tables = {number: np.asarray(table).reshape(8, 8) for number, table in image.quantization.items()}
+  if sideways:
+    tables = {number: table.T for number, table in tables.items()}
   layers = image.layer
   used = [tables[layer[3]] for layer in layers]
   is_rgb = _is_rgb_jpeg(image)
@@ -111,8 +114,9 @@ def _jpeg_storage(image: Image.Image) -> dict[str, Any]:
   if len(used) == 3:
     (_, width, height, _), *others = layers
     ratios = {(width / layer[1], height / layer[2]) for layer in others}
-    subsampling = _SUBSAMPLINGS.get(ratios.pop(), 0) if len(ratios) == 1 else 0
-  storage = {"qtables": [luma.tolist(), chroma.tolist()], "subsampling": subsampling}
+    ratio = ratios.pop() if len(ratios) == 1 else (1, 1)
+    subsampling = _SUBSAMPLINGS.get(ratio[::-1] if sideways else ratio, 0)
+  storage = {"qtables": [luma.ravel().tolist(), chroma.ravel().tolist()], "subsampling": subsampling}
   if image.info.get("progressive"):
     storage["progressive"] = True
   if is_rgb:

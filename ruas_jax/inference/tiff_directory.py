@@ -4,6 +4,7 @@ Values stay the bytes that they are in the file: text of any encoding and values
 directory that is written has the byte order of the one that was read.
 """
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,11 +34,13 @@ class Directory:
     order: byte order, `<` or `>`.
     entries: tag -> entry.
     damaged: whether entries were left out because they lead outside the file or are of no known kind.
+    position: where it lies in the file that it was read from.
   """
 
   order: str = "<"
   entries: dict[int, Entry] = field(default_factory=dict)
   damaged: bool = False
+  position: int = 0
 
   def numbers(self, tag: int, default: tuple = ()) -> tuple:
     """The values of a tag; fractions as floats."""
@@ -70,7 +73,8 @@ class Directory:
 
   def without(self, tags: set[int]) -> "Directory":
     """The same without these tags."""
-    return Directory(self.order, {tag: entry for tag, entry in self.entries.items() if tag not in tags}, self.damaged)
+    kept = {tag: entry for tag, entry in self.entries.items() if tag not in tags}
+    return dataclasses.replace(self, entries=kept)
 
   def to_bytes(self, start: int) -> bytes:
     """The directory and all it leads to, as it lies at byte `start` of a file."""
@@ -118,6 +122,18 @@ def read_pages(data: bytes) -> Iterator[Directory]:
     yield directory
 
 
+def with_tags_alone(data: bytes, directory: Directory, tags: set[int]) -> bytearray:
+  """A TIFF file that begins with this one of its directories, and where that has these tags alone; nothing moves."""
+  patched, order, start = bytearray(data), directory.order, directory.position
+  (count,) = struct.unpack_from(f"{order}H", data, start)
+  table = [data[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
+  kept = [entry for entry in table if struct.unpack_from(f"{order}H", entry)[0] in tags]
+  packed = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
+  patched[start : start + len(packed)] = packed
+  patched[:8] = header(order, start)
+  return patched
+
+
 def read_first(data: bytes) -> Directory:
   """The first directory of a TIFF structure; an empty damaged one where there is none."""
   try:
@@ -128,7 +144,7 @@ def read_first(data: bytes) -> Directory:
 
 def _read(data: bytes, start: int, order: str, nested: set[int]) -> tuple[Directory, int]:
   """A directory, and where the next one lies."""
-  directory, room = Directory(order), len(data)  # values that overlap could fill the memory
+  directory, room = Directory(order, position=start), len(data)  # values that overlap could fill the memory
   try:
     (count,) = struct.unpack_from(f"{order}H", data, start)
     for position in range(start + 2, start + 2 + 12 * count, 12):

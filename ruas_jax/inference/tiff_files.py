@@ -37,6 +37,7 @@ from ruas_jax.inference.tiff_directory import (
   header,
   read_first,
   read_pages,
+  with_tags_alone,
 )
 
 _KIND_OF_PAGE, _SAMPLE_FORMAT = 254, 339
@@ -80,7 +81,8 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
     samples = _read_deep(data, page)
     profile, warnings = colour.checked_profile(profile, samples)
   else:
-    with Image.open(io.BytesIO(_for_pillow(data, page)), formats=("TIFF",)) as image:
+    stripped = with_tags_alone(data, page, _STORAGE - {_SUB_DIRECTORIES})
+    with Image.open(io.BytesIO(stripped), formats=("TIFF",)) as image:
       samples, profile, warnings = from_pillow(image, profile)
   if page.damaged:
     warnings.append("some of its tags are damaged and left out")
@@ -139,13 +141,6 @@ def _read_deep(data: bytes, page: Directory) -> np.ndarray:
   if page.number(WIDTH, 0) * page.number(LENGTH, 0) > 2 * Image.MAX_IMAGE_PIXELS:
     raise Image.DecompressionBombError
   return tiff_blocks.read_deep(data, page)
-
-
-def _for_pillow(data: bytes, page: Directory) -> bytes:
-  """The file, beginning with a directory of the storage tags alone."""
-  storage = page.without(page.entries.keys() - (_STORAGE - {_SUB_DIRECTORIES}))
-  start = len(data) + len(data) % 2
-  return b"".join([header(page.order, start), data[8:], bytes(start - len(data)), storage.to_bytes(start)])
 
 
 def _metadata(tags: Directory, xmp: bytes, profile: bytes) -> Metadata:
