@@ -263,9 +263,9 @@ def test_nothing_is_left_behind_by_a_failed_write(tmp_path, monkeypatch):
   def fail(*arguments):
     raise OSError(28, "No space left on device")
 
-  with pytest.raises(UserError, match=r"out\.png: cannot be written \(.*No space left"):
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(writing, "encode", fail)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(writing, "encode", fail)
+    with pytest.raises(UserError, match=r"out\.png: cannot be written \(.*No space left"):
       write_photo(tmp_path / "out.png", photo.samples, photo)
 
   monkeypatch.setattr(type(epath.Path(tmp_path)), "replace", fail)

@@ -138,7 +138,7 @@ def test_recursive_keeps_the_layout_and_enters_neither_output_nor_links(tmp_path
     Skipped(tmp_path / "one" / "b.gif", inputs.skipped[2].reason),
   )
   touch(tmp_path / "second", "one/a.jpg")
-  with pytest.raises(UserError, match="would both be written as one/a.jpg"):
+  with pytest.raises(UserError, match=r"would both be written as one/a\.jpg"):
     collect_inputs([tmp_path, tmp_path / "second"], "out", recursive=True)
 
 

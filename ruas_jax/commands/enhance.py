@@ -18,8 +18,8 @@ class Enhance(ModelChoice):
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
   """Image files and folders."""
   out: str = "bright"
-  """Folder of the results; each has its input's name, size, format, depth and metadata. For one input file it can be the
-  name of the result too (bright.jpg), whose extension is its format: PNG, JPEG, WebP, TIFF or BMP."""
+  """Folder of the results; each has its input's name, size, format, depth and metadata. Of one input file
+  it may be the result itself (bright.jpg), whose extension is its format: PNG, JPEG, WebP, TIFF or BMP."""
   recursive: bool = False
   """Enter the sub-folders of folders too; the results keep their layout."""
   quality: int | None = None

@@ -3,7 +3,7 @@
 import re
 import struct
 
-from ruas_jax.inference.tiff_directory import EXIF, ORIENTATION, Directory, read_first
+from ruas_jax.inference.tiff_directory import EXIF, ORDERS, ORIENTATION, Directory, read_first
 
 _WIDTH, _HEIGHT = 40962, 40963  # of the picture, as EXIF notes them
 _SIDEWAYS = (5, 6, 7, 8)
@@ -54,28 +54,31 @@ def upright_directory(directory: Directory, orientation: int) -> Directory:
 
 def upright_exif(exif: bytes) -> bytes:
   """Resets the orientation, turns the noted size, unlinks the thumbnail, which would show the photograph before
-  enhancement; in place, which maker notes depend on. Damaged EXIF is passed on as it is."""
+  enhancement; in place, which maker notes depend on. Of damaged EXIF what can be found is changed."""
+  order = ORDERS.get(exif[:4])
+  if order is None:
+    return exif
   block = bytearray(exif)
-  order = "<" if block.startswith(b"II") else ">"
 
   def number(kind: str, position: int) -> int:
     return struct.unpack_from(order + kind, block, position)[0]
 
-  def entries(directory: int) -> dict[int, int]:
-    end = directory + 2 + 12 * number("H", directory)
-    return {number("H", position): position for position in range(directory + 2, end, 12)} | {-1: end}
+  def entries(link: int) -> dict[int, int]:
+    """Where the whole entries of the directory lie whose position is noted at `link`, and at -1 where they end."""
+    if link + 4 > len(block) or number("I", link) + 2 > len(block):
+      return {}
+    first = number("I", link) + 2
+    end = first + 12 * number("H", first - 2)
+    return {number("H", position): position for position in range(first, min(end, len(block) - 11), 12)} | {-1: end}
 
-  try:
-    tags = entries(number("I", 4))
+  tags = entries(4)
+  if tags.get(-1, len(block)) + 4 <= len(block):
     struct.pack_into(f"{order}I", block, tags[-1], 0)  # the link to the thumbnail's directory
-    if ORIENTATION in tags:
-      sideways = number("H", tags[ORIENTATION] + 8) in _SIDEWAYS
-      struct.pack_into(f"{order}H", block, tags[ORIENTATION] + 8, 1)
-      details = entries(number("I", tags[EXIF] + 8)) if EXIF in tags else {}
-      sides = [details.get(tag) for tag in (_WIDTH, _HEIGHT)]
-      if sideways and None not in sides:
-        width, height = (slice(position + 2, position + 12) for position in sides)
-        block[width], block[height] = block[height], block[width]
-  except struct.error:
-    return exif
+  if ORIENTATION in tags:
+    sideways = number("H", tags[ORIENTATION] + 8) in _SIDEWAYS
+    struct.pack_into(f"{order}H", block, tags[ORIENTATION] + 8, 1)
+    details = entries(tags[EXIF] + 8) if EXIF in tags else {}
+    if sideways and _WIDTH in details and _HEIGHT in details:
+      width, height = (slice(details[tag] + 2, details[tag] + 12) for tag in (_WIDTH, _HEIGHT))
+      block[width], block[height] = block[height], block[width]
   return bytes(block)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from ruas_jax.data.formats import FORMATS, format_of_content
 from ruas_jax.errors import UserError
 from ruas_jax.inference.photo import Photo, Refused
 from ruas_jax.inference.pillow_files import read_by_pillow
@@ -44,7 +45,9 @@ def read_photo(path: str | os.PathLike) -> Photo:
   except FileNotFoundError as error:
     raise UserError(f"{path}: no such file") from error
   except UnidentifiedImageError as error:
-    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image") from error
+    kind = _format_of(path)
+    held = f" but {kind}" if kind and kind not in FORMATS.values() else ""  # HEIC is often named .jpg
+    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image{held}") from error
   except Refused as error:
     raise UserError(f"{path}: {error}") from error
   except Image.DecompressionBombError as error:
@@ -56,6 +59,11 @@ def read_photo(path: str | os.PathLike) -> Photo:
   except Exception as error:  # the decoders meet damaged files with exceptions of many kinds
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     raise UserError(f"{path}: cannot read the image, it may be damaged or cut short ({cause})") from error
+
+
+def _format_of(path: Path) -> str | None:
+  with path.open("rb") as file:
+    return format_of_content(file.read(32))
 
 
 def _decode(path: Path) -> Photo:

@@ -15,6 +15,7 @@ _LETTERS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "
 _NUMBERS_EACH = {5: 2, 10: 2}  # fractions are pairs of integers
 ORIENTATION, XMP, IPTC, EXIF, PROFILE, GPS, INTEROPERABILITY = 274, 700, 33723, 34665, 34675, 34853, 40965
 _NESTED = {EXIF: {INTEROPERABILITY}, GPS: set(), INTEROPERABILITY: set()}  # tag -> tags of directories inside it
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a file begins -> its byte order
 _MOST_PAGES = 1_000
 
 
@@ -111,7 +112,7 @@ def read_pages(data: bytes) -> Iterator[Directory]:
   Raises:
     ValueError: it does not begin like TIFF.
   """
-  order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
+  order = ORDERS.get(data[:4])
   if order is None or len(data) < 8:
     raise ValueError("no TIFF structure")
   (position,) = struct.unpack_from(f"{order}I", data, 4)
