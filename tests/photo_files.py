@@ -1,5 +1,7 @@
 """Small photographs of every kind for the tests of reading and writing them."""
 
+import functools
+
 import numpy as np
 import png
 import tifffile
@@ -60,5 +62,6 @@ def exif_block(orientation: int) -> bytes:
   return exif.tobytes()
 
 
+@functools.cache  # it notes the second in which it was made
 def profile_block() -> bytes:
   return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
