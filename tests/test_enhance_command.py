@@ -52,16 +52,15 @@ def names(folder):
 
 def test_what_is_skipped_is_counted_and_named(enhance, photos, tmp_path):
   code, out, err = enhance("photos")
-  convert = "convert to PNG, JPEG, WebP, TIFF or BMP"
   assert code == 0
   assert out == [
     "3 enhanced in bright",
     "4 files skipped: photos/IMG_1 (JPEG without its extension: add .jpg); "
-    f"photos/IMG_2.HEIC (HEIC is not supported: {convert}); photos/film.gif (GIF is not supported: {convert}); "
-    "photos/lost.jpg (a broken link)",
+    "photos/IMG_2.HEIC (HEIC is not supported); photos/film.gif (GIF is not supported); "
+    "photos/lost.jpg (a broken link); convert to PNG, JPEG, WebP, TIFF or BMP",
     "1 sub-folder not entered: photos/older (--recursive enters sub-folders)",
   ]
-  assert len(err) == 1 and err[0].startswith("ruas: warning: photos/print.jpe: CMYK is written as RGB; ")
+  assert len(err) == 1 and err[0].startswith("ruas: warning: photos/print.jpe: CMYK is written as RGB, ")
   assert names(tmp_path / "bright") == ["0.png", "photo.jfif", "print.jpe"]
   for name in ("photo.jfif", "print.jpe"):
     with Image.open(tmp_path / "bright" / name) as image:
@@ -73,14 +72,14 @@ def test_recursive_keeps_the_layout(enhance, photos, tmp_path):
   assert code == 0 and out[0] == "4 enhanced in photos/bright" and len(out) == 2
   assert names(tmp_path / "photos" / "bright") == ["0.png", "older/2023/0.png", "photo.jfif", "print.jpe"]
   code, out, err = enhance("photos", "--recursive", "--out", "photos/bright")  # what it wrote is not read
-  assert code == 1 and out[0] == "0 enhanced in photos/bright" and len(err) == 4
+  assert code == 1 and out[0] == "0 enhanced in photos/bright, 4 failed" and len(err) == 4
   assert all("exists already; --overwrite replaces it" in line for line in err)
 
 
 def test_failures_come_after_what_is_skipped(enhance, photos):
   truncate(photos / "0.png")
   code, out, err = enhance("photos")
-  assert code == 1 and out[0] == "2 enhanced in bright" and out[1].startswith("4 files skipped: ")
+  assert code == 1 and out[0] == "2 enhanced in bright, 1 failed" and out[1].startswith("4 files skipped: ")
   assert len(err) == 2 and "ruas: warning: " in err[0] and err[1].startswith("ruas: photos/0.png: ")
 
 

@@ -26,7 +26,7 @@ from ruas_jax.inference.reading import read_photo
 from ruas_jax.inference.tiff_directory import ASCII, LONG, Directory, read_first
 from ruas_jax.inference.tiff_files import encode_tiff
 
-CUT_PROFILE = profile_block()[:200]
+CUT_PROFILE, EMPTY_PROFILE = profile_block()[:200], profile_block()[:300]  # the second can be opened, but not used
 
 
 def ink_profile():
@@ -103,14 +103,14 @@ def ink_picture(path, profile=None):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 @pytest.mark.parametrize(
-  "profile, word", [(CUT_PROFILE, "damaged"), (profile_block(), "of RGB pictures"), (None, "missing")]
+  "profile, word", [(CUT_PROFILE, "damaged"), (profile_block(), "describes RGB"), (None, "missing")]
 )
 def test_ink_with_no_usable_profile_is_converted_without_and_says_so(tmp_path, suffix, profile, word):
   path = ink_picture(tmp_path / f"print{suffix}", profile)
   photo, output = pass_through(path)
   with Image.open(path) as image:
     np.testing.assert_array_equal(photo.samples, np.asarray(image.convert("RGB")))
-  assert len(photo.warnings) == 1 and word in photo.warnings[0] and "converted without" in photo.warnings[0]
+  assert len(photo.warnings) == 1 and word in photo.warnings[0] and "converted without a profile" in photo.warnings[0]
   with Image.open(output) as image:
     assert image.mode == "RGB" and "icc_profile" not in image.info
 
@@ -145,7 +145,9 @@ def test_lab_becomes_rgb_whatever_its_profile(tmp_path):
       assert image.mode == "RGB" and "icc_profile" not in image.info
 
 
-@pytest.mark.parametrize("profile, word", [(CUT_PROFILE, "is damaged"), (ink_profile(), "is one of CMYK pictures")])
+@pytest.mark.parametrize(
+  "profile, word", [(CUT_PROFILE, "is damaged"), (EMPTY_PROFILE, "is damaged"), (ink_profile(), "describes CMYK")]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", "deep.tif", "deep.png"])
 def test_a_profile_that_cannot_be_used_is_left_out_with_a_warning(tmp_path, suffix, channels, profile, word):
@@ -314,7 +316,7 @@ def test_the_first_picture_that_is_no_preview_is_taken(tmp_path):
 
 def test_a_format_that_is_not_supported_is_named_whatever_the_extension(tmp_path):
   (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-  with pytest.raises(UserError, match=r"IMG_1\.jpg: not a readable .* image but HEIC"):
+  with pytest.raises(UserError, match=r"IMG_1\.jpg: it holds HEIC, which is not supported"):
     read_photo(tmp_path / "IMG_1.jpg")
 
 

@@ -58,8 +58,9 @@ def test_pictures_of_other_formats_are_named_with_the_reason(tmp_path, suffix):
   touch(tmp_path, "a.jpg", f"photo{suffix}")
   (skipped,) = collect_inputs([tmp_path], "bright").skipped
   assert skipped.path == tmp_path / f"photo{suffix}" and not skipped.is_folder
-  assert skipped.reason.startswith(f"{UNSUPPORTED[suffix.lower()]} is not supported: convert to ")
-  with pytest.raises(UserError, match="is not supported: convert to PNG"):
+  assert skipped.reason == f"{UNSUPPORTED[suffix.lower()]} is not supported"
+  assert report([skipped])[0].endswith("not supported); convert to PNG, JPEG, WebP, TIFF or BMP")
+  with pytest.raises(UserError, match="is not supported: convert it to PNG"):
     collect_inputs([skipped.path], "bright")
 
 
@@ -191,9 +192,9 @@ def test_an_output_file_that_cannot_be_is_refused_with_what_to_do(tmp_path):
   touch(tmp_path, "a.jpg", "b.jpg")
   both = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
   for inputs, out, message in (
-    (both, "new.jpg", "new.jpg names one file, but 2 inputs are to be written: name a folder"),
+    (both, "new.jpg", "new.jpg names one file, but there are 2 inputs: name a folder"),
     (both, "new.gif", "name a folder"),
-    ([tmp_path], "new.jpg", "is a folder, and its results are to be written: name a folder"),
+    ([tmp_path], "new.jpg", "is a folder: name a folder for the results"),
     (both[:1], "new.gif", r"new.gif: GIF is not written: choose \.png, .*or a folder"),
     (both[:1], "new.HEIC", "HEIC is not written"),
   ):

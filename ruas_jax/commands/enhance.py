@@ -18,13 +18,11 @@ class Enhance(ModelChoice):
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
   """Image files and folders."""
   out: str = "bright"
-  """Folder of the results; each has its input's name, size, format, depth and metadata. Of one input file
-  it may be the result itself (bright.jpg), whose extension is its format: PNG, JPEG, WebP, TIFF or BMP."""
+  """Folder of the results; of one input file also the result itself (bright.jpg), in the format of its extension."""
   recursive: bool = False
   """Enter the sub-folders of folders too; the results keep their layout."""
   quality: int | None = None
-  """1 to 100, for JPEG and for WebP that is not lossless. By default JPEG is compressed as finely as the input was, and
-  WebP at 95."""
+  """1 to 100, for JPEG and lossy WebP. If not given, JPEG is as fine as its input was, and WebP has 95."""
   strength: float = 1.0
   """0 leaves a photograph as it is, 1 is the model's result, between them a blend."""
   dtype: Literal["float32", "bfloat16"] = "float32"
@@ -51,7 +49,8 @@ class Enhance(ModelChoice):
         overwrite=self.overwrite,
         on_file=bar.update,
       )
-    print(f"{len(done.written)} enhanced {'as' if inputs.format else 'in'} {printable(self.out)}")
+    failed = f", {len(done.failures)} failed" if done.failures else ""
+    print(f"{len(done.written)} enhanced {'as' if inputs.format else 'in'} {printable(self.out)}{failed}")
     for line in report(done.skipped):
       print(line)
     for line in _grouped(done.warnings):

@@ -10,7 +10,8 @@ from ruas_jax.data.formats import FORMATS, IMAGE_SUFFIXES, UNSUPPORTED, format_o
 from ruas_jax.errors import UserError
 
 _NAMED = 20  # files of one line that are named; the others are counted
-_WRITTEN = "PNG, JPEG, WebP, TIFF or BMP"
+_UNSUPPORTED = "is not supported"
+_INSTEAD = "PNG, JPEG, WebP, TIFF or BMP"
 _LINK = "a link to a folder"
 
 
@@ -92,7 +93,8 @@ def report(skipped: Iterable[Skipped]) -> list[str]:
     those = [item for item in skipped if item.is_folder == is_folder]
     if those:
       done = "not entered" if is_folder else "skipped"
-      lines.append(f"{len(those)} {what}{'s' * (len(those) > 1)} {done}: {_named(those)}")
+      hint = f"; convert to {_INSTEAD}" if any(item.reason.endswith(_UNSUPPORTED) for item in those) else ""
+      lines.append(f"{len(those)} {what}{'s' * (len(those) > 1)} {done}: {_named(those)}{hint}")
   return lines
 
 
@@ -168,11 +170,11 @@ def _unsupported(path: Path) -> str | None:
   """Why a file that looks like a picture, by its name or by its first bytes, is not read; None for any other."""
   kind = UNSUPPORTED.get(path.suffix.lower())
   if kind:
-    return f"{kind} is not supported: convert to {_WRITTEN}"
+    return f"{kind} {_UNSUPPORTED}"
   kind = _format_inside(path)
   if kind in FORMATS.values():
     return f"{kind} without its extension: add {next(suffix for suffix, name in FORMATS.items() if name == kind)}"
-  return kind and f"{kind} is not supported: convert to {_WRITTEN}"
+  return kind and f"{kind} {_UNSUPPORTED}"
 
 
 def _format_inside(path: Path) -> str | None:
@@ -192,7 +194,9 @@ def _check_file(path: Path) -> None:
   if not path.is_file():
     raise UserError(f"{path}: not a regular file")
   if path.suffix.lower() not in FORMATS:
-    raise UserError(f"{path}: {_unsupported(path) or 'not a supported image'} ({', '.join(IMAGE_SUFFIXES)})")
+    reason = _unsupported(path) or f"not a supported image ({', '.join(IMAGE_SUFFIXES)})"
+    hint = f": convert it to {_INSTEAD}" if reason.endswith(_UNSUPPORTED) else ""
+    raise UserError(f"{path}: {reason}{hint}")
 
 
 def _format_of_output(out: Path, inputs: list[Path]) -> str | None:
@@ -201,8 +205,8 @@ def _format_of_output(out: Path, inputs: list[Path]) -> str | None:
   if suffix not in FORMATS and suffix not in UNSUPPORTED:
     return None
   if len(inputs) > 1 or inputs[0].is_dir():
-    what = f"{len(inputs)} inputs are" if len(inputs) > 1 else f"{inputs[0]} is a folder, and its results are"
-    raise UserError(f"--out {out} names one file, but {what} to be written: name a folder")
+    what = f"there are {len(inputs)} inputs" if len(inputs) > 1 else f"{inputs[0]} is a folder"
+    raise UserError(f"--out {out} names one file, but {what}: name a folder for the results")
   if suffix in UNSUPPORTED:
     raise UserError(
       f"--out {out}: {UNSUPPORTED[suffix]} is not written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"

@@ -46,8 +46,9 @@ def read_photo(path: str | os.PathLike) -> Photo:
     raise UserError(f"{path}: no such file") from error
   except UnidentifiedImageError as error:
     kind = _format_of(path)
-    held = f" but {kind}" if kind and kind not in FORMATS.values() else ""  # HEIC is often named .jpg
-    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image{held}") from error
+    if kind and kind not in FORMATS.values():  # HEIC is often named .jpg
+      raise UserError(f"{path}: it holds {kind}, which is not supported") from error
+    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image") from error
   except Refused as error:
     raise UserError(f"{path}: {error}") from error
   except Image.DecompressionBombError as error:
