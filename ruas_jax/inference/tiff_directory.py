@@ -5,6 +5,7 @@ directory that is written has the byte order of the one that was read.
 """
 
 import dataclasses
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,15 +124,17 @@ def read_pages(data: bytes) -> Iterator[Directory]:
     yield directory
 
 
-def with_tags_alone(data: bytes, directory: Directory, tags: set[int]) -> bytearray:
+def with_tags_alone(data: bytes, directory: Directory, tags: set[int]) -> io.BytesIO:
   """A TIFF file that begins with this one of its directories, and where that has these tags alone; nothing moves."""
-  patched, order, start = bytearray(data), directory.order, directory.position
+  order, start = directory.order, directory.position
   (count,) = struct.unpack_from(f"{order}H", data, start)
   table = [data[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
   kept = [entry for entry in table if struct.unpack_from(f"{order}H", entry)[0] in tags]
-  packed = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
-  patched[start : start + len(packed)] = packed
-  patched[:8] = header(order, start)
+  patched = io.BytesIO(data)
+  patched.write(header(order, start))
+  patched.seek(start)
+  patched.write(struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4))
+  patched.seek(0)
   return patched
 
 

@@ -4,8 +4,6 @@ Pillow decodes up to 8 bits, of any compression. It gets a directory of the tags
 that damage anywhere else cannot stop it.
 """
 
-import io
-
 import numpy as np
 from PIL import Image
 
@@ -82,7 +80,7 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
     profile, warnings = colour.checked_profile(profile, samples)
   else:
     stripped = with_tags_alone(data, page, _STORAGE - {_SUB_DIRECTORIES})
-    with Image.open(io.BytesIO(stripped), formats=("TIFF",)) as image:
+    with Image.open(stripped, formats=("TIFF",)) as image:
       samples, profile, warnings = from_pillow(image, profile)
   if page.damaged:
     warnings.append("some of its tags are damaged and left out")
