@@ -83,6 +83,14 @@ def test_every_suffix_is_read_and_its_truncated_file_is_named(tmp_path, suffix):
       read_image(broken)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("block", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\0\0\0"], ids=["no header", "no directory"])
+def test_damaged_exif_does_not_stop_an_image(tmp_path, suffix, block):
+  path = write(tmp_path / f"a{suffix}", exif=block)
+  assert read_image(path).shape == (12, 20, 3) and ImageFolder(tmp_path).sizes() == [(12, 20)]
+
+
 def test_a_damaged_header_is_named_by_sizes(tmp_path):
   (tmp_path / "broken.png").write_bytes(b"no image at all")
   with pytest.raises(UserError, match=r"broken\.png"):
