@@ -285,6 +285,27 @@ def test_text_of_any_encoding_goes_through_a_tiff(tmp_path, order, encoding, bit
   np.testing.assert_array_equal(read_photo(output).samples, samples)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("side", [0, 2**16 - 16])
+def test_tiles_of_an_impossible_size_are_refused_before_memory_is_taken(tmp_path, bits, side):
+  tiff = tmp_path / "tiles.tif"
+  write_tiff(tiff, random_samples(3, bits), tile=(16, 16), metadata=None)
+  data = tiff.read_bytes()
+  for tag in (322, 323):
+    data = set_entry(data, tag, 4, 1, side)
+  tiff.write_bytes(data)
+  with pytest.raises(UserError, match=f"tiles of {side}x{side} pixels"):
+    read_photo(tiff)
+
+
+def test_an_extension_of_xmp_is_left_out_and_named(tmp_path):
+  segment = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40)
+  extra = b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+  Image.fromarray(random_samples(3, 8)).save(tmp_path / "a.jpg", extra=extra)
+  photo, _ = pass_through(tmp_path / "a.jpg")
+  assert photo.warnings == ("only the main part of its XMP is kept, not the extension",)
+
+
 def test_layers_of_photoshop_are_left_out_and_named(tmp_path):
   """They would show the photograph before."""
   tags = big_tiff_tags((37724, 7, 12, b"8BIMLayr1234"))

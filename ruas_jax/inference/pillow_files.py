@@ -14,6 +14,7 @@ from ruas_jax.inference.samples import from_pillow, to_pillow, upright
 QUALITY = 95  # where the source says none
 _LONGEST_SEGMENT = 65_000  # bytes of metadata in one segment of a JPEG file
 _IPTC_RESOURCE = 0x0404
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _RGB_COMPONENTS = tuple(b"RGB")
 # Horizontal and vertical sampling of luma over that of chroma -> Pillow's number.
 _SUBSAMPLINGS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
@@ -30,6 +31,8 @@ def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[st
     storage = _jpeg_storage(image, sideways=orientation >= 5)
     if "icc_profile" in info and not profile:
       warnings.append("its ICC profile is damaged and is left out")
+    if any(content.startswith(_MORE_XMP) for _, content in image.applist):
+      warnings.append("only the main part of its XMP is kept, not the extension")
     if getattr(image, "n_frames", 1) > 1:
       warnings.append("only the main picture of the file is kept, not its previews or gain map")
   samples, profile, others = from_pillow(image, profile or b"")

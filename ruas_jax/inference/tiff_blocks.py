@@ -46,13 +46,19 @@ class Layout:
   @classmethod
   def of(cls, directory: Directory, sideways: bool) -> "Layout":
     """The layout that a directory describes, for a picture that is turned sideways or not; deflate in place of a
-    compression that cannot be written."""
+    compression that cannot be written.
+
+    Raises:
+      ValueError: tiles of an impossible size.
+    """
     compression = directory.number(COMPRESSION, NONE)
     compression = compression if compression in LOSSLESS else DEFLATE
     differences = directory.number(PREDICTOR, 1) == 2 and compression not in (NONE, PACKBITS)
     tile = None
     if TILE_WIDTH in directory.entries:
       tile = (directory.number(TILE_LENGTH, 0), directory.number(TILE_WIDTH, 0))
+      if not 0 < tile[0] * tile[1] <= max(2**20, 4 * directory.number(LENGTH, 0) * directory.number(WIDTH, 0)):
+        raise ValueError(f"tiles of {tile[1]}x{tile[0]} pixels")
       tile = tile[::-1] if sideways else tile
     return cls(directory.order, compression, differences, max(1, directory.number(ROWS, 2**32 - 1)), tile)
 
@@ -78,8 +84,6 @@ def read_deep(data: bytes, directory: Directory) -> np.ndarray:
   offsets, counts = (
     directory.numbers(tag) for tag in ((TILE_OFFSETS, TILE_COUNTS) if layout.tile else (OFFSETS, COUNTS))
   )
-  if layout.tile and not 0 < layout.tile[0] * layout.tile[1] <= max(2**20, 4 * height * width):
-    raise ValueError(f"tiles of {layout.tile[1]}x{layout.tile[0]} pixels")
   samples = np.empty((height, width, channels), np.uint16)
   stored = zip(offsets, counts, strict=True)
   for plane in range(planes):

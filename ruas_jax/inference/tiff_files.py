@@ -75,6 +75,7 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
     raise Refused("only TIFF files of unsigned integers with 8 or 16 bits per sample are supported")
   xmp, profile = page.content(XMP), page.content(PROFILE)
   orientation = orientation_of(page, xmp)
+  layout = Layout.of(page, sideways=orientation >= 5)
   if bits == {16}:
     samples = _read_deep(data, page)
     profile, warnings = colour.checked_profile(profile, samples)
@@ -90,7 +91,6 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
   if compression not in LOSSLESS:
     name = _COMPRESSIONS.get(compression, f"kind {compression}")
     warnings.append(f"compressed with {name}, and written with deflate, which loses nothing")
-  layout = Layout.of(page, sideways=orientation >= 5)
   tags = upright_directory(page.without(_STORAGE | {_PHOTOSHOP_LAYERS}), orientation)
   if not profile:
     tags = tags.without({PROFILE})
