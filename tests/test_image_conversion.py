@@ -105,6 +105,13 @@ def test_sixteen_bits_stay_or_become_the_nearest_of_eight(tmp_path):
   assert warnings == others == []
 
 
+def test_resolution_in_centimetres_becomes_that_in_inches(tmp_path):
+  write_tiff(tmp_path / "a.tif", random_samples(3, 8), resolution=(100, 50), resolutionunit="CENTIMETER", metadata=None)
+  _, output, warnings = convert(tmp_path / "a.tif", "PNG")
+  with Image.open(output) as image:
+    assert warnings == [] and image.info["dpi"] == pytest.approx((254, 127), rel=1e-3)
+
+
 @pytest.mark.parametrize("channels, bits", [(2, 8), (4, 8), (4, 16)])
 def test_alpha_stays_or_is_laid_on_white(tmp_path, channels, bits):
   samples = random_samples(channels, bits)

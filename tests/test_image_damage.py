@@ -285,6 +285,29 @@ def test_text_of_any_encoding_goes_through_a_tiff(tmp_path, order, encoding, bit
   np.testing.assert_array_equal(read_photo(output).samples, samples)
 
 
+def test_values_that_overlap_take_no_more_memory_than_the_file(tmp_path):
+  directory = Directory()
+  for tag in range(40000, 40100):
+    directory.put_bytes(tag, ASCII, bytes(10))
+  source = write_with_tags(tmp_path / "a.tif", random_samples(3, 8), directory)
+  data = source.read_bytes() + bytes(50_000)
+  for tag in range(40000, 40100):
+    data = set_entry(data, tag, ASCII, 50_000, 8)
+  source.write_bytes(data)
+  photo, output = pass_through(source)
+  assert photo.warnings == ("some of its tags are damaged and left out",) and output.stat().st_size < len(data)
+
+
+def test_directories_in_a_circle_are_one_page(tmp_path):
+  source = write_with_tags(tmp_path / "a.tif", random_samples(3, 8), Directory())
+  data = bytearray(source.read_bytes())
+  entries = len(read_first(bytes(data)).entries)
+  struct.pack_into("<I", data, 10 + 12 * entries, 8)
+  source.write_bytes(data)
+  photo, _ = pass_through(source)
+  np.testing.assert_array_equal(photo.samples, random_samples(3, 8))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("side", [0, 2**16 - 16])
 def test_tiles_of_an_impossible_size_are_refused_before_memory_is_taken(tmp_path, bits, side):

@@ -52,6 +52,17 @@ def test_orientation_is_applied_once_and_metadata_kept(tmp_path, suffix):
   assert again.samples.shape == photo.samples.shape
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_the_noted_size_turns_only_with_the_picture(tmp_path, suffix):
+  for orientation, size in ((1, (WIDTH, HEIGHT)), (3, (WIDTH, HEIGHT)), (8, (HEIGHT, WIDTH))):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"{orientation}{suffix}", exif=exif_block(orientation))
+    _, output = pass_through(tmp_path / f"{orientation}{suffix}")
+    with Image.open(output) as image:
+      details = image.getexif().get_ifd(ExifTags.IFD.Exif)
+      assert image.size == size
+      assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == size
+
+
 def test_exif_is_patched_in_place_and_its_thumbnail_unlinked(tmp_path):
   for order in "<>":
     entries = [

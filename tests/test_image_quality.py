@@ -10,7 +10,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.inference.photo import Metadata, Photo
 from ruas_jax.inference.reading import read_photo
 from ruas_jax.inference.tiff_blocks import DEFLATE, LZW, NONE, PACKBITS, Layout
-from ruas_jax.inference.tiff_directory import Directory
+from ruas_jax.inference.tiff_directory import Directory, read_first
 from ruas_jax.inference.tiff_files import encode_tiff
 from ruas_jax.inference.writing import write_photo
 
@@ -93,14 +93,17 @@ def test_jpeg_turned_sideways_turns_its_tables_and_keeps_its_colour(tmp_path):
 
 
 def test_captions_of_jpeg_are_kept(tmp_path):
-  records = b"\x1c\x02\x78\x00\x05night"
-  resource = b"8BIM\x04\x04\0\0" + len(records).to_bytes(4, "big") + records
+  records = b"\x1c\x02\x78\x00\x06nights"
+  assert len(records) % 2
+  resource = b"8BIM\x04\x04\0\0" + len(records).to_bytes(4, "big") + records + b"\0"
   segment = b"Photoshop 3.0\0" + resource
   extra = b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
   Image.fromarray(smooth()).save(tmp_path / "photo.jpg", extra=extra)
   _, output = pass_through(tmp_path / "photo.jpg")
   with Image.open(output) as image:
     assert image.info["photoshop"] == {0x0404: records}
+    (written,) = [content for name, content in image.applist if name == "APP13"]
+    assert written == segment  # with the byte that makes the length even
 
 
 @pytest.mark.parametrize("suffix, options", [(".jpg", {"quality": 90}), (".webp", {"quality": 90})])
@@ -190,6 +193,23 @@ def test_tiff_by_libtiff_keeps_its_compression(tmp_path, bits, compression):
   assert storage_of(output) == storage_of(tmp_path / "photo.tif")
   with Image.open(output) as image:
     np.testing.assert_array_equal(np.asarray(image), samples)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_reversed_bits_are_read_at_16_bits(tmp_path, compression):
+  samples = random_samples(3, 16)
+  source = tmp_path / "photo.tif"
+  write_layout(source, samples, COMPRESSIONS[compression], False, 99, None)
+  data = source.read_bytes()
+  directory = read_first(data)
+  (offset,), (count,) = directory.numbers(273), directory.numbers(279)
+  block = np.packbits(np.unpackbits(np.frombuffer(data[offset : offset + count], np.uint8)).reshape(-1, 8)[:, ::-1])
+  directory.put(266, 3, 2)
+  directory.put(273, 4, 8 + len(directory.to_bytes(8)))
+  source.write_bytes(directory.to_file() + block.tobytes())
+  photo, output = pass_through(source)
+  np.testing.assert_array_equal(photo.samples, samples)
+  np.testing.assert_array_equal(read_photo(output).samples, samples)
 
 
 def test_tiff_turned_sideways_turns_its_tiles(tmp_path):

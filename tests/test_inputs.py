@@ -157,6 +157,11 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
   assert inputs.skipped == (Skipped(tmp_path / "closed", "cannot be opened: Permission denied", True),)
 
 
+def test_what_is_given_twice_is_named_once(tmp_path):
+  touch(tmp_path, "a.jpg", "b.gif")
+  assert len(collect_inputs([tmp_path, tmp_path], "bright").skipped) == 1
+
+
 def test_a_folder_without_an_image_says_what_it_has(tmp_path):
   touch(tmp_path, "a.gif", "below/b.jpg")
   with pytest.raises(UserError, match=r"holds no image.*1 file skipped: .*a\.gif.*; 1 sub-folder not entered: .*below"):

@@ -20,6 +20,7 @@ TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES = 322, 323, 32
 NONE, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
 _DEFLATES = (DEFLATE, 32946)
 LOSSLESS = (NONE, LZW, PACKBITS, *_DEFLATES)
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LEVEL = 4  # of deflate: on noisy 16-bit differences as small as the usual 6, two to eight times as fast
 _IN_PILLOW = {LZW: "tiff_lzw", PACKBITS: "packbits"}
 _PHOTOMETRICS = {4: 5, 2: 1}  # bytes that Pillow takes for one pixel of CMYK, or of grey and alpha
@@ -106,7 +107,7 @@ def pack(samples: np.ndarray, layout: Layout) -> list[bytes]:
     block = samples[row : row + rows, column : column + columns]
     missing = (rows - block.shape[0], columns - block.shape[1])
     if any(missing):
-      block = np.pad(block, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+      block = np.pad(block, ((0, missing[0]), (0, missing[1]), (0, 0)))
     if layout.differences:
       block = np.concatenate([block[:, :1], np.diff(block, axis=1)], axis=1)
     stored = np.ascontiguousarray(block, samples.dtype.newbyteorder(layout.order))
@@ -154,19 +155,21 @@ def _pack(block: np.ndarray, compression: int) -> bytes:
 
 def _unpack(content: bytes, size: int, directory: Directory) -> bytes:
   """Decompresses the `size` bytes of a block."""
-  compression, fill_order = directory.number(COMPRESSION, NONE), directory.number(FILL_ORDER, 1)
-  if compression in _DEFLATES and fill_order == 1:
+  compression = directory.number(COMPRESSION, NONE)
+  if directory.number(FILL_ORDER, 1) == 2:
+    content = content.translate(_REVERSED_BITS)
+  if compression in _DEFLATES:
     unpacked = zlib.decompressobj().decompress(content, size)
-  elif compression == NONE and fill_order == 1:
+  elif compression == NONE:
     unpacked = content[:size]
   else:
-    unpacked = _unpack_by_pillow(content, size, compression, fill_order)
+    unpacked = _unpack_by_pillow(content, size, compression)
   if len(unpacked) < size:
     raise ValueError("strips or tiles are cut short")
   return unpacked
 
 
-def _unpack_by_pillow(content: bytes, size: int, compression: int, fill_order: int) -> bytes:
+def _unpack_by_pillow(content: bytes, size: int, compression: int) -> bytes:
   group = 4 if size % 4 == 0 else 2  # the larger the pixels, the fewer they are: Pillow limits their number
   picture = Directory()
   for tag, value in (
@@ -174,7 +177,6 @@ def _unpack_by_pillow(content: bytes, size: int, compression: int, fill_order: i
     (LENGTH, 1),
     (COMPRESSION, compression),
     (PHOTOMETRIC, _PHOTOMETRICS[group]),
-    (FILL_ORDER, fill_order),
     (CHANNELS, group),
     (ROWS, 1),
     (COUNTS, len(content)),
