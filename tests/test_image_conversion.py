@@ -91,7 +91,7 @@ def test_every_format_becomes_every_other(tmp_path, source, target):
 def test_sixteen_bits_stay_or_become_the_nearest_of_eight(tmp_path):
   samples = random_samples(3, 16)
   write_deep_png(tmp_path / "a.png", samples)
-  write_tiff(tmp_path / "a.tif", samples, metadata=None, resolution=(1, 1, None))
+  write_tiff(tmp_path / "a.tif", samples, metadata=None)
   for format in ("WebP", "BMP", "JPEG"):
     _, output, warnings = convert(tmp_path / "a.png", format)
     assert warnings == [f"as {format} it loses 8 of its 16 bits per sample"]
@@ -110,6 +110,8 @@ def test_resolution_in_centimetres_becomes_that_in_inches(tmp_path):
   _, output, warnings = convert(tmp_path / "a.tif", "PNG")
   with Image.open(output) as image:
     assert warnings == [] and image.info["dpi"] == pytest.approx((254, 127), rel=1e-3)
+  write_tiff(tmp_path / "ratio.tif", random_samples(3, 8), resolution=(2, 1), resolutionunit="NONE", metadata=None)
+  assert convert(tmp_path / "ratio.tif", "WebP")[2] == []  # no resolution, which WebP would lose
 
 
 @pytest.mark.parametrize("channels, bits", [(2, 8), (4, 8), (4, 16)])

@@ -88,6 +88,7 @@ def test_pictures_are_known_by_their_content_where_the_name_says_nothing(tmp_pat
 def test_what_is_no_picture_is_not_named(tmp_path):
   touch(tmp_path, "a.jpg", "notes.txt", "empty", "._a.jpg", "Thumbs.db", "a.xmp", "BM.txt", "P1.md", ".DS_Store")
   (tmp_path / "BM.txt").write_bytes(b"BMW is a car maker from Munich")
+  (tmp_path / "short").write_bytes(b"BM")
   (tmp_path / "P1.md").write_bytes(b"P1-notes")
   (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(20))
   (tmp_path / ".#lock").symlink_to("nowhere")

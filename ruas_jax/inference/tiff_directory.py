@@ -55,7 +55,7 @@ class Directory:
       values = tuple(top / bottom if bottom else 0.0 for top, bottom in zip(values[::2], values[1::2], strict=True))
     return values or default
 
-  def number(self, tag: int, default: int) -> int:
+  def number(self, tag: int, default: float) -> float:
     """The first value of a tag."""
     return self.numbers(tag, (default,))[0]
 

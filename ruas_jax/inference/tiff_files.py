@@ -58,7 +58,7 @@ _NAMES = {
 }
 _COMPRESSIONS = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34925: "LZMA", 50000: "ZSTD", 50001: "WebP"}
 _COMPRESSIONS |= dict.fromkeys((2, 3, 4), "fax codes")
-_CENTIMETRES_EACH = 2.54
+_PER_INCH = {2: 1, 3: 2.54}  # TIFF's unit of resolution -> what makes it one per inch; 1 is no unit
 
 
 def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
@@ -143,9 +143,9 @@ def _read_deep(data: bytes, page: Directory) -> np.ndarray:
 
 def _metadata(tags: Directory, xmp: bytes, profile: bytes) -> Metadata:
   described = tags.without({XMP, PROFILE, IPTC, _PHOTOSHOP})
-  resolution = [tags.numbers(tag, (0.0,))[0] for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
-  each = _CENTIMETRES_EACH if tags.number(_RESOLUTION_UNIT, 2) == 3 else 1
-  dpi = (resolution[0] * each, resolution[1] * each) if all(resolution) else None
+  resolution = [tags.number(tag, 0) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+  each = _PER_INCH.get(tags.number(_RESOLUTION_UNIT, 2))
+  dpi = (resolution[0] * each, resolution[1] * each) if all(resolution) and each else None
   resolution_only = described.entries.keys() <= {_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT}
   exif = b"" if resolution_only else described.to_file()
   return Metadata(exif=exif, xmp=xmp, profile=profile, iptc=tags.content(IPTC), dpi=dpi, native=tags)
