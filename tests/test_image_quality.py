@@ -167,9 +167,7 @@ def storage_of(path):
 
 @pytest.mark.parametrize("bits, channels, order", [(8, 3, "<"), (16, 3, ">"), (16, 1, "<")])
 @pytest.mark.parametrize("compression, differences, rows, tile", list(layouts()))
-def test_tiff_keeps_its_layout(
-  tmp_path, compression, differences, rows, tile, bits, channels, order
-):
+def test_tiff_keeps_its_layout(tmp_path, compression, differences, rows, tile, bits, channels, order):
   samples = np.random.default_rng(0).integers(0, 2**bits, (37, 41, channels)).astype(f"uint{bits}")
   samples[10:20] = 7  # something to compress
   source = tmp_path / "photo.tif"
