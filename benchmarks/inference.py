@@ -179,11 +179,12 @@ def enhance_photo(path: str, variant: str) -> None:
   import jax  # noqa: F401
 
   from ruas_jax.inference.enhance import enhance_files
+  from ruas_jax.inference.inputs import collect_inputs
 
   imported = _resident("VmRSS")
   start = time.perf_counter()
-  _, failures = enhance_files(random_model(variant), [path], f"{path}.{variant}.out")
-  assert not failures, failures
+  done = enhance_files(random_model(variant), collect_inputs([path], f"{path}.{variant}.out"))
+  assert not done.failures, done.failures
   seconds = time.perf_counter() - start
   print(json.dumps({"seconds": seconds, "peak_megabytes": (_resident("VmHWM") - imported) / _MEGABYTE}))
 

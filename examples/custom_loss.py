@@ -19,7 +19,7 @@ quick = "--quick" in sys.argv
 def brightness_loss(output, images):
   """`output` is an `IlluminationOutput`: stages of t and u, `[K, B, H, W, 3]`; `images` are `[B, H, W, 3]`."""
   mean = jnp.mean(output.u[-1], axis=(1, 2, 3))
-  return 10 * jnp.mean((mean - 0.5) ** 2) + ruas_jax.losses.fidelity(output.t[-1], output.warm_start)
+  return 10 * jnp.mean((mean - 0.5) ** 2) + ruas_jax.lowlight.losses.fidelity(output.t[-1], output.warm_start)
 
 
 config = ruas_jax.load_config("tiny")

@@ -1,11 +1,14 @@
 """Small photographs of every kind for the tests of reading and writing them."""
 
+import functools
+
 import numpy as np
 import png
 import tifffile
 from PIL import ExifTags, Image, ImageCms
 
-from ruas_jax.inference.image_files import read_photo, write_photo
+from ruas_jax.inference.reading import read_photo
+from ruas_jax.inference.writing import write_photo
 
 HEIGHT, WIDTH = 6, 9
 ORIENTATION = ExifTags.Base.Orientation
@@ -59,5 +62,6 @@ def exif_block(orientation: int) -> bytes:
   return exif.tobytes()
 
 
+@functools.cache  # it notes the second in which it was made
 def profile_block() -> bytes:
   return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

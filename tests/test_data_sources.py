@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ruas_jax.data.formats import FORMATS
 from ruas_jax.data.sources import (
-  IMAGE_SUFFIXES,
   ImageArrays,
   ImageFolder,
   PairFolders,
@@ -49,11 +49,11 @@ def exif_with_orientation(orientation):
 
 
 def test_list_images_sorts_and_leaves_out_what_is_no_image(tmp_path):
-  for name in ("b.png", "a.JPG", "c.tiff", ".hidden.png", "notes.txt"):
+  for name in ("b.png", "a.JPG", "c.tiff", "d.jfif", "e.JPE", ".hidden.png", "f.gif", "notes.txt"):
     (tmp_path / name).write_bytes(b"")
   write(tmp_path / "below" / "d.png")
   (tmp_path / "folder.png").mkdir()
-  assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png", "c.tiff"]
+  assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png", "c.tiff", "d.jfif", "e.JPE"]
 
 
 def test_list_images_says_what_is_wrong_with_the_folder(tmp_path):
@@ -65,14 +65,14 @@ def test_list_images_says_what_is_wrong_with_the_folder(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own word on a cut TIFF, before it fails
-@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_every_suffix_is_read_and_its_truncated_file_is_named(tmp_path, suffix):
   pixels = np.kron(picture(3, 5), np.ones((16, 16, 1), np.uint8))  # large, flat squares survive lossy formats
-  path = write(tmp_path / f"whole{suffix}", pixels, **({"quality": 100} if "j" in suffix else {}))
+  path = write(tmp_path / f"whole{suffix}", pixels, **({"quality": 100} if FORMATS[suffix] == "JPEG" else {}))
   source = ImageFolder(tmp_path)
   assert source.sizes() == [(48, 80)]
   assert source[0].shape == (48, 80, 3) and source[0].dtype == np.uint8
-  tolerance = {".jpg": 60, ".jpeg": 60, ".webp": 60}.get(suffix, 0)  # colour is halved in resolution there
+  tolerance = 60 if FORMATS[suffix] in ("JPEG", "WebP") else 0  # colour is halved in resolution there
   assert np.abs(source[0].astype(int) - pixels).mean() <= tolerance / 6
 
   content = path.read_bytes()
@@ -81,6 +81,14 @@ def test_every_suffix_is_read_and_its_truncated_file_is_named(tmp_path, suffix):
     broken.write_bytes(content[:kept])
     with pytest.raises(UserError, match=rf"cannot read image .*broken\{suffix}: damaged"):
       read_image(broken)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("block", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\0\0\0"], ids=["no header", "no directory"])
+def test_damaged_exif_does_not_stop_an_image(tmp_path, suffix, block):
+  path = write(tmp_path / f"a{suffix}", exif=block)
+  assert read_image(path).shape == (12, 20, 3) and ImageFolder(tmp_path).sizes() == [(12, 20)]
 
 
 def test_a_damaged_header_is_named_by_sizes(tmp_path):

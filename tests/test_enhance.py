@@ -15,8 +15,10 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 from ruas_jax.errors import UserError
 from ruas_jax.inference import enhance as enhance_module
 from ruas_jax.inference.enhance import enhance_files
-from ruas_jax.inference.image_files import read_photo, write_photo
+from ruas_jax.inference.inputs import collect_inputs
 from ruas_jax.inference.model import enhance, save_model
+from ruas_jax.inference.reading import read_photo
+from ruas_jax.inference.writing import write_photo
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,13 @@ def folder(tmp_path):
   return write_images(tmp_path / "in", dark_images(2))
 
 
+def run(model, inputs, out, **options):
+  """Written files and failures."""
+  done = enhance_files(model, collect_inputs(inputs, out), **options)
+  assert (done.skipped, done.warnings) == ([], [])
+  return done.written, done.failures
+
+
 def pixels(path):
   with Image.open(path) as image:
     return np.asarray(image)
@@ -38,7 +47,7 @@ def test_files_and_folders_become_what_the_model_makes_of_them(model, folder, tm
   odd = write_images(tmp_path / "odd", dark_images(1, height=9, width=13))
   (odd / "0.png").rename(odd / "odd.png")
   seen = []
-  written, failures = enhance_files(model, [folder, odd / "odd.png"], tmp_path / "new" / "out", on_file=seen.append)
+  written, failures = run(model, [folder, odd / "odd.png"], tmp_path / "new" / "out", on_file=seen.append)
   assert (failures, seen) == ([], [1, 2, 3])
   assert written == [tmp_path / "new" / "out" / name for name in ("0.png", "1.png", "odd.png")]
   forward = jax.jit(enhance)
@@ -53,7 +62,7 @@ def test_files_and_folders_become_what_the_model_makes_of_them(model, folder, tm
 def test_strength_blends(model, folder, tmp_path):
   images = {}
   for strength in (0.0, 0.25, 1.0):
-    enhance_files(model, [folder], tmp_path / str(strength), strength=strength)
+    run(model, [folder], tmp_path / str(strength), strength=strength)
     images[strength] = pixels(tmp_path / str(strength) / "0.png").astype(float)
   np.testing.assert_array_equal(images[0.0], pixels(folder / "0.png"))
   blend = 0.75 * images[0.0] + 0.25 * images[1.0]
@@ -64,7 +73,7 @@ def test_strength_blends(model, folder, tmp_path):
 def test_strength_zero_is_exact_at_16_bits(model, tmp_path):
   deep = np.random.default_rng(0).integers(0, 2**16, (16, 20)).astype(np.uint16)
   Image.fromarray(deep).save(tmp_path / "deep.png")
-  enhance_files(model, [tmp_path / "deep.png"], tmp_path / "out", strength=0.0)
+  run(model, [tmp_path / "deep.png"], tmp_path / "out", strength=0.0)
   np.testing.assert_array_equal(pixels(tmp_path / "out" / "deep.png"), deep)
 
 
@@ -76,7 +85,7 @@ def test_sixteen_bits_are_the_plain_formula(channels, tile, model, tmp_path):
   with open(tmp_path / "deep.png", "wb") as file:
     writer = png.Writer(30, 24, greyscale=channels <= 2, alpha=channels in (2, 4), bitdepth=16)
     writer.write(file, samples.reshape(24, -1).tolist())
-  enhance_files(model, [tmp_path / "deep.png"], tmp_path / "out", strength=0.75, tile=tile)
+  run(model, [tmp_path / "deep.png"], tmp_path / "out", strength=0.75, tile=tile)
   _, _, rows, _ = png.Reader(bytes=(tmp_path / "out" / "deep.png").read_bytes()).read()
   after = np.array([list(row) for row in rows]).reshape(samples.shape)
   colours = 1 if channels <= 2 else 3
@@ -100,18 +109,18 @@ def test_an_existing_output_stays_unless_told_otherwise(model, folder, tmp_path)
   out = tmp_path / "out"
   out.mkdir()
   (out / "0.png").write_bytes(b"mine")
-  written, failures = enhance_files(model, [folder], out)
+  written, failures = run(model, [folder], out)
   assert written == [out / "1.png"]
   assert len(failures) == 1 and str(out / "0.png") in failures[0] and "--overwrite" in failures[0]
   assert (out / "0.png").read_bytes() == b"mine"
-  written, failures = enhance_files(model, [folder], out, overwrite=True)
+  written, failures = run(model, [folder], out, overwrite=True)
   assert (len(written), failures) == (2, [])
   assert pixels(out / "0.png").shape == pixels(folder / "0.png").shape
 
 
 def test_a_truncated_image_is_named_and_the_others_are_enhanced(model, folder, tmp_path):
   truncate(folder / "0.png")
-  written, failures = enhance_files(model, [folder], tmp_path / "out")
+  written, failures = run(model, [folder], tmp_path / "out")
   assert written == [tmp_path / "out" / "1.png"] and os.listdir(tmp_path / "out") == ["1.png"]
   assert len(failures) == 1 and str(folder / "0.png") in failures[0] and "\n" not in failures[0]
 
@@ -124,7 +133,7 @@ def test_files_stay_in_order_whichever_fails_and_however(model, tmp_path, monkey
   def write(path, samples, photo, **options):
     if path.name == "5.png":
       raise UserError(f"{path}: no place")
-    write_photo(path, samples, photo, **options)
+    return write_photo(path, samples, photo, **options)
 
   def read(path):
     if path.name == "3.png":
@@ -134,7 +143,7 @@ def test_files_stay_in_order_whichever_fails_and_however(model, tmp_path, monkey
   monkeypatch.setattr(enhance_module, "write_photo", write)
   monkeypatch.setattr(enhance_module, "read_photo", read)
   seen = []
-  written, failures = enhance_files(model, [folder], tmp_path / "out", on_file=seen.append)
+  written, failures = run(model, [folder], tmp_path / "out", on_file=seen.append)
   assert [path.name for path in written] == ["0.png", "2.png", "4.png", "6.png"]
   assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "2.png", "4.png", "6.png"]
   for failure, name in zip(failures, ("1.png", "3.png: too large", "5.png: no place"), strict=True):
@@ -144,7 +153,7 @@ def test_files_stay_in_order_whichever_fails_and_however(model, tmp_path, monkey
 
 def test_results_that_are_not_finite_are_not_written(model, folder, tmp_path):
   broken = dataclasses.replace(model, weights=jax.tree.map(lambda leaf: leaf * jnp.nan, model.weights))
-  written, failures = enhance_files(broken, [folder / "0.png"], tmp_path / "out")
+  written, failures = run(broken, [folder / "0.png"], tmp_path / "out")
   assert (written, os.listdir(tmp_path / "out")) == ([], [])
   assert len(failures) == 1 and "out/0.png: not written" in failures[0] and "not finite" in failures[0]
 
@@ -161,18 +170,18 @@ def test_the_next_is_read_while_one_is_written_and_large_ones_are_alone(model, t
     following = f"{int(path.stem) + 1}.png"
     if following != "3.png":
       timely.append(read_names[following].wait(waiting))
-    write_photo(path, samples, photo, **options)
+    return write_photo(path, samples, photo, **options)
 
   monkeypatch.setattr(enhance_module, "read_photo", read)
   monkeypatch.setattr(enhance_module, "write_photo", write)
-  enhance_files(model, [folder], tmp_path / "together")
+  run(model, [folder], tmp_path / "together")
   assert timely == [True, True]
   timely.clear()
   for event in read_names.values():
     event.clear()
   waiting = 0.05
   monkeypatch.setattr(enhance_module, "_PIXELS_IN_FLIGHT", 1)
-  enhance_files(model, [folder], tmp_path / "alone")
+  run(model, [folder], tmp_path / "alone")
   assert timely == [False, False]
 
 
@@ -186,7 +195,7 @@ def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
 
   monkeypatch.setattr(enhance_module, "read_photo", read)
   with pytest.raises(KeyboardInterrupt):
-    enhance_files(model, [folder], tmp_path / "out")
+    run(model, [folder], tmp_path / "out")
   names = os.listdir(tmp_path / "out")
   assert {"0.png", "1.png"} <= set(names) <= {"0.png", "1.png", "2.png", "3.png"}
   for name in names:
@@ -197,16 +206,16 @@ def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan")])
 def test_a_wrong_strength_writes_nothing(strength, model, folder, tmp_path):
   with pytest.raises(UserError, match="--strength"):
-    enhance_files(model, [folder], tmp_path / "out", strength=strength)
+    run(model, [folder], tmp_path / "out", strength=strength)
   assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_read_or_written_as_a_whole(model, folder, tmp_path):
   for inputs, named in (([], "no image"), ([folder / "none.png"], "none.png"), ([folder, tmp_path / "x"], "x")):
     with pytest.raises(UserError, match=named):
-      enhance_files(model, inputs, tmp_path / "out")
+      run(model, inputs, tmp_path / "out")
   assert not (tmp_path / "out").exists()
   (tmp_path / "file").write_text("")
   for out in (tmp_path / "file", tmp_path / "file" / "below"):
     with pytest.raises(UserError, match=r"--out .*file.*cannot be written"):
-      enhance_files(model, [folder], out)
+      run(model, [folder], out)

@@ -19,7 +19,8 @@ from photo_files import (
 )
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from ruas_jax.inference import image_files
+from ruas_jax.inference.png_files import DESCRIPTIVE
+from ruas_jax.inference.samples import upright
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -27,7 +28,7 @@ def test_every_orientation_turns_as_viewers_turn(orientation):
   samples = random_samples(3, 8)
   image = Image.fromarray(samples)
   image.getexif()[ORIENTATION] = orientation
-  np.testing.assert_array_equal(image_files._upright(samples, orientation), np.asarray(ImageOps.exif_transpose(image)))
+  np.testing.assert_array_equal(upright(samples, orientation), np.asarray(ImageOps.exif_transpose(image)))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -43,13 +44,23 @@ def test_orientation_is_applied_once_and_metadata_kept(tmp_path, suffix):
     exif = image.getexif()
     assert image.size == (HEIGHT, WIDTH) and image.info["icc_profile"] == profile_block()
     assert exif.get(ORIENTATION, 1) == 1 and exif[ExifTags.Base.Make] == "Maker"
-    if suffix != ".tif":
-      details = exif.get_ifd(ExifTags.IFD.Exif)
-      assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == (HEIGHT, WIDTH)
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == (HEIGHT, WIDTH)
     assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
     assert np.abs(np.asarray(ImageOps.exif_transpose(image)).astype(int) - turned).max() < 5
   again, _ = pass_through(output, tmp_path / f"again{suffix}")
   assert again.samples.shape == photo.samples.shape
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_the_noted_size_turns_only_with_the_picture(tmp_path, suffix):
+  for orientation, size in ((1, (WIDTH, HEIGHT)), (3, (WIDTH, HEIGHT)), (8, (HEIGHT, WIDTH))):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"{orientation}{suffix}", exif=exif_block(orientation))
+    _, output = pass_through(tmp_path / f"{orientation}{suffix}")
+    with Image.open(output) as image:
+      details = image.getexif().get_ifd(ExifTags.IFD.Exif)
+      assert image.size == size
+      assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == size
 
 
 def test_exif_is_patched_in_place_and_its_thumbnail_unlinked(tmp_path):
@@ -136,7 +147,7 @@ def test_png_text_gamma_and_resolution_are_kept_at_both_depths(tmp_path):
   metadata = [
     chunk
     for chunk in png.Reader(bytes=(tmp_path / "eight.png").read_bytes()).chunks()
-    if chunk[0] in image_files._PNG_METADATA
+    if chunk[0] in DESCRIPTIVE
   ]
   header, *rest = png.Reader(bytes=(tmp_path / "plain.png").read_bytes()).chunks()
   with open(tmp_path / "deep.png", "wb") as file:

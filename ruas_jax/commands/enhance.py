@@ -1,6 +1,8 @@
 """`ruas enhance`."""
 
 import dataclasses
+import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -16,7 +18,11 @@ class Enhance(ModelChoice):
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
   """Image files and folders."""
   out: str = "bright"
-  """Folder of the results; each has its input's name, size, depth and metadata."""
+  """Folder of the results; of one input file also the result itself (bright.jpg), in the format of its extension."""
+  recursive: bool = False
+  """Enter the sub-folders of folders too; the results keep their layout."""
+  quality: int | None = None
+  """1 to 100, for JPEG and lossy WebP. If not given, JPEG is as fine as its input was, and WebP has 95."""
   strength: float = 1.0
   """0 leaves a photograph as it is, 1 is the model's result, between them a blend."""
   dtype: Literal["float32", "bfloat16"] = "float32"
@@ -27,20 +33,37 @@ class Enhance(ModelChoice):
   def run(self) -> None:
     from ruas_jax.engine.progress import progress
     from ruas_jax.inference.enhance import enhance_files
-    from ruas_jax.inference.image_files import collect_inputs
+    from ruas_jax.inference.inputs import collect_inputs, printable, report
+    from ruas_jax.inference.writing import check_quality
 
-    files = len(collect_inputs(self.inputs))
+    check_quality(self.quality)
+    inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive)
     model = self.model()
-    with progress(files, "enhance") as bar:
-      written, failures = enhance_files(
+    with progress(len(inputs.files), "enhance") as bar:
+      done = enhance_files(
         model,
-        self.inputs,
-        self.out,
+        inputs,
         strength=self.strength,
         dtype=self.dtype,
+        quality=self.quality,
         overwrite=self.overwrite,
         on_file=bar.update,
       )
-    print(f"{len(written)} enhanced in {self.out}")
-    if failures:
-      raise UserError("\n".join(failures))
+    failed = f", {len(done.failures)} failed" if done.failures else ""
+    print(f"{len(done.written)} enhanced {'as' if inputs.format else 'in'} {printable(self.out)}{failed}")
+    for line in report(done.skipped):
+      print(line)
+    for line in _grouped(done.warnings):
+      print(f"ruas: warning: {line}", file=sys.stderr)
+    if done.failures:
+      raise UserError("\n".join(done.failures))
+
+
+def _grouped(warnings: list[tuple[Path, str]]) -> list[str]:
+  """One line for each text, with the files that it is about."""
+  from ruas_jax.inference.inputs import name_some
+
+  files = {}
+  for path, text in warnings:
+    files.setdefault(text, []).append(path)
+  return [f"{name_some(paths)}: {text}" for text, paths in files.items()]

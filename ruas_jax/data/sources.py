@@ -22,15 +22,23 @@ from typing import BinaryIO
 
 import numpy as np
 from etils import epath
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
+from ruas_jax.data.formats import FORMATS, IMAGE_SUFFIXES
 from ruas_jax.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FIVEK_COUNTS = (500, 100)
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_FORMATS = sorted(name.upper() for name in set(FORMATS.values()))  # as Pillow spells them
+_TURNS = {  # EXIF orientation -> what makes the picture upright
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 # What Pillow raises for a damaged file, depending on the format and on where the damage lies.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error)
 
@@ -286,16 +294,25 @@ def _guarded(file, function, *, name):
     raise UserError(f"cannot read image {name}: damaged, truncated or not an image") from error
 
 
+def _orientation(image):
+  """As the header notes it; 1 for a TIFF, which Pillow turns itself, and where EXIF is damaged, as in any viewer."""
+  if image.format == "TIFF":
+    return 1
+  try:
+    # A PNG's own `getexif` would decode all pixels to look behind them.
+    return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+  except Exception:  # of many kinds
+    return 1
+
+
 def _upright_size(image):
   width, height = image.size
-  # Of a TIFF, Pillow gives the upright size itself. A PNG's own `getexif` would decode all pixels to look behind them.
-  sideways = image.format != "TIFF" and Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _SIDEWAYS
-  return (width, height) if sideways else (height, width)
+  return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
 def _upright_rgb(image):
-  Image.Image.getexif(image)  # remembered by Pillow, so that the pixels turn exactly as `_upright_size` says
-  image = ImageOps.exif_transpose(image)
+  turn = _TURNS.get(_orientation(image))
+  image = image if turn is None else image.transpose(turn)
   if image.mode in ("I", "F"):
     raise NotImplementedError("samples of 32 bits have no stated range; save it with 8 or 16")
   if image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255

@@ -18,6 +18,7 @@ from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
 from ruas_jax.files import write_json
 from ruas_jax.inference.enhance import enhance_files
+from ruas_jax.inference.inputs import collect_inputs
 from ruas_jax.inference.model import Model, enhance
 from ruas_jax.plots import plot_before_after
 
@@ -62,9 +63,10 @@ def _enhance(model: Model, pairs: Pairs, folder: Path) -> None:
   for name, (low, _) in zip(pairs.names, pairs, strict=True):
     Image.fromarray(low).save(folder / "dark" / f"{name}.png")
   with progress(len(pairs), "enhance") as bar:
-    _, failures = enhance_files(model, [folder / "dark"], folder / "enhanced", on_file=bar.update)
-  if failures:
-    raise UserError("\n".join(failures))
+    inputs = collect_inputs([folder / "dark"], folder / "enhanced")
+    done = enhance_files(model, inputs, on_file=bar.update)
+  if done.failures:
+    raise UserError("\n".join(done.failures))
 
 
 def _evaluate(model: Model, pairs: Pairs, folder: Path) -> None:

@@ -4,102 +4,120 @@ While one photograph is decoded, those before it are computed and encoded. Of la
 as it was read; what is computed of it at once is one window or two.
 """
 
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ruas_jax.errors import UserError
 from ruas_jax.inference.enhancer import Dtype, Enhancer, Plan
-from ruas_jax.inference.image_files import Photo, collect_inputs, read_photo, write_photo
+from ruas_jax.inference.inputs import Inputs, Skipped
 from ruas_jax.inference.model import Model
+from ruas_jax.inference.photo import Photo
+from ruas_jax.inference.reading import read_photo
 from ruas_jax.inference.sizes import TILE
+from ruas_jax.inference.writing import check_quality, check_target, write_photo
 
 _IN_FLIGHT = 2  # photographs that are computed, encoded or written while the next is decoded,
 _PIXELS_IN_FLIGHT = 4_000_000  # and how many pixels they have together
 
 
+class Enhanced(NamedTuple):
+  """What became of the inputs.
+
+  Attributes:
+    written: the files written, in the order of the inputs.
+    skipped: pictures that were not processed and folders that were not entered.
+    warnings: `(source, text)` for everything that was damaged, changed or lost in a file that was written.
+    failures: one line for each file that could not be enhanced.
+  """
+
+  written: list[Path]
+  skipped: list[Skipped]
+  warnings: list[tuple[Path, str]]
+  failures: list[str]
+
+
 def enhance_files(
   model: Model,
-  inputs: Iterable[str | os.PathLike],
-  out: str | os.PathLike,
+  inputs: Inputs,
   *,
   strength: float = 1.0,
   dtype: Dtype = "float32",
   tile: int = TILE,
+  quality: int | None = None,
   overwrite: bool = False,
   on_file: Callable[..., None] | None = None,
-) -> tuple[list[Path], list[str]]:
-  """Enhances files and folders of files into the folder `out`.
+) -> Enhanced:
+  """Enhances the files that `collect_inputs` found; a file that fails does not stop the others.
 
   Args:
     model: what enhances.
-    inputs: image files, or folders whose image files are taken.
-    out: output folder, made if needed; each output has its input's name, size, format, bit depth and metadata.
+    inputs: what `collect_inputs` returned. Each output has its input's name, size, format, bit depth and metadata.
     strength: 0 leaves the image as it is, 1 is the model's result, between them a blend.
     dtype: what the model computes in.
     tile: side in pixels of the windows in which large photographs are run; memory grows with its square.
+    quality: 1 to 100, of JPEG and of WebP that is not lossless; None for that of each input.
     overwrite: replace existing outputs.
     on_file: called as `on_file(done)` after each file, in the order of the files.
   Returns:
-    The files written, and one line for each that failed; the others are processed all the same.
+    What was written and skipped, the warnings and the failures.
   Raises:
-    UserError: `strength`, `inputs` or `out` are wrong as a whole; nothing has been written then.
+    UserError: `strength`, `quality` or the output are wrong as a whole; nothing has been written then.
   """
   if not 0 <= strength <= 1:
     raise UserError(f"--strength must lie between 0 and 1, not {strength}")
-  sources = collect_inputs(inputs)
-  if not sources:
-    raise UserError("no image to enhance; name files or folders")
+  check_quality(quality)
+  folder = inputs.out.parent if inputs.format else inputs.out
   try:
-    Path(out).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from None
+    raise UserError(f"--out {inputs.out}: cannot be written ({error.strerror or error})") from None
   enhancer = Enhancer(model, dtype=dtype, tile=tile)
-  written, failures, flight, stopped = [], [], deque(), threading.Event()
+  done = Enhanced([], list(inputs.skipped), [], [])
+  flight, stopped = deque(), threading.Event()
 
   def begin(source: Path, target: Path) -> tuple[int, Future]:
     """Reads and plans here, in the order of the files; the rest goes on by itself."""
-    if target.exists() and not overwrite:
-      raise UserError(f"{target} exists; --overwrite replaces it")
+    check_target(target, source, overwrite)
     photo = read_photo(source)
     height, width = photo.samples.shape[:2]
     plan = enhancer.plan(height, width)
     return height * width, pool.submit(finish, photo, plan, target)
 
-  def finish(photo: Photo, plan: Plan, target: Path) -> None:
+  def finish(photo: Photo, plan: Plan, target: Path) -> list[str]:
     samples = photo.samples.copy()  # alpha stays
     for rows, columns, lit in plan.parts(photo.values):
       if stopped.is_set():
-        return
+        return []
       values = strength * lit + (1 - strength) * photo.values(rows, columns)
       if not np.isfinite(values).all():
         raise UserError(f"{target}: not written, the enhanced image has values that are not finite")
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
-    write_photo(target, samples, photo, overwrite=overwrite)
+    lost = write_photo(target, samples, photo, format=inputs.format, quality=quality, overwrite=overwrite)
+    return [*photo.warnings, *lost]
 
   def settle() -> None:
     """Waits for the oldest."""
     source, target, _, job = flight.popleft()
     try:
-      job.result()
-      written.append(target)
+      done.warnings.extend((source, text) for text in job.result())
+      done.written.append(target)
     except UserError as error:
-      failures.append(str(error))
+      done.failures.append(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError):
-      failures.append(f"{source}: too large for the memory here")
+      done.failures.append(f"{source}: too large for the memory here")
     if on_file:
-      on_file(len(written) + len(failures))
+      on_file(len(done.written) + len(done.failures))
 
   pool = ThreadPoolExecutor(_IN_FLIGHT)
   try:
-    for source, name in sources:
-      target = Path(out) / name
+    for source, target in inputs.files:
       try:
         flight.append((source, target, *begin(source, target)))
       except (UserError, MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -111,7 +129,7 @@ def enhance_files(
   finally:  # where all is settled this does nothing; else a file is written whole, or not begun
     stopped.set()
     pool.shutdown(cancel_futures=True)
-  return written, failures
+  return done
 
 
 def _failed(error: Exception) -> Future:

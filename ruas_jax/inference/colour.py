@@ -1,0 +1,45 @@
+"""ICC profiles that are damaged or do not fit their picture, and pictures of ink or LAB as RGB."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from ruas_jax.inference.photo import count_colours
+
+# What a profile may describe where the picture has so many colours. A grey picture with an RGB profile is common.
+_FITTING = {1: ("GRAY", "RGB"), 3: ("RGB",), 4: ("CMYK",)}
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # space -> Pillow's mode
+
+
+def checked_profile(profile: bytes, samples: np.ndarray) -> tuple[bytes, list[str]]:
+  """The profile of samples [H, W, C] and no warning, or no profile and a warning why it is left out."""
+  if not profile:
+    return b"", []
+  fault = _to_srgb(profile, count_colours(samples))
+  return (b"", [f"its ICC profile {fault} and is left out"]) if isinstance(fault, str) else (profile, [])
+
+
+def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
+  """A CMYK or LAB image as sRGB, through its profile where that can be used, and warnings."""
+  if image.mode == "LAB":  # absolute colours, which need no profile
+    target = ImageCms.createProfile("sRGB")
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, "LAB", "RGB")
+    return ImageCms.applyTransform(image, transform), ["LAB is written as RGB (sRGB)"]
+  transform = _to_srgb(profile, 4) if profile else "is missing"
+  if isinstance(transform, str):
+    warning = f"CMYK is written as RGB, converted without a profile (its ICC profile {transform}): colours may differ"
+    return image.convert("RGB"), [warning]
+  return ImageCms.applyTransform(image, transform), ["CMYK is written as RGB (sRGB)"]
+
+
+def _to_srgb(profile: bytes, colours: int) -> ImageCms.ImageCmsTransform | str:
+  """The way to sRGB from a profile of a picture of so many colours, or what is wrong with the profile."""
+  try:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    space = source.profile.xcolor_space.strip()
+    if space not in _FITTING[colours]:
+      return f"describes {space}"
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), _MODES[space], "RGB")
+  except (OSError, ImageCms.PyCMSError):
+    return "is damaged"

@@ -1,0 +1,65 @@
+"""A photograph in another format than its own, and what is lost by that."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from ruas_jax.inference.photo import Metadata, Photo, count_colours
+from ruas_jax.inference.png_files import lost_outside_png
+
+_FIELDS = {
+  "exif": "EXIF",
+  "xmp": "XMP",
+  "profile": "the colour profile",
+  "iptc": "IPTC",
+  "dpi": "the resolution",
+  "comment": "the comment",
+}
+
+
+class _Holds(NamedTuple):
+  """What a format can hold: 16 bits, alpha, grey, and which fields of `Metadata`."""
+
+  deep: bool
+  alpha: bool
+  grey: bool
+  fields: tuple[str, ...]
+
+
+_FORMATS = {
+  "PNG": _Holds(True, True, True, ("exif", "xmp", "profile", "dpi", "comment")),
+  "JPEG": _Holds(False, False, True, ("exif", "xmp", "profile", "iptc", "dpi", "comment")),
+  "WebP": _Holds(False, True, False, ("exif", "xmp", "profile")),
+  "TIFF": _Holds(True, True, True, ("exif", "xmp", "profile", "iptc", "dpi")),
+  "BMP": _Holds(False, False, True, ("dpi",)),
+}
+
+
+def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray, Photo, list[str]]:
+  """Samples of a photograph as another format can hold them, the photograph with the metadata that it can hold, and
+  what is lost; in its own format nothing is."""
+  if format == photo.format:
+    return samples, photo, []
+  holds, lost = _FORMATS[format], []
+  if samples.dtype == np.uint16 and not holds.deep:
+    samples = np.round(samples / np.float32(257)).astype(np.uint8)
+    lost.append("8 of its 16 bits per sample")
+  if samples.shape[-1] in (2, 4) and not holds.alpha:
+    if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
+      lost.append("transparency (white in its stead)")
+    samples = _on_white(samples)
+  values = {name: getattr(photo.metadata, name) for name in holds.fields}
+  if count_colours(samples) == 1 and not holds.grey:
+    samples = np.concatenate([np.repeat(samples[..., :1], 3, axis=-1), samples[..., 1:]], axis=-1)
+    values["profile"] = b""  # of grey pictures
+  lost += [name for field, name in _FIELDS.items() if getattr(photo.metadata, field) and not values.get(field)]
+  if photo.format == "PNG":
+    lost += lost_outside_png(photo.metadata.native)
+  return samples, dataclasses.replace(photo, metadata=Metadata(**values)), lost
+
+
+def _on_white(samples: np.ndarray) -> np.ndarray:
+  most = np.iinfo(samples.dtype).max
+  opacity = samples[..., -1:] / np.float32(most)
+  return np.round(most + (samples[..., :-1] - np.float32(most)) * opacity).astype(samples.dtype)

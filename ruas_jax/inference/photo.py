@@ -1,0 +1,79 @@
+"""A photograph as it was read: its samples, and what is needed to write another picture in its form."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metadata:
+  """What a file says about its picture, in a form that every format shares.
+
+  Attributes:
+    exif: a TIFF structure (without the JPEG prefix), its orientation reset.
+    xmp: the XMP packet, its orientation reset.
+    profile: the ICC profile of the samples.
+    iptc: IPTC records (captions, keywords).
+    dpi: horizontal and vertical resolution per inch.
+    comment: a JPEG comment.
+    native: all of it as the format of the source has it: the chunks of a PNG, the `Directory` of a TIFF.
+  """
+
+  exif: bytes = b""
+  xmp: bytes = b""
+  profile: bytes = b""
+  iptc: bytes = b""
+  dpi: tuple[float, float] | None = None
+  comment: bytes = b""
+  native: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+  """A photograph, and what is needed to write another picture in its form.
+
+  Attributes:
+    samples: uint8 or uint16 [H, W, C], upright: grey or RGB, then alpha where the file has it.
+    path: the file it was read from.
+    format: a value of `data.formats.FORMATS`.
+    metadata: what the file says about the picture.
+    storage: how the file stores its samples: options of Pillow for JPEG and WebP, a `Layout` for TIFF, else None.
+    warnings: what was damaged or could not be kept, one line each.
+  """
+
+  samples: np.ndarray = field(repr=False)
+  path: Path
+  format: str
+  metadata: Metadata = field(default=Metadata(), repr=False)
+  storage: Any = field(default=None, repr=False)
+  warnings: tuple[str, ...] = ()
+
+  @property
+  def colours(self) -> int:
+    """How many channels of the samples are no alpha: 1 for a grey photograph, else 3."""
+    return count_colours(self.samples)
+
+  def values(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+    """A window as float32 [h, w, 3] in [0, 1]; a grey photograph has three equal channels."""
+    colour = self.samples[rows, columns, : self.colours]
+    scaled = colour.astype(np.float32) / np.float32(np.iinfo(colour.dtype).max)
+    return np.repeat(scaled, 3, axis=-1) if self.colours == 1 else scaled
+
+  def to_levels(self, values: np.ndarray) -> np.ndarray:
+    """Enhanced values of any window, finite float [h, w, 3], as samples [h, w, colours]: clipped to [0, 1] and rounded
+    once to the nearest level. A grey photograph gets the mean of the three channels: all three estimate the same
+    quantity, and their mean is exact where they agree."""
+    values = np.asarray(values, np.float32)
+    values = values.mean(axis=-1, keepdims=True) if self.colours == 1 else values
+    return np.rint(np.clip(values, 0, 1) * np.iinfo(self.samples.dtype).max).astype(self.samples.dtype)
+
+
+def count_colours(samples: np.ndarray) -> int:
+  """1 for grey samples [H, W, C], 3 for RGB; alpha does not count."""
+  return 1 if samples.shape[-1] <= 2 else 3
+
+
+class Refused(Exception):
+  """A healthy file of a kind that could not be written back faithfully; the message says which."""

@@ -1,0 +1,155 @@
+"""JPEG, WebP and BMP files, which Pillow reads and writes in full, as finely quantised as they were."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ruas_jax.inference.metadata import jpeg_exif, plain_exif, read_exif, upright_xmp
+from ruas_jax.inference.photo import Metadata, Photo, Refused
+from ruas_jax.inference.samples import from_pillow, to_pillow, upright
+
+QUALITY = 95  # where the source says none
+_LONGEST_SEGMENT = 65_000  # bytes of metadata in one segment of a JPEG file
+_IPTC_RESOURCE = 0x0404
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_RGB_COMPONENTS = tuple(b"RGB")
+# Horizontal and vertical sampling of luma over that of chroma -> Pillow's number.
+_SUBSAMPLINGS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
+
+
+def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[str, Any], Metadata, list[str]]:
+  """Samples [H, W, C], upright, Pillow's options that store others alike, what the file says, and warnings."""
+  info, profile = image.info, image.info.get("icc_profile")
+  xmp, warnings, storage = info.get("xmp", b""), [], {}
+  orientation, exif, faults = read_exif(plain_exif(info.get("exif", b"")), xmp)
+  if image.format == "WEBP":
+    storage = {"lossless": _is_lossless_webp(data)}
+  elif image.format != "BMP":
+    storage = _jpeg_storage(image, sideways=orientation >= 5)
+    if "icc_profile" in info and not profile:
+      warnings.append("its ICC profile is damaged and is left out")
+    if any(content.startswith(_MORE_XMP) for _, content in image.applist):
+      warnings.append("only the main part of its XMP is kept, not the extension")
+    if getattr(image, "n_frames", 1) > 1:
+      warnings.append("only the main picture of the file is kept, not its previews or gain map")
+  samples, profile, others = from_pillow(image, profile or b"")
+  if image.format == "BMP" and samples.shape[-1] == 4:
+    raise Refused("BMP files with alpha are not supported")
+  metadata = Metadata(
+    exif=exif,
+    xmp=upright_xmp(xmp),
+    profile=profile,
+    iptc=info.get("photoshop", {}).get(_IPTC_RESOURCE, b""),
+    dpi=info.get("dpi"),
+    comment=info.get("comment", b""),
+  )
+  return upright(samples, orientation), storage, metadata, warnings + faults + others
+
+
+def encode_jpeg(samples: np.ndarray, photo: Photo, quality: int | None) -> tuple[bytes, list[str]]:
+  """A JPEG file with the tables and subsampling of the photograph, and what metadata is too long for one."""
+  fields, lost = {}, []
+  for name in ("exif", "xmp", "iptc", "comment"):
+    fields[name] = getattr(photo.metadata, name)
+    if len(fields[name]) > _LONGEST_SEGMENT:
+      lost.append(f"{name.upper()} (too long for JPEG)")
+      fields[name] = b""
+  options = {"quality": QUALITY, "subsampling": 0} | (photo.storage if photo.format == "JPEG" else {})
+  if "qtables" in options:
+    del options["quality"]
+  if quality is not None:
+    options.pop("qtables", None)
+    options["quality"] = quality
+  options |= {
+    "exif": jpeg_exif(fields["exif"]),
+    "xmp": fields["xmp"],
+    "comment": fields["comment"],
+    "extra": _iptc_segment(fields["iptc"]),
+  }
+  return _save(samples, "JPEG", icc_profile=photo.metadata.profile, dpi=photo.metadata.dpi, **options), lost
+
+
+def encode_webp(samples: np.ndarray, photo: Photo, quality: int | None) -> bytes:
+  """A WebP file: without loss where the photograph had none, unless a quality is asked for another format's."""
+  metadata = photo.metadata
+  lossless = photo.storage["lossless"] if photo.format == "WebP" else photo.format != "JPEG" and quality is None
+  return _save(
+    samples,
+    "WEBP",
+    lossless=lossless,
+    quality=QUALITY if lossless or quality is None else quality,
+    exact=True,
+    icc_profile=metadata.profile,
+    exif=jpeg_exif(metadata.exif),
+    xmp=metadata.xmp,
+  )
+
+
+def encode_bmp(samples: np.ndarray, photo: Photo) -> bytes:
+  """A BMP file."""
+  return _save(samples, "BMP", dpi=photo.metadata.dpi)
+
+
+def _save(samples: np.ndarray, format: str, **options) -> bytes:
+  buffer = io.BytesIO()
+  given = {name: value for name, value in options.items() if value not in (None, b"")}
+  to_pillow(samples).save(buffer, format, **given)
+  return buffer.getvalue()
+
+
+def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
+  """Options that quantise and subsample as the file does, or more finely; of a picture that is turned sideways the
+  horizontal frequencies become the vertical ones."""
+  tables = {number: np.asarray(table).reshape(8, 8) for number, table in image.quantization.items()}
+  if sideways:
+    tables = {number: table.T for number, table in tables.items()}
+  layers = image.layer
+  used = [tables[layer[3]] for layer in layers]
+  is_rgb = _is_rgb_jpeg(image)
+  if len(used) == 3 and not is_rgb:
+    luma, chroma = used[0], np.minimum(used[1], used[2])
+  else:  # all channels are alike, or become other ones
+    luma = chroma = np.minimum.reduce(used)
+  subsampling = 0
+  if len(used) == 3:
+    (_, width, height, _), *others = layers
+    ratios = {(width / layer[1], height / layer[2]) for layer in others}
+    ratio = ratios.pop() if len(ratios) == 1 else (1, 1)
+    subsampling = _SUBSAMPLINGS.get(ratio[::-1] if sideways else ratio, 0)
+  storage = {"qtables": [luma.ravel().tolist(), chroma.ravel().tolist()], "subsampling": subsampling}
+  if image.info.get("progressive"):
+    storage["progressive"] = True
+  if is_rgb:
+    storage |= {"keep_rgb": True, "subsampling": 0}
+  return storage
+
+
+def _is_rgb_jpeg(image: Image.Image) -> bool:
+  """Whether red, green and blue are compressed as they are, by the rules of libjpeg."""
+  if len(image.layer) != 3 or "jfif" in image.info:
+    return False
+  if "adobe_transform" in image.info:
+    return image.info["adobe_transform"] == 0
+  return tuple(layer[0] for layer in image.layer) == _RGB_COMPONENTS
+
+
+def _iptc_segment(iptc: bytes) -> bytes:
+  """The segment of a JPEG file that holds IPTC records."""
+  if not iptc:
+    return b""
+  resource = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+  content = b"Photoshop 3.0\0" + resource
+  return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+  position = 12
+  while position + 8 <= len(data):
+    name, size = struct.unpack_from("<4sI", data, position)
+    if name in (b"VP8L", b"VP8 "):
+      return name == b"VP8L"
+    position += 8 + size + size % 2
+  return False

@@ -1,0 +1,85 @@
+"""Reads a photograph for enhancement: upright samples as they are stored, and all else that its file holds.
+
+What changes on purpose: palettes and single transparent colours become RGB(A), fewer than 8 bits become 8, CMYK and LAB
+become RGB (CMYK through the embedded profile where there is one). The EXIF orientation is applied once and reset. The
+EXIF thumbnail, which would show the photograph before enhancement, is unlinked. Of a multi-picture JPEG the main
+picture is kept. Refused: several pages or frames, float and 32-bit samples, and what the libraries read or write in
+part only (BMP with alpha, BigTIFF).
+"""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from ruas_jax.data.formats import FORMATS, format_of_content
+from ruas_jax.errors import UserError
+from ruas_jax.inference.photo import Photo, Refused
+from ruas_jax.inference.pillow_files import read_by_pillow
+from ruas_jax.inference.png_files import read_png
+from ruas_jax.inference.tiff_files import read_tiff
+
+_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "BMP": "BMP"}  # Pillow's name -> ours
+
+
+def read_photo(path: str | os.PathLike) -> Photo:
+  """Reads a photograph at its full precision, upright.
+
+  Args:
+    path: a PNG, JPEG, WebP, TIFF or BMP file; its content decides, not its extension.
+
+  Returns:
+    The `Photo`, with a warning for each thing that is damaged or could not be kept.
+
+  Raises:
+    UserError: a file that is missing, damaged, cut short or of a kind that could not be written back faithfully.
+  """
+  path = Path(path)
+  try:
+    with warnings.catch_warnings():
+      # Damage is reported by the `Photo`; photographs of 90 to 179 megapixels are no reason to warn.
+      warnings.filterwarnings("ignore", module=r"PIL\.")
+      return _decode(path)
+  except FileNotFoundError as error:
+    raise UserError(f"{path}: no such file") from error
+  except UnidentifiedImageError as error:
+    kind = _format_of(path)
+    if kind and kind not in FORMATS.values():  # HEIC is often named .jpg
+      raise UserError(f"{path}: it holds {kind}, which is not supported") from error
+    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image") from error
+  except Refused as error:
+    raise UserError(f"{path}: {error}") from error
+  except Image.DecompressionBombError as error:
+    raise UserError(f"{path}: more than {2 * Image.MAX_IMAGE_PIXELS} pixels are not supported") from error
+  except OSError as error:
+    raise UserError(f"{path}: cannot read the image, it may be cut short: {error.strerror or error}") from error
+  except MemoryError:
+    raise
+  except Exception as error:  # the decoders meet damaged files with exceptions of many kinds
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    raise UserError(f"{path}: cannot read the image, it may be damaged or cut short ({cause})") from error
+
+
+def _format_of(path: Path) -> str | None:
+  with path.open("rb") as file:
+    return format_of_content(file.read(32))
+
+
+def _decode(path: Path) -> Photo:
+  data, storage = path.read_bytes(), None
+  if data[:4] in (b"II*\0", b"MM\0*"):
+    samples, storage, metadata, found = read_tiff(data)
+    return Photo(samples, path, "TIFF", metadata, storage, tuple(found))
+  if data[:4] in (b"II+\0", b"MM\0+"):
+    raise Refused("BigTIFF files are not supported")
+  with Image.open(io.BytesIO(data), formats=[name for name in _NAMES if name != "MPO"]) as image:
+    frames = getattr(image, "n_frames", 1)
+    if image.format != "MPO" and frames > 1:
+      raise Refused(f"it holds {frames} frames, and only single pictures can be enhanced")
+    if image.format == "PNG":
+      samples, metadata, found = read_png(image, data)
+    else:
+      samples, storage, metadata, found = read_by_pillow(image, data)
+    return Photo(samples, path, _NAMES[image.format], metadata, storage, tuple(found))

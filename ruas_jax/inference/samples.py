@@ -1,0 +1,53 @@
+"""From Pillow's images to samples, and the turn that makes samples upright."""
+
+import numpy as np
+from PIL import Image
+
+from ruas_jax.inference import colour
+from ruas_jax.inference.photo import Refused
+
+# EXIF orientation -> the turn that makes [H, W, C] samples upright.
+_TURNS = {
+  1: lambda samples: samples,
+  2: lambda samples: samples[:, ::-1],
+  3: lambda samples: samples[::-1, ::-1],
+  4: lambda samples: samples[::-1],
+  5: lambda samples: samples.swapaxes(0, 1),
+  6: lambda samples: samples[::-1].swapaxes(0, 1),
+  7: lambda samples: samples[::-1, ::-1].swapaxes(0, 1),
+  8: lambda samples: samples[:, ::-1].swapaxes(0, 1),
+}
+
+
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+  """Samples [H, W, C] turned as the EXIF orientation says; unknown ones turn nothing."""
+  return np.ascontiguousarray(_TURNS.get(orientation, _TURNS[1])(samples))
+
+
+def from_pillow(image: Image.Image, profile: bytes) -> tuple[np.ndarray, bytes, list[str]]:
+  """Decodes an image of up to 8 bits per sample.
+
+  Args:
+    image: of any mode that stands for a photograph.
+    profile: its ICC profile, which CMYK is converted by; may be empty.
+
+  Returns:
+    uint8 samples [H, W, C], the ICC profile that describes them, and warnings.
+  """
+  if image.mode in ("CMYK", "LAB"):
+    converted, warnings = colour.to_rgb(image, profile)
+    return np.asarray(converted), b"", warnings
+  if image.mode in ("1", "L", "LA"):
+    mode = "LA" if image.has_transparency_data else "L"
+  elif image.mode in ("P", "PA", "RGB", "RGBA", "YCbCr"):
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+  else:
+    raise Refused(f"pictures of mode {image.mode} are not supported")
+  samples = np.asarray(image if image.mode == mode else image.convert(mode))
+  samples = samples.reshape(*samples.shape[:2], -1)
+  return samples, *colour.checked_profile(profile, samples)
+
+
+def to_pillow(samples: np.ndarray) -> Image.Image:
+  """uint8 samples [H, W, C] as an image of mode L, LA, RGB or RGBA."""
+  return Image.fromarray(samples.squeeze(-1) if samples.shape[-1] == 1 else samples)

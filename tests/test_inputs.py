@@ -1,0 +1,212 @@
+"""Which files of folders are enhanced, and that every other picture is counted and named."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from ruas_jax.data.formats import FORMATS, UNSUPPORTED
+from ruas_jax.errors import UserError
+from ruas_jax.inference.inputs import Skipped, collect_inputs, name_some, report
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(40)
+CONTAINERS = {"AVIF": b"avif", "HEIC": b"heic"}  # their brands
+
+
+def touch(folder, *names, content=b""):
+  for name in names:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def names_of(inputs, root, out="bright"):
+  return [(source.relative_to(root).as_posix(), target.as_posix()) for source, target in inputs.files]
+
+
+def test_inputs_are_files_and_folders(tmp_path):
+  folder, other = tmp_path / "folder", tmp_path / "other"
+  touch(folder, "b.PNG", "a.jpg", "notes.txt", ".hidden.png", "deeper/c.png")
+  touch(other, "a.jpg", "d.tif")
+  inputs = collect_inputs([other / "d.tif", str(folder)], "bright")
+  assert names_of(inputs, tmp_path) == [
+    ("other/d.tif", "bright/d.tif"),
+    ("folder/a.jpg", "bright/a.jpg"),
+    ("folder/b.PNG", "bright/b.PNG"),
+  ]
+  assert inputs.format is None
+  (tmp_path / "empty").mkdir()
+  for wrong, message in (
+    ([folder, other], "both be written as a.jpg"),
+    ([tmp_path / "missing.png"], "missing.png: no such file"),
+    ([folder / "notes.txt"], "notes.txt: not a supported image"),
+    ([tmp_path / "empty"], "empty: the folder holds no image"),
+    ([], "no image to enhance"),
+  ):
+    with pytest.raises(UserError, match=message):
+      collect_inputs(wrong, "bright")
+  assert len(collect_inputs([folder, folder / "a.jpg", folder], "bright").files) == 2
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_extension_of_a_format_is_taken(tmp_path, suffix):
+  touch(tmp_path, f"a{suffix}", f"b{suffix.upper()}")
+  assert len(collect_inputs([tmp_path], "bright").files) == 2
+
+
+@pytest.mark.parametrize("suffix", [*UNSUPPORTED, ".HEIC", ".GIF"])
+def test_pictures_of_other_formats_are_named_with_the_reason(tmp_path, suffix):
+  touch(tmp_path, "a.jpg", f"photo{suffix}")
+  (skipped,) = collect_inputs([tmp_path], "bright").skipped
+  assert skipped.path == tmp_path / f"photo{suffix}" and not skipped.is_folder
+  assert skipped.reason == f"{UNSUPPORTED[suffix.lower()]} is not supported"
+  assert report([skipped])[0].endswith("not supported); convert to PNG, JPEG, WebP, TIFF or BMP")
+  with pytest.raises(UserError, match="is not supported: convert it to PNG"):
+    collect_inputs([skipped.path], "bright")
+
+
+def saved(path, format):
+  """A file of a format, written by Pillow where every release of it can."""
+  if format in CONTAINERS:
+    path.write_bytes(b"\0\0\0\x18ftyp" + CONTAINERS[format] + bytes(40))
+  else:
+    Image.new("RGB", (3, 2)).save(path, format)
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WebP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF", "HEIC"])
+def test_pictures_are_known_by_their_content_where_the_name_says_nothing(tmp_path, name):
+  touch(tmp_path, "a.jpg")
+  for stem in ("IMG_1", "photo.bak", "IMG.2024"):
+    saved(tmp_path / stem, name)
+  skipped = collect_inputs([tmp_path], "bright").skipped
+  assert {item.path.name for item in skipped} == {"IMG_1", "photo.bak", "IMG.2024"}
+  kind = {"JPEG2000": "JPEG 2000", "PPM": "Netpbm"}.get(name, name)
+  if kind in FORMATS.values():
+    assert skipped[0].reason.startswith(f"{kind} without its extension: add .")
+    assert FORMATS[skipped[0].reason.split()[-1]] == kind
+  else:
+    assert skipped[0].reason.startswith(f"{kind} is not supported")
+
+
+def test_what_is_no_picture_is_not_named(tmp_path):
+  touch(tmp_path, "a.jpg", "notes.txt", "empty", "._a.jpg", "Thumbs.db", "a.xmp", "BM.txt", "P1.md", ".DS_Store")
+  (tmp_path / "BM.txt").write_bytes(b"BMW is a car maker from Munich")
+  (tmp_path / "short").write_bytes(b"BM")
+  (tmp_path / "P1.md").write_bytes(b"P1-notes")
+  (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(20))
+  (tmp_path / ".#lock").symlink_to("nowhere")
+  assert collect_inputs([tmp_path], "bright").skipped == ()
+
+
+def test_hidden_pictures_broken_links_and_pipes_are_named(tmp_path):
+  touch(tmp_path, "a.jpg", content=JPEG)
+  touch(tmp_path, ".hidden.jpg", content=JPEG)
+  (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+  (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
+  os.mkfifo(tmp_path / "pipe.jpg")
+  inputs = collect_inputs([tmp_path], "bright")
+  assert names_of(inputs, tmp_path) == [("a.jpg", "bright/a.jpg"), ("link.jpg", "bright/link.jpg")]
+  assert inputs.skipped == (
+    Skipped(tmp_path / ".hidden.jpg", "hidden"),
+    Skipped(tmp_path / "gone.jpg", "a broken link"),
+    Skipped(tmp_path / "pipe.jpg", "not a regular file"),
+  )
+  for name, message in (("gone.jpg", "the link leads to no file"), ("pipe.jpg", "not a regular file")):
+    with pytest.raises(UserError, match=message):
+      collect_inputs([tmp_path / name], "bright")
+
+
+def nested(tmp_path):
+  touch(tmp_path, "a.jpg", "one/a.jpg", "one/b.gif", "one/two/c.png", "empty/notes.txt", ".cache/d.jpg", "bright/a.jpg")
+  (tmp_path / "loop").symlink_to(tmp_path)
+  return tmp_path
+
+
+def test_sub_folders_that_are_not_entered_are_named_and_the_output_is_not(tmp_path):
+  inputs = collect_inputs([nested(tmp_path)], tmp_path / "bright")
+  assert names_of(inputs, tmp_path) == [("a.jpg", f"{tmp_path}/bright/a.jpg")]
+  assert [item.path.name for item in inputs.skipped] == [".cache", "empty", "loop", "one"]
+  assert all(item.is_folder and "--recursive" in item.reason for item in inputs.skipped)
+
+
+def test_recursive_keeps_the_layout_and_enters_neither_output_nor_links(tmp_path):
+  (tmp_path / "bright").mkdir()
+  inputs = collect_inputs([nested(tmp_path)], tmp_path / "elsewhere" / ".." / "bright", recursive=True)
+  assert [target.resolve().relative_to(tmp_path).as_posix() for _, target in inputs.files] == [
+    "bright/a.jpg",
+    "bright/one/a.jpg",
+    "bright/one/two/c.png",
+  ]
+  assert inputs.skipped == (
+    Skipped(tmp_path / ".cache", "hidden", True),
+    Skipped(tmp_path / "loop", "a link to a folder", True),
+    Skipped(tmp_path / "one" / "b.gif", inputs.skipped[2].reason),
+  )
+  touch(tmp_path / "second", "one/a.jpg")
+  with pytest.raises(UserError, match=r"would both be written as one/a\.jpg"):
+    collect_inputs([tmp_path, tmp_path / "second"], "out", recursive=True)
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+  touch(tmp_path, "a.jpg", "closed/b.jpg")
+  kind, listed = type(tmp_path), type(tmp_path).iterdir
+
+  def iterdir(path):
+    if path.name == "closed":
+      raise PermissionError(13, "Permission denied")
+    return listed(path)
+
+  monkeypatch.setattr(kind, "iterdir", iterdir)
+  inputs = collect_inputs([tmp_path], "bright", recursive=True)
+  assert inputs.skipped == (Skipped(tmp_path / "closed", "cannot be opened: Permission denied", True),)
+
+
+def test_what_is_given_twice_is_named_once(tmp_path):
+  touch(tmp_path, "a.jpg", "b.gif")
+  assert len(collect_inputs([tmp_path, tmp_path], "bright").skipped) == 1
+
+
+def test_a_folder_without_an_image_says_what_it_has(tmp_path):
+  touch(tmp_path, "a.gif", "below/b.jpg")
+  with pytest.raises(UserError, match=r"holds no image.*1 file skipped: .*a\.gif.*; 1 sub-folder not entered: .*below"):
+    collect_inputs([tmp_path], "bright")
+
+
+def test_the_report_counts_names_and_groups_by_reason(tmp_path):
+  skipped = [Skipped(tmp_path / f"{number}.gif", "GIF") for number in range(25)]
+  skipped += [Skipped(tmp_path / "a\nb\udcff.heic", "HEIC"), Skipped(tmp_path / "below", "closed", True)]
+  files, folders = report(skipped)
+  assert files.startswith("26 files skipped: ") and "19.gif, 5 more (GIF); " in files and "20.gif" not in files
+  assert files.endswith("a?b?.heic (HEIC)") and files.isprintable()
+  assert folders == f"1 sub-folder not entered: {tmp_path / 'below'} (closed)"
+  assert report([]) == [] and name_some([tmp_path]) == str(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_output_with_an_extension_of_an_image_is_that_file(tmp_path, suffix):
+  touch(tmp_path, "a.jpg")
+  inputs = collect_inputs([tmp_path / "a.jpg"], tmp_path / f"new{suffix}")
+  assert inputs.files == ((tmp_path / "a.jpg", tmp_path / f"new{suffix}"),) and inputs.format == FORMATS[suffix]
+
+
+def test_an_output_that_is_a_folder_stays_one(tmp_path):
+  touch(tmp_path, "a.jpg")
+  (tmp_path / "there.jpg").mkdir()
+  for out in (tmp_path / "there.jpg", f"{tmp_path}/new.jpg/", tmp_path / "2024.05", tmp_path / "plain"):
+    inputs = collect_inputs([tmp_path / "a.jpg"], out)
+    assert inputs.format is None and inputs.files[0][1].name == "a.jpg"
+
+
+def test_an_output_file_that_cannot_be_is_refused_with_what_to_do(tmp_path):
+  touch(tmp_path, "a.jpg", "b.jpg")
+  both = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+  for inputs, out, message in (
+    (both, "new.jpg", "new.jpg names one file, but there are 2 inputs: name a folder"),
+    (both, "new.gif", "name a folder"),
+    ([tmp_path], "new.jpg", "is a folder: name a folder for the results"),
+    (both[:1], "new.gif", r"new.gif: GIF is not written: choose \.png, .*or a folder"),
+    (both[:1], "new.HEIC", "HEIC is not written"),
+  ):
+    with pytest.raises(UserError, match=message) as caught:
+      collect_inputs(inputs, tmp_path / out)
+    assert "\n" not in str(caught.value)
