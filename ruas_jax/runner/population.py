@@ -16,7 +16,6 @@ from ruas_jax.data.feed import PopulationFeed, open_population_feed
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
-from ruas_jax.plots import plot_population
 from ruas_jax.runner.agreement import Found, summarize_agreement
 from ruas_jax.runner.convergence import ConvergenceWatch
 from ruas_jax.runner.device_loop import DeviceLoop
@@ -163,6 +162,8 @@ def _finish(
   if folder:
     write_json(folder / POPULATION, summary)
     if any(results):
+      from ruas_jax.plots import plot_population  # matplotlib, for a work directory alone
+
       plot_population(folder / "population.png", summary)
   if not any(results):
     lines = [f"{member_name(position)}: {failure}" for position, failure in enumerate(failures)]

@@ -20,7 +20,6 @@ from ruas_jax.data.feed import Reading, StreamFeed, open_feed
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.files import write_atomically
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss
-from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.convergence import ConvergenceWatch
 from ruas_jax.runner.device_loop import DeviceLoop
@@ -123,6 +122,8 @@ def finish_search(
   alpha, names = jax.device_get(state.alpha), operation_names(operations)
   genotype = derive_within(config.search.parameters, alpha, names, _size_of(config, operations))
   if folder:
+    from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses  # matplotlib, for a work directory alone
+
     save_state(folder, state, names)
     content = io.BytesIO()
     np.savez(content, operations=np.array(names), **alpha)

@@ -15,7 +15,6 @@ from ruas_jax.data.sources import ImageSource, open_source
 from ruas_jax.inference.model import Model, save_model
 from ruas_jax.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.optimizers import make_optimizer
-from ruas_jax.plots import plot_losses
 from ruas_jax.retinex.network import build_network
 from ruas_jax.runner.device_loop import DeviceLoop
 from ruas_jax.runner.loop import iterate
