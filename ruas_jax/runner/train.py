@@ -93,6 +93,8 @@ def train(
     weights = jax.device_put(outcome.state.weights)
     model = Model(weights, genotype, config.network, operations)
     if place.folder:
+      from ruas_jax.plots import plot_losses  # matplotlib, for a work directory alone
+
       plot_losses(place.folder / "losses.png", outcome.records[0])
       save_model(place.folder, model, dataclasses.asdict(config))
   return TrainResult(model, outcome.records[0])
