@@ -86,7 +86,5 @@ def convolve_in_blocks(
     size: pixels of a block's side.
     multiply: `convolve_blocks` or `multiply_blocks`.
   """
-  blocks = multiply(
-    into_blocks(image, size), block_kernel(kernel, taps, size), precision=lax.Precision.HIGHEST
-  )
+  blocks = multiply(into_blocks(image, size), block_kernel(kernel, taps, size), precision=lax.Precision.HIGHEST)
   return out_of_blocks(blocks, size, *image.shape[2:])
