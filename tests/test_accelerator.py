@@ -129,6 +129,16 @@ def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
   assert f"side {compared[0]['side']}" in done.stdout
 
 
+def test_what_was_measured_before_a_stop_is_kept(tmp_path):
+  path = tmp_path / "report.json"
+  with subprocess.Popen(command(path, "--parts", "convolution"), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    assert any("loop alone" in line for line in process.stdout)
+    process.terminate()
+    assert process.wait() == 1
+  result = json.loads(path.read_text())["results"]["convolution"]
+  assert result["status"] == "stopped" and result["rows"][1]["what"] == "loop alone"
+
+
 def test_an_unknown_part_is_refused(tmp_path):
   done = subprocess.run(command(tmp_path / "a", "--parts", "speed"), cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2 and "no part 'speed'" in done.stderr and "whole_search" in done.stderr

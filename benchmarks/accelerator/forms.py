@@ -87,8 +87,8 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
     "library NHWC": derived(1, lambda image, kernel: _channels_last(image, kernel, taps, precision)),
     "shifted sums": Form(
       0,
-      grouped(xla_forms.convolve_by_shifts, taps),
-      transposed(xla_forms.convolve_by_shifts),
+      grouped(_shifted_sums, taps),
+      transposed(_shifted_sums),
       lambda image, cotangent: _product_for_each_tap(image, cotangent, taps, precision),
     ),
     "row-column product": Form(0, weight_gradient=grouped(xla_forms.correlate_by_product, taps)),
@@ -106,6 +106,12 @@ def _channels_last(image, kernel, taps, precision):
   chosen = np.all(np.array(taps)[:, None, None] == offsets, axis=-1).astype(kernel.dtype)
   dense = jnp.einsum("tyx,toc->yxco", chosen, kernel, precision=lax.Precision.HIGHEST)
   return convolve_blocks(image, dense, precision=precision)
+
+
+def _shifted_sums(image, kernel, *, taps):
+  """As on a CPU without the compiled form, but free to be merged into what reads it."""
+  padding = [(reach, reach) for reach in xla_forms.largest_offsets(taps)]
+  return xla_forms.shifted_sums(jnp.pad(image, [(0, 0)] * 3 + padding), kernel, taps=taps)
 
 
 def _product_for_each_tap(image, cotangent, taps, precision):

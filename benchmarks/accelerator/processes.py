@@ -41,8 +41,9 @@ def measure_parts(
 ) -> dict[str, Any]:
   """The report on these parts, written after each of them.
 
-  A part's result has its `status` ("done", "failed" or "timed out"), `error` (what a failed process wrote last; else
-  None), `seconds`, `limit` (the seconds that it was given), `memory` (the most it held, and of what) and `rows`.
+  A part's result has its `status` ("done", "failed", "timed out" or "stopped"), `error` (None, or why it did not end by
+  itself, with what a failed process wrote last), `seconds`, `limit` (the seconds that it was given), `memory` (the most
+  that it held, and of what) and `rows`.
 
   Args:
     parts: by name, in the order in which they run.
@@ -50,6 +51,9 @@ def measure_parts(
     quick: measure a small version, to see that it runs.
     commit: of the code; none: what git says.
     path: of the report; none: `benchmarks/results/accelerator_<device>.json`.
+
+  Raises:
+    SystemExit: it was stopped; the report is written first.
   """
   ends = time.monotonic() + seconds
   about = {"device": "unknown", "versions": {}, "commit": commit or checked_out_commit()}
@@ -71,6 +75,8 @@ def measure_parts(
       to = path or RESULTS / f"accelerator_{re.sub('[^a-z0-9]+', '_', kind.lower())}.json"
       report = write_report(to, settings=settings, results=results, bars={}, about=about)
       print(f"--- written: {to}", flush=True)
+      if result["status"] == "stopped":
+        sys.exit(1)
   return report
 
 
@@ -85,6 +91,8 @@ def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quic
       status = "failed" if process.wait(limit) else "done"
     except subprocess.TimeoutExpired:
       status = "timed out"
+    except (KeyboardInterrupt, SystemExit):
+      status = "stopped"
   records = [json.loads(line) for line in rows.read_text().splitlines(keepends=True) if line.endswith("\n")]
   error = None
   if status == "failed":
@@ -92,6 +100,8 @@ def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quic
     error = "\n".join([f"the process ended with {process.returncode}", *said])
   elif status == "timed out":
     error = f"it was ended after {limit:.0f} s"
+  elif status == "stopped":
+    error = "the measurement was stopped"
   return {
     "status": status,
     "error": error,

@@ -4,8 +4,6 @@ The state is that of `configs/lol.py` after some rounds, so that Adam's averages
 both are float32.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,21 +39,22 @@ def _state_after(problem: Problem, rounds: int) -> SearchState:
 def _deviations(part: Part, problem: Problem, state: SearchState, module: str) -> list[Figures]:
   with jax.enable_x64(True):
     reference, *_ = _terms(part, problem, state, module, np.float64)
-    rows = []
-    for name, precision in (("float32", lax.Precision.HIGHEST), ("TF32", lax.Precision.DEFAULT)):
-      with convolutions_in(precision):
-        terms, seconds, compile_seconds = _terms(part, problem, state, module, np.float32)
-      row = {"numbers": name, "seconds": seconds, "compile_seconds": compile_seconds}
-      for term in ("total", "implicit"):
-        pair = [_term(values, term) for values in (terms, reference)]
-        compared = jax.device_get(compare(*pair))
-        row |= {f"{term}_{figure}": float(compared[figure]) for figure in ("relative_error", "cosine")}
-      rows.append(row)
+  rows = []
+  for name, precision in (("float32", lax.Precision.HIGHEST), ("TF32", lax.Precision.DEFAULT)):
+    with convolutions_in(precision):
+      terms, seconds, compile_seconds = _terms(part, problem, state, module, np.float32)
+    rows.append({"numbers": name, "seconds": seconds, "compile_seconds": compile_seconds} | _compare(terms, reference))
   return rows
 
 
-def _term(terms: Decomposition, name: str) -> Any:
-  return terms.total() if name == "total" else getattr(terms, name)
+def _compare(terms: Decomposition, reference: Decomposition) -> Figures:
+  """Relative error and cosine of the hypergradient and of its implicit term."""
+  figures = {}
+  with jax.enable_x64(True):
+    for name, term in {"total": Decomposition.total, "implicit": lambda terms: terms.implicit}.items():
+      compared = compare(term(terms), term(reference))
+      figures |= {f"{name}_{figure}": float(compared[figure]) for figure in ("relative_error", "cosine")}
+  return figures
 
 
 def _terms(
