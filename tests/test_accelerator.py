@@ -131,7 +131,8 @@ def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
 
 def test_what_was_measured_before_a_stop_is_kept(tmp_path):
   path = tmp_path / "report.json"
-  with subprocess.Popen(command(path, "--parts", "convolution"), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+  arguments = command(path, "--parts", "convolution")
+  with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
     assert any("loop alone" in line for line in process.stdout)
     process.terminate()
     assert process.wait() == 1
