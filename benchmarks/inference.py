@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -61,16 +61,22 @@ def as_float(photo: np.ndarray) -> np.ndarray:
   return photo.astype(np.float32) / 255
 
 
-def forward_rows(repeats: int, counterpart: Counterpart | None = None) -> list[dict]:
+def forward_rows(
+  repeats: int,
+  counterpart: Counterpart | None = None,
+  *,
+  size: tuple[int, int] = FORWARD,
+  variants: Sequence[str] = VARIANTS,
+) -> list[dict]:
   """Seconds of one image that lies on the device, of the compiled forward pass alone, as `Enhancer` compiles it."""
   import jax
 
   from ruas_jax.engine.compiler import compiler_options
   from ruas_jax.inference.model import enhance_folded, fold
 
-  image = as_float(dark_photo(*FORWARD))
+  image = as_float(dark_photo(*size))
   rows = []
-  for variant in VARIANTS:
+  for variant in variants:
     elsewhere = counterpart(random_model(variant), image) if counterpart else None
     results = {}
     for dtype in DTYPES:

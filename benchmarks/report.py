@@ -23,7 +23,12 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def write_report(
-  path: str | os.PathLike | None, *, settings: Mapping[str, Any], results: Any, bars: Mapping[str, float]
+  path: str | os.PathLike | None,
+  *,
+  settings: Mapping[str, Any],
+  results: Any,
+  bars: Mapping[str, float],
+  about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """As `ruas_jax.engine.report.write_report`, with `bars` a measured number for each name in `BARS`.
 
@@ -35,4 +40,4 @@ def write_report(
   if unknown:
     raise KeyError(f"no bar is named {unknown[0]!r} in benchmarks/bars.py (known: {', '.join(BARS)})")
   measured = {name: (value, BARS[name]) for name, value in bars.items()}
-  return report.write_report(path, settings=settings, results=results, bars=measured)
+  return report.write_report(path, settings=settings, results=results, bars=measured, about=about)

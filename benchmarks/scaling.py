@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.cost_model import TRAINING_PASSES, Cost, cost, forward_convolutions, round_passes
 from benchmarks.report import argument_parser, print_table, write_report
-from benchmarks.search_step import dark_images
+from benchmarks.search_step import dark_images, resized
 from ruas_jax.config import Config, load_config
 from ruas_jax.engine.device_loop import Run, make_program
 from ruas_jax.engine.feed import Feed, PopulationFeed, Reading, open_feed
@@ -89,15 +89,7 @@ def begin() -> None:
 
 def scaling_config(*, stages: int, crop: int) -> Config:
   """configs/lol.py with this many stages and crops of this size."""
-  config = load_config("lol")
-  own = {
-    name: dataclasses.replace(getattr(config.network, name), stages=stages) for name in ("illumination", "denoising")
-  }
-  return dataclasses.replace(
-    config,
-    network=dataclasses.replace(config.network, **own),
-    data=dataclasses.replace(config.data, crop=crop),
-  )
+  return resized(load_config("lol"), stages=stages, crop=crop)
 
 
 def search_row(config: Config, members: int | None, batch: int, mesh: MeshOptions) -> dict[str, Any]:

@@ -5,6 +5,7 @@ can do the same work; no file is needed.
 """
 
 import dataclasses
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,16 @@ def search_config(size: int, hypergradient: str = "unrolled") -> Config:
   return dataclasses.replace(config, search=dataclasses.replace(config.search, hypergradient=hypergradient))
 
 
+def resized(config: Config, *, stages: int, crop: int) -> Config:
+  """The configuration with this many stages in both modules and crops of this size."""
+  modules = {name: dataclasses.replace(getattr(config.network, name), stages=stages) for name in MODULES}
+  return dataclasses.replace(
+    config,
+    network=dataclasses.replace(config.network, **modules),
+    data=dataclasses.replace(config.data, crop=crop),
+  )
+
+
 def dark_images(size: int, seed: int) -> ImageArrays:
   """uint8 images a little larger than the crop, smooth with noise."""
   rng = np.random.default_rng(seed)
@@ -65,10 +76,14 @@ def dark_images(size: int, seed: int) -> ImageArrays:
 
 def build_problem(size: int, modules: tuple[str, ...] = MODULES, hypergradient: str = "unrolled") -> Problem:
   """The search of these modules; of both, a whole round."""
-  config = search_config(size, hypergradient)
+  return problem_of(search_config(size, hypergradient), modules)
+
+
+def problem_of(config: Config, modules: tuple[str, ...] = MODULES) -> Problem:
+  """The same for any configuration, on the same images."""
   players, weight_optimizer, alpha_optimizer, init = describe(config)
   players = tuple(player for player in players if player.name in modules)
-  step = make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=size)
+  step = make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop)
   state = jax.jit(init)(jax.random.key(config.seed))
   return Problem(config, players, state, step, open_problem_feed(config, config.seed))
 
@@ -95,9 +110,23 @@ class Runner:
     self._images = layout.put(self._feed.images, layout.everywhere)
     self._program = make_program(problem.step, self._feed, layout, members=members)
 
+  def compile(self) -> float:
+    """Compiles the program apart from its first call; the seconds that tracing, lowering and compiling take."""
+    start = time.perf_counter()
+    self._program = self._program.lower(*self._arguments(1)).compile()
+    self._feed.seek(0)
+    return time.perf_counter() - start
+
+  @property
+  def state(self) -> Any:
+    """A copy of the search's newest state; of a population, with an axis of members."""
+    return jax.tree.map(jnp.array, self._run.state)
+
+  def _arguments(self, steps: int) -> tuple:
+    return self._run, self._images, self._feed.read(steps), np.int32(steps), self._key
+
   def __call__(self, steps: int) -> None:
     """Takes so many steps and waits for them."""
-    elements = self._feed.read(steps)
-    self._run, log = self._program(self._run, self._images, elements, np.int32(steps), self._key)
+    self._run, log = self._program(*self._arguments(steps))
     if not log.sound[:steps].all():
       raise RuntimeError("a loss is not finite")

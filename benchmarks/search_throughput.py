@@ -90,11 +90,14 @@ def disagreement(module: str, size: int = 32) -> float:
   return float(np.abs(gradient - own).max() / np.abs(own).max())
 
 
-def torch_step(problem: Problem, module: str, weights, alpha) -> counterpart.SearchStep:
+def torch_step(
+  problem: Problem, module: str, weights, alpha, *, device: str = "cpu", compiled: bool = False
+) -> counterpart.SearchStep:
   options = problem.config
   return counterpart.SearchStep(
-    counterpart.from_jax(weights),
-    counterpart.from_jax(alpha),
+    counterpart.from_jax(weights, device),
+    counterpart.from_jax(alpha, device),
+    compiled=compiled,
     module=module,
     beta=options.loss.beta,
     weight_optimizer=options.search.weight_optimizer,
@@ -102,12 +105,18 @@ def torch_step(problem: Problem, module: str, weights, alpha) -> counterpart.Sea
   )
 
 
+def torch_images(problem: Problem, device: str = "cpu") -> list[torch.Tensor]:
+  """A crop for training and one for validation."""
+  size = problem.config.data.crop
+  crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.images)
+  return [counterpart.images_from_jax(np.float32(crop) / 255, device) for crop in crops]
+
+
 def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Machine) -> dict:
   """Medians over calls that take turns."""
   problem, steps = build_problem(size, (module,), hypergradient), _STEPS[size]
   theirs = torch_step(problem, module, problem.state.weights, problem.state.alpha)
-  crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.images)
-  images = [counterpart.images_from_jax(np.float32(crop) / 255) for crop in crops]
+  images = torch_images(problem)
   element = jax.tree.map(lambda leaf: leaf[0], problem.feed.read(1))
   work = count_work(
     lambda state, images, element, key: problem.step(state, *problem.feed.fetch(images, element), key),

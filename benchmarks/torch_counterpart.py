@@ -1,5 +1,6 @@
 """Eager PyTorch for the speed benchmarks: the search step by finite differences (DARTS), as the released code takes it,
-and the forward pass of a derived network. Own code from the equations; one thread pool, no compilation.
+and the forward pass of a derived network. Own code from the equations; one thread pool, and no compilation
+unless it is asked for.
 
 The supernet is the released form: every mixed operation applies its seven candidates and adds them up, weighted. It has
 what a careful user of eager PyTorch would have: parameters moved without copies of modules, gradients only for what a
@@ -31,20 +32,21 @@ _CANDIDATES = {  # name: dilation, residual
 Tensors = Any  # nested dictionaries of tensors
 
 
-def from_jax(tree: Any) -> Tensors:
+def from_jax(tree: Any, device: str = "cpu") -> Tensors:
   """Our weights as PyTorch's: kernels `[..., h, w, in, out]` become `[..., out, in, h, w]`; the dtype stays."""
 
   def convert(path, leaf):
     values = np.asarray(leaf)
     kernel = path and getattr(path[-1], "key", None) == "kernel"
-    return torch.tensor(np.ascontiguousarray(np.moveaxis(values, (-1, -2), (-4, -3)) if kernel else values))
+    values = np.moveaxis(values, (-1, -2), (-4, -3)) if kernel else values
+    return torch.tensor(np.ascontiguousarray(values), device=device)
 
   return jax.tree_util.tree_map_with_path(convert, tree)
 
 
-def images_from_jax(images: Any) -> torch.Tensor:
+def images_from_jax(images: Any, device: str = "cpu") -> torch.Tensor:
   """NHWC to NCHW."""
-  return torch.tensor(np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)))
+  return torch.tensor(np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)), device=device)
 
 
 def _convolve(x, kernel, bias, dilation=1):
@@ -175,6 +177,7 @@ class SearchStep:
     beta: weight of L_n in the illumination's validation loss.
     weight_optimizer, alpha_optimizer: SGD with momentum, and Adam with L2 decay.
     epsilon: the finite difference is `epsilon / ||c||` wide.
+    compiled: whether the two losses, and so their gradients, go through `torch.compile`.
   """
 
   def __init__(
@@ -187,12 +190,15 @@ class SearchStep:
     weight_optimizer: OptimizerOptions,
     alpha_optimizer: OptimizerOptions,
     epsilon: float = 0.01,
+    compiled: bool = False,
   ):
     self._all_weights, self._all_alpha, self._module = weights, alpha, module
     self._beta, self._epsilon, self._rate = beta, epsilon, weight_optimizer.learning_rate
     self._leaves = [leaf.requires_grad_() for leaf in _leaves(weights[module])]
     self._alpha = alpha[module].requires_grad_()
     self._momentum = weight_optimizer.momentum
+    if compiled:
+      self._inner, self._outer = torch.compile(self._inner), torch.compile(self._outer)
     self._weight_optimizer = torch.optim.SGD(self._leaves, lr=self._rate, momentum=self._momentum)
     self._alpha_optimizer = torch.optim.Adam(
       [self._alpha],

@@ -71,7 +71,7 @@ def test_bars_have_a_known_sense_and_a_source():
 
 def test_commit_says_dirty_but_not_for_results(tmp_path, monkeypatch):
   monkeypatch.setattr(report, "_ROOT", tmp_path)
-  assert report._commit() == "unknown"
+  assert report.checked_out_commit() == "unknown"
 
   def git(*arguments):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -83,12 +83,12 @@ def test_commit_says_dirty_but_not_for_results(tmp_path, monkeypatch):
   git("add", ".")
   git("commit", "--quiet", "-m", "first")
   commit = git("rev-parse", "HEAD")
-  assert report._commit() == commit
+  assert report.checked_out_commit() == commit
   (tmp_path / "benchmarks" / "results").mkdir(parents=True)
   (tmp_path / "benchmarks" / "results" / "speed.json").write_text("{}")
-  assert report._commit() == commit
+  assert report.checked_out_commit() == commit
   (tmp_path / "code.py").write_text("2\n")
-  assert report._commit() == commit + "-dirty"
+  assert report.checked_out_commit() == commit + "-dirty"
 
 
 def test_options(tmp_path):

@@ -58,26 +58,30 @@ def _on_its_own(function, *operands):
 
 def convolve_by_shifts(image, kernel, *, taps):
   """A sum of shifted, scaled images where that is a program of bearable length, else `convolve_by_library`."""
-  groups, batch, channels, height, width = image.shape
-  shape = (groups, batch, kernel.shape[2], height, width)
+  groups, _, channels, height, width = image.shape
   small = height * width < _LEAST_PIXELS and groups == 1  # of groups the library makes long and slow programs
   if len(taps) * channels > _MOST_TERMS or small:
     return convolve_by_library(image, kernel, taps=taps)
   reach_y, reach_x = largest_offsets(taps)
+  padded = _pad(image, (reach_y, reach_y), (reach_x, reach_x))
+  return _on_its_own(functools.partial(shifted_sums, taps=taps), padded, kernel)
 
-  def shifted_sums(padded, kernel):
-    sums = []
-    for tap, (dy, dx) in enumerate(taps):
-      for channel in range(channels):
-        start = (0, 0, channel, reach_y + dy, reach_x + dx)
-        shifted = lax.slice(padded, start, (groups, batch, channel + 1, start[3] + height, start[4] + width))
-        term = lax.broadcast_in_dim(kernel[:, tap, :, channel], shape, (0, 2)) * lax.broadcast_in_dim(
-          lax.squeeze(shifted, (2,)), shape, (0, 1, 3, 4)
-        )
-        sums.append(sums[-_CHAINS] + term if len(sums) >= _CHAINS else term)
-    return functools.reduce(operator.add, sums[-_CHAINS:])
 
-  return _on_its_own(shifted_sums, _pad(image, (reach_y, reach_y), (reach_x, reach_x)), kernel)
+def shifted_sums(padded, kernel, *, taps):
+  """The convolution of an image that is padded by the largest offsets, written out term by term."""
+  groups, batch, channels, *padded_sides = padded.shape
+  reach_y, reach_x = largest_offsets(taps)
+  height, width = padded_sides[0] - 2 * reach_y, padded_sides[1] - 2 * reach_x
+  shape, sums = (groups, batch, kernel.shape[2], height, width), []
+  for tap, (dy, dx) in enumerate(taps):
+    for channel in range(channels):
+      start = (0, 0, channel, reach_y + dy, reach_x + dx)
+      shifted = lax.slice(padded, start, (groups, batch, channel + 1, start[3] + height, start[4] + width))
+      term = lax.broadcast_in_dim(kernel[:, tap, :, channel], shape, (0, 2)) * lax.broadcast_in_dim(
+        lax.squeeze(shifted, (2,)), shape, (0, 1, 3, 4)
+      )
+      sums.append(sums[-_CHAINS] + term if len(sums) >= _CHAINS else term)
+  return functools.reduce(operator.add, sums[-_CHAINS:])
 
 
 def convolve_by_library(image, kernel, *, taps):

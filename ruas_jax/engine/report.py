@@ -47,6 +47,7 @@ def write_report(
   settings: Mapping[str, Any],
   results: Any,
   bars: Mapping[str, tuple[float, Bar]],
+  about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Writes a report as JSON, whole or not at all, and returns it.
 
@@ -55,15 +56,16 @@ def write_report(
     settings: what the figures depend on: sizes, repeats, seeds.
     results: the figures; numpy and jax values are fine, NaN and infinities become null.
     bars: name -> (measured number, its bar).
+    about: `device`, `versions` and `commit` where another process measured; none: this one's.
 
   Raises:
     UserError: the file cannot be written.
     ValueError: where a bar's number is NaN or infinite: then it was not measured.
   """
+  if about is None:
+    about = {"device": device_in_words(), "versions": versions(), "commit": checked_out_commit()}
   report = {
-    "device": device_in_words(),
-    "versions": versions(),
-    "commit": _commit(),
+    **about,
     "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "settings": settings,
     "results": results,
@@ -109,7 +111,7 @@ def _compare(name: str, value: float, bar: Bar) -> dict[str, Any]:
   return {"value": value, "bar": bar.threshold, "met": bar.met(value)}
 
 
-def _commit() -> str:
+def checked_out_commit() -> str:
   """The checked-out commit, with "-dirty" where anything but the results differs from it; "unknown" where this package
   is installed rather than checked out."""
 
