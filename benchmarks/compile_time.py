@@ -30,7 +30,7 @@ def measure(name: str) -> None:
 
   problem = build_problem(_SIZE, _MODULES[name])
   run = Run(problem.state, jax.numpy.ones((), bool))
-  arguments = run, problem.feed.images, problem.feed.read(1), np.int32(1), jax.random.key(1)
+  arguments = run, problem.feed.data, problem.feed.read(1), np.int32(1), jax.random.key(1)
   start = time.perf_counter()
   traced = make_program(problem.step, problem.feed).trace(*arguments)
   after_trace = time.perf_counter()

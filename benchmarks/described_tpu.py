@@ -23,7 +23,8 @@ from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.scaling import GENOTYPE, scaling_config, search_step, training_step
 from ruas_jax.config import load_config
 from ruas_jax.engine.progress import progress
-from ruas_jax.nas.step import batches_per_round
+from ruas_jax.experiments.setting import search_setting
+from ruas_jax.nas.step import batches_per_step
 
 # No chip is there to be asked, and nobody on the network: all that the TPU's compiler would look for.
 DESCRIBED_TPU = {
@@ -43,7 +44,7 @@ def main() -> None:
   key = jax.eval_shape(lambda: jax.random.key(0))
   rounds = {f"round of {name}": (name,) for name in MODULES[: 1 if arguments.quick else 2]}
   programs = {"training step": (*training_step(config), (_images(1),), TRAINING_PASSES, GENOTYPE)}
-  batches = [_images(number, 1) for number in batches_per_round(config.search)]
+  batches = [_images(number, 1) for number in batches_per_step(search_setting(config).problem, config.search)]
   programs |= {
     name: (*search_step(config, own), batches, round_passes(config, own), None) for name, own in rounds.items()
   }

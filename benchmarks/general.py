@@ -1,7 +1,7 @@
 """The bundled weights `general`: search and training on darkened photographs, and what they do to others.
 
     python -m benchmarks.general --photographs PHOTOGRAPHS --normal NORMAL --json benchmarks/results/general.json
-      [--seeds 0 1 2] [--weights ruas_jax/inference/weights]
+      [--seeds 0 1 2] [--weights ruas_jax/photos/weights]
 
 PHOTOGRAPHS are well-lit ones to learn from, darkened; NORMAL others, which are to come out nearly as they were, beside
 three that scikit-image carries. Pairs of those three, darkened, are the development set.
@@ -21,8 +21,8 @@ from ruas_jax.data.synthetic import Darkened
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
 from ruas_jax.evaluation.metrics import finite_or_none, psnr
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.pretrained import write_pretrained
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.pretrained import write_pretrained
 
 _KEPT_OUT = ("astronaut", "chelsea", "coffee")
 _SHOWN_BASELINES = ("input", "gain_to_mean", "gamma", "clahe", "curve_tv")

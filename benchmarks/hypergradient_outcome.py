@@ -49,10 +49,10 @@ from ruas_jax.evaluation.evaluate import evaluate
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
 from ruas_jax.files import write_atomically, write_json
-from ruas_jax.inference.model import Model
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
 from ruas_jax.lowlight.objectives import make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.photos.model import Model
 
 ESTIMATORS = {
   "first-order": {"hypergradient": "first_order", "unroll_steps": 1},

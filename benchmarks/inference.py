@@ -39,10 +39,10 @@ _AGREEMENT = 1e-4
 def random_model(variant: str):
   import jax
 
-  from ruas_jax.inference.model import Model
   from ruas_jax.lowlight.genotype import Genotype
   from ruas_jax.lowlight.network import build_network
   from ruas_jax.lowlight.options import RELEASED
+  from ruas_jax.photos.model import Model
 
   genotype = Genotype.named("published")
   weights = jax.jit(build_network(RELEASED, genotype).init_weights)(jax.random.key(0))
@@ -72,7 +72,7 @@ def forward_rows(
   import jax
 
   from ruas_jax.engine.compiler import compiler_options
-  from ruas_jax.inference.model import enhance_folded, fold
+  from ruas_jax.photos.model import enhance_folded, fold
 
   image = as_float(dark_photo(*size))
   rows = []
@@ -122,7 +122,7 @@ def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict
 
 def folder_rows(copies: int) -> list[dict]:
   """A folder of many sizes, compile time included, with and without programs that sizes share."""
-  from ruas_jax.inference.enhancer import Enhancer
+  from ruas_jax.photos.enhancer import Enhancer
 
   class OwnShapes:
     def choose(self, height, width):
@@ -147,7 +147,7 @@ def folder_rows(copies: int) -> list[dict]:
 
 def tile_rows(size: tuple[int, int]) -> list[dict]:
   """Windows against the whole image, everywhere and near its border."""
-  from ruas_jax.inference.enhancer import Enhancer
+  from ruas_jax.photos.enhancer import Enhancer
 
   image, rows = as_float(dark_photo(*size)), []
   for variant in VARIANTS:
@@ -184,8 +184,8 @@ def enhance_photo(path: str, variant: str) -> None:
   """Runs in the new process: prints seconds and peak memory as JSON."""
   import jax  # noqa: F401
 
-  from ruas_jax.inference.enhance import enhance_files
-  from ruas_jax.inference.inputs import collect_inputs
+  from ruas_jax.photos.enhance import enhance_files
+  from ruas_jax.photos.inputs import collect_inputs
 
   imported = _resident("VmRSS")
   start = time.perf_counter()
@@ -204,7 +204,7 @@ def _resident(field: str) -> int:
 def torch_forward(model, image: np.ndarray) -> Callable[[], object]:
   """The counterpart in eager PyTorch, its weights ours; its result must agree with ours first."""
   from benchmarks import torch_counterpart
-  from ruas_jax.inference.model import enhance
+  from ruas_jax.photos.model import enhance
 
   weights, pixels = torch_counterpart.from_jax(model.weights), torch_counterpart.images_from_jax(image[None])
   forward = lambda: torch_counterpart.forward(weights, model.genotype, model.options.variant, pixels)

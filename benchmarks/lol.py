@@ -1,7 +1,7 @@
 """The main job on LOL: search, train, evaluate, with simple baselines beside the result.
 
     python -m benchmarks.lol --data LOL --json benchmarks/results/lol.json [--released checkpoint_lol.npz]
-      [--seeds 0 1 2] [--weights ruas_jax/inference/weights]
+      [--seeds 0 1 2] [--weights ruas_jax/photos/weights]
 
 Of several seeds, that with the least loss is taken (`benchmarks.seeds`); `--weights` bundles it with the package.
 
@@ -21,12 +21,12 @@ from ruas_jax.config import load_config
 from ruas_jax.data.sources import ImageArrays, ImageFolder, PairFolders
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
-from ruas_jax.inference.model import Model
-from ruas_jax.inference.pretrained import write_pretrained
-from ruas_jax.inference.released import convert_released
-from ruas_jax.inference.state_dict import read_state_dict
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.photos.model import Model
+from ruas_jax.photos.pretrained import write_pretrained
+from ruas_jax.photos.released import convert_released
+from ruas_jax.photos.state_dict import read_state_dict
 
 _QUICK_PAIRS = 8
 _SHOWN_BASELINES = ("input", "gain_to_mean", "gamma", "curve", "curve_tv")

@@ -25,19 +25,18 @@ import numpy as np
 
 from benchmarks.cost_model import TRAINING_PASSES, Cost, cost, forward_convolutions, round_passes
 from benchmarks.report import argument_parser, print_table, write_report
-from benchmarks.search_step import dark_images, resized
+from benchmarks.search_step import dark_images, open_problem_feed, resized, setting_of, step_of
 from ruas_jax.config import Config, load_config
 from ruas_jax.engine.device_loop import Run, make_program
 from ruas_jax.engine.feed import Feed, PopulationFeed, Reading, open_feed
 from ruas_jax.engine.mesh import Layout
 from ruas_jax.engine.mesh_options import MeshOptions
 from ruas_jax.engine.progress import progress
-from ruas_jax.experiments.setting import describe, readings_of
+from ruas_jax.experiments.setting import as_elements, sampler
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import make_objectives
 from ruas_jax.lowlight.training import init_train_state, make_train_step
-from ruas_jax.nas.step import make_search_step
 from ruas_jax.optimizers import make_optimizer
 
 DEVICES = 8
@@ -118,10 +117,8 @@ def sizes(config: Config, batch: int, layout: Layout) -> dict[str, int]:
 
 def search_step(config: Config, names: Iterable[str] | None = None) -> tuple[Callable, Callable]:
   """A round with the players of these names or with all, and `init(key) -> state`."""
-  setting = describe(config)
-  players = tuple(player for player in setting.players if names is None or player.name in names)
-  optimizers = setting.weight_optimizer, setting.alpha_optimizer
-  return make_search_step(players, config.search, *optimizers, crop=config.data.crop), setting.init
+  setting = setting_of(config, names and tuple(names))
+  return step_of(setting), setting.init
 
 
 def training_step(config: Config) -> tuple[Callable, Callable]:
@@ -129,22 +126,21 @@ def training_step(config: Config) -> tuple[Callable, Callable]:
   network, options = build_network(config.network, GENOTYPE), config.training
   own = {name: getattr(options, f"{name}_optimizer") for name in network._fields}
   optimizers = {name: make_optimizer(each, decay_steps=options.steps) for name, each in own.items()}
-  step = make_train_step(make_objectives(network, config.loss), optimizers, crop=config.data.crop)
+  step = make_train_step(make_objectives(network, config.loss), optimizers, sampler(config))
   return step, lambda key: init_train_state(network, optimizers, key)
 
 
 def compile_search(config: Config, *, members: int | None, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
   """The program of a search with its members, if it has any, as the runner makes it."""
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch))
-  images = (dark_images(config.data.crop, seed) for seed in (0, 1))
-  feed = open_feed(readings_of(config, *images), crop=config.data.crop, placement="device")
+  feed = open_problem_feed(config, config.seed)
   return compile_step(*search_step(config), feed, Layout(mesh, batch_size=batch, members=members), members=members)
 
 
 def compile_training(config: Config, *, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
   """The program of a training."""
-  crop = config.data.crop
-  feed = open_feed([Reading(dark_images(crop, 0), (batch,), seed=0)], crop=crop, placement="device")
+  images = as_elements(config, dark_images(config.data.crop, 0))
+  feed = open_feed([Reading(images, (batch,), seed=0)], placement="device")
   return compile_step(*training_step(config), feed, Layout(mesh, batch_size=batch))
 
 
@@ -157,9 +153,9 @@ def compile_step(
     run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
     key, feed = jax.random.split(key, members), PopulationFeed([feed] * members)
   run, key = layout.put((run, key), layout.own)
-  images = layout.put(feed.images, layout.everywhere)
+  data = layout.put(feed.data, layout.everywhere)
   program = make_program(step, feed, layout, members=members)
-  return program.lower(run, images, feed.read(1), np.int32(1), key).compile()
+  return program.lower(run, data, feed.read(1), np.int32(1), key).compile()
 
 
 def count(compiled: jax.stages.Compiled, members: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ can do the same work; no file is needed.
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,12 @@ from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine.device_loop import Run, make_program
 from ruas_jax.engine.feed import DeviceFeed, PopulationFeed, open_feed
 from ruas_jax.engine.mesh import Layout
-from ruas_jax.experiments.setting import describe, readings_of
+from ruas_jax.experiments.setting import as_elements, search_setting
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.options import RELEASED
-from ruas_jax.lowlight.players import Player
-from ruas_jax.nas.step import make_search_step
+from ruas_jax.nas.data import readings_of
+from ruas_jax.nas.problem import Player
+from ruas_jax.nas.setting import Setting
 
 IMAGES = 8  # of each set
 MODULES = ("illumination", "denoising")
@@ -81,18 +83,30 @@ def build_problem(size: int, modules: tuple[str, ...] = MODULES, hypergradient: 
 
 def problem_of(config: Config, modules: tuple[str, ...] = MODULES) -> Problem:
   """The same for any configuration, on the same images."""
-  players, weight_optimizer, alpha_optimizer, init = describe(config)
-  players = tuple(player for player in players if player.name in modules)
-  step = make_search_step(players, config.search, weight_optimizer, alpha_optimizer, crop=config.data.crop)
-  state = jax.jit(init)(jax.random.key(config.seed))
-  return Problem(config, players, state, step, open_problem_feed(config, config.seed))
+  setting = setting_of(config, modules)
+  state = jax.jit(setting.init)(jax.random.key(config.seed))
+  return Problem(config, setting.problem.players, state, step_of(setting), open_problem_feed(config, config.seed))
+
+
+def setting_of(config: Config, modules: tuple[str, ...] | None = None) -> Setting:
+  """The search with the players of these names; None: with all."""
+  setting = search_setting(config)
+  players = tuple(player for player in setting.problem.players if modules is None or player.name in modules)
+  return dataclasses.replace(setting, problem=dataclasses.replace(setting.problem, players=players))
+
+
+def step_of(setting: Setting) -> Callable:
+  """`step(state, train, validation, key) -> (state, metrics)`."""
+  take = setting.step()
+  return lambda state, train, validation, key: take(state, train, validation, key, setting.problem.hyper)
 
 
 def open_problem_feed(config: Config, seed: int) -> DeviceFeed:
   """Two sets of images on the device, read in the order of this seed."""
-  size = config.data.crop
-  readings = readings_of(dataclasses.replace(config, seed=seed), dark_images(size, 0), dark_images(size, 1))
-  return open_feed(readings, crop=size, placement="device")
+  sides = [as_elements(config, dark_images(config.data.crop, number)) for number in (0, 1)]
+  of_run = {"batch_size": config.data.batch_size, "seed": seed}
+  readings = readings_of(search_setting(config).problem, config.search, *sides, **of_run)
+  return open_feed(readings, placement="device")
 
 
 class Runner:
@@ -107,7 +121,7 @@ class Runner:
       key = jax.random.split(key, members)
     layout = Layout(members=members)
     self._run, self._key = layout.put(jax.tree.map(jnp.array, (run, key)), layout.own)
-    self._images = layout.put(self._feed.images, layout.everywhere)
+    self._data = layout.put(self._feed.data, layout.everywhere)
     self._program = make_program(problem.step, self._feed, layout, members=members)
 
   def compile(self) -> float:
@@ -123,7 +137,7 @@ class Runner:
     return jax.tree.map(jnp.array, self._run.state)
 
   def _arguments(self, steps: int) -> tuple:
-    return self._run, self._images, self._feed.read(steps), np.int32(steps), self._key
+    return self._run, self._data, self._feed.read(steps), np.int32(steps), self._key
 
   def __call__(self, steps: int) -> None:
     """Takes so many steps and waits for them."""

@@ -85,7 +85,8 @@ def disagreement(module: str, size: int = 32) -> float:
     estimate = problem.config.search.estimator(optimizer)
     own_weights, own_alpha = player.pick(weights), player.pick(alpha)
     arguments = own_alpha, own_weights, optimizer.init(own_weights), images[0][None], images[1]
-    ours = jax.jit(lambda *arguments: estimate(player.problem(weights, alpha), *arguments).gradient)(*arguments)
+    bilevel = player.bilevel_problem(weights, alpha, {})
+    ours = jax.jit(lambda *arguments: estimate(bilevel, *arguments).gradient)(*arguments)
     own = np.asarray(ours[module])
   return float(np.abs(gradient - own).max() / np.abs(own).max())
 
@@ -108,7 +109,7 @@ def torch_step(
 def torch_images(problem: Problem, device: str = "cpu") -> list[torch.Tensor]:
   """A crop for training and one for validation."""
   size = problem.config.data.crop
-  crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.images)
+  crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.data)
   return [counterpart.images_from_jax(np.float32(crop) / 255, device) for crop in crops]
 
 
@@ -119,9 +120,9 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
   images = torch_images(problem)
   element = jax.tree.map(lambda leaf: leaf[0], problem.feed.read(1))
   work = count_work(
-    lambda state, images, element, key: problem.step(state, *problem.feed.fetch(images, element), key),
+    lambda state, data, ticket, key: problem.step(state, *problem.feed.fetch(data, ticket), key),
     problem.state,
-    problem.feed.images,
+    problem.feed.data,
     element,
     jax.random.key(0),
   )

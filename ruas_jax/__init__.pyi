@@ -17,11 +17,6 @@ from .experiments.search import SearchResult as SearchResult
 from .experiments.search import search as search
 from .experiments.train import TrainResult as TrainResult
 from .experiments.train import train as train
-from .inference.model import Model as Model
-from .inference.model import enhance as enhance
-from .inference.model import load as load
-from .inference.model import save_model as save_model
-from .inference.pretrained import load_pretrained as load_pretrained
 from .lowlight import losses as losses
 from .lowlight.genotype import Genotype as Genotype
 from .lowlight.loss_options import LossOptions as LossOptions
@@ -30,6 +25,11 @@ from .lowlight.operations import CANDIDATES as CANDIDATES
 from .lowlight.operations import Operation as Operation
 from .lowlight.options import RELEASED as RELEASED
 from .lowlight.options import NetworkOptions as NetworkOptions
+from .photos.model import Model as Model
+from .photos.model import enhance as enhance
+from .photos.model import load as load
+from .photos.model import save_model as save_model
+from .photos.pretrained import load_pretrained as load_pretrained
 from .sweep import PopulationOptions as PopulationOptions
 
 __version__: str

@@ -7,8 +7,8 @@ import png
 import tifffile
 from PIL import ExifTags, Image, ImageCms
 
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.writing import write_photo
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.writing import write_photo
 
 HEIGHT, WIDTH = 6, 9
 ORIENTATION = ExifTags.Base.Orientation

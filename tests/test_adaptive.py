@@ -9,13 +9,13 @@ import pytest
 
 from ruas_jax.data.crops import random_crops
 from ruas_jax.errors import UserError
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.model import Model, enhance
 from ruas_jax.lowlight import losses
 from ruas_jax.lowlight.genotype import PUBLISHED
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.objectives import Lit, make_objectives
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.model import Model, enhance
 
 OPTIONS = NetworkOptions(
   IlluminationOptions(stages=2, region=1, warm_start="fixed", adaptive=True, share_weights=True),

@@ -17,9 +17,9 @@ from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
 from ruas_jax.commands import experiment
-from ruas_jax.inference.model import enhance, load, save_model
-from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.photos.model import enhance, load, save_model
+from ruas_jax.photos.pretrained import load_pretrained
 
 PUBLISHED = Genotype.named("published")
 

@@ -17,11 +17,11 @@ from benchmarks.cost_model import (
   round_passes,
 )
 from benchmarks.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
+from benchmarks.search_step import setting_of, step_of
 from ruas_jax.engine.mesh_options import MeshOptions
-from ruas_jax.experiments.setting import describe
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.search_options import RUASSearchOptions
-from ruas_jax.nas.step import batches_per_round, make_search_step
+from ruas_jax.nas.step import batches_per_step
 
 CROP = 32
 
@@ -93,18 +93,17 @@ def test_the_papers_losses_and_a_joint_search():
 
 
 def traced_operations(config, player):
-  players, weight_optimizer, alpha_optimizer, init = describe(config)
-  moving = tuple(each for each in players if each.name == player)
-  step = make_search_step(moving, config.search, weight_optimizer, alpha_optimizer, crop=CROP)
+  setting = setting_of(config, (player,))
   key = jax.random.key(0)
   batches = [
     {
       "image": jax.ShapeDtypeStruct((number, 1, 40, 40, 3), np.uint8),
       "size": jax.ShapeDtypeStruct((number, 1, 2), np.int32),
     }
-    for number in batches_per_round(config.search)
+    for number in batches_per_step(setting.problem, config.search)
   ]
-  return convolution_operations(jax.make_jaxpr(step)(jax.eval_shape(init, key), *batches, key).jaxpr)
+  state = jax.eval_shape(setting.init, key)
+  return convolution_operations(jax.make_jaxpr(step_of(setting))(state, *batches, key).jaxpr)
 
 
 def test_an_estimator_without_a_count_is_named():

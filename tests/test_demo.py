@@ -9,8 +9,8 @@ from tiny_problem import dark_images, get_config, ruas, write_images
 
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.demo import demo
-from ruas_jax.inference.model import load
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.photos.model import load
 
 
 @pytest.fixture

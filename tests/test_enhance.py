@@ -13,12 +13,12 @@ from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference import enhance as enhance_module
-from ruas_jax.inference.enhance import enhance_files
-from ruas_jax.inference.inputs import collect_inputs
-from ruas_jax.inference.model import enhance, save_model
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.writing import write_photo
+from ruas_jax.photos import enhance as enhance_module
+from ruas_jax.photos.enhance import enhance_files
+from ruas_jax.photos.inputs import collect_inputs
+from ruas_jax.photos.model import enhance, save_model
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.writing import write_photo
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
-from ruas_jax.inference.model import save_model
+from ruas_jax.photos.model import save_model
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.model import Model, enhance, enhance_folded, fold
-from ruas_jax.inference.sizes import EXACT_SHAPES
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, Genotype
 from ruas_jax.lowlight.mixed_op import sum_of_operations
 from ruas_jax.lowlight.network import Network, run, run_folded
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.model import Model, enhance, enhance_folded, fold
+from ruas_jax.photos.sizes import EXACT_SHAPES
 
 DETOUR = Genotype(  # the farthest way is neither along all the remain edges nor straight out
   ("dilated_conv_3x3", "conv_1x1", "conv_3x3", "conv_3x3", "residual_dilated_conv_3x3", "skip", "conv_3x3"),

@@ -12,7 +12,7 @@ from ruas_jax.data.sources import PairFolders
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL, psnr, ssim
-from ruas_jax.inference.model import enhance, save_model
+from ruas_jax.photos.model import enhance, save_model
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from ruas_jax.data.formats import FORMATS
 from ruas_jax.errors import UserError
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.writing import write_photo
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.writing import write_photo
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}

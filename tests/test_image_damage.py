@@ -20,11 +20,11 @@ from photo_files import (
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference.colour import to_rgb
-from ruas_jax.inference.photo import Metadata, Photo
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.tiff_directory import ASCII, LONG, Directory, read_first
-from ruas_jax.inference.tiff_files import encode_tiff
+from ruas_jax.photos.colour import to_rgb
+from ruas_jax.photos.photo import Metadata, Photo
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.tiff_directory import ASCII, LONG, Directory, read_first
+from ruas_jax.photos.tiff_files import encode_tiff
 
 CUT_PROFILE, EMPTY_PROFILE = profile_block()[:200], profile_block()[:300]  # the second can be opened, but not used
 

@@ -20,9 +20,9 @@ from photo_files import (
 from PIL import Image
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference import writing
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.writing import write_photo
+from ruas_jax.photos import writing
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.writing import write_photo
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from photo_files import (
 )
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from ruas_jax.inference.png_files import DESCRIPTIVE
-from ruas_jax.inference.samples import upright
+from ruas_jax.photos.png_files import DESCRIPTIVE
+from ruas_jax.photos.samples import upright
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -7,12 +7,12 @@ from photo_files import exif_block, pass_through, random_samples
 from PIL import Image, JpegImagePlugin
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference.photo import Metadata, Photo
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.tiff_blocks import DEFLATE, LZW, NONE, PACKBITS, Layout
-from ruas_jax.inference.tiff_directory import Directory, read_first
-from ruas_jax.inference.tiff_files import encode_tiff
-from ruas_jax.inference.writing import write_photo
+from ruas_jax.photos.photo import Metadata, Photo
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.tiff_blocks import DEFLATE, LZW, NONE, PACKBITS, Layout
+from ruas_jax.photos.tiff_directory import Directory, read_first
+from ruas_jax.photos.tiff_files import encode_tiff
+from ruas_jax.photos.writing import write_photo
 
 SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 PREDICTOR, ROWS = 317, 278

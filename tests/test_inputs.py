@@ -7,7 +7,7 @@ from PIL import Image
 
 from ruas_jax.data.formats import FORMATS, UNSUPPORTED
 from ruas_jax.errors import UserError
-from ruas_jax.inference.inputs import Skipped, collect_inputs, name_some, report
+from ruas_jax.photos.inputs import Skipped, collect_inputs, name_some, report
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(40)
 CONTAINERS = {"AVIF": b"avif", "HEIC": b"heic"}  # their brands

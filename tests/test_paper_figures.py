@@ -30,12 +30,12 @@ from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import psnr, ssim
 from ruas_jax.evaluation.no_reference import flat_noise
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import FoldedModel, Model, enhance, enhance_folded
-from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES
 from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.photos.model import FoldedModel, Model, enhance, enhance_folded
+from ruas_jax.photos.pretrained import load_pretrained
 
 QUICK = 2
 

@@ -12,7 +12,7 @@ from benchmarks.paper import fig1, published, table1, table2
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import psnr
-from ruas_jax.inference.pretrained import load_pretrained
+from ruas_jax.photos.pretrained import load_pretrained
 
 QUICK = 2
 METHODS = {"ours i", "ours i+n", *BASELINES}

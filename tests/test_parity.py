@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import shared
 
-from ruas_jax.inference.released import convert_released
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network, count_macs, count_parameters, run
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.photos.released import convert_released
 
 PUBLISHED = Genotype.named("published")
 

@@ -10,8 +10,8 @@ import pytest
 
 import ruas_jax
 from ruas_jax.errors import UserError
-from ruas_jax.inference import pretrained
-from ruas_jax.inference.pretrained import load_pretrained, write_pretrained
+from ruas_jax.photos import pretrained
+from ruas_jax.photos.pretrained import load_pretrained, write_pretrained
 
 WEIGHTS = pathlib.Path(pretrained.__file__).parent / "weights"
 

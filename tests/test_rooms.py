@@ -16,7 +16,7 @@ GROUND = {"errors", "files"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
-PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "inference", "evaluation", "hypergradient_study"}
+PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "evaluation", "hypergradient_study"}
 MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
@@ -32,8 +32,8 @@ MAY_IMPORT = {
   "sweep": {*GROUND, "config"},
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
-  "inference": {*PHOTOGRAPHS, "config"},
-  "evaluation": {*PHOTOGRAPHS, "inference"},
+  "photos": {*PHOTOGRAPHS, "config"},
+  "evaluation": {*PHOTOGRAPHS, "photos"},
   "experiments": PRODUCT,
   "commands": {*PRODUCT, "experiments", "__version__"},
   "__main__": {"commands"},

@@ -22,11 +22,11 @@ from ruas_jax.engine.stream import Order
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import enhance, load, save_model
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation, operation_names
+from ruas_jax.photos.model import enhance, load, save_model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from ruas_jax.inference.sizes import EXACT_SHAPES, Shapes, bucket, split, split_image
+from ruas_jax.photos.sizes import EXACT_SHAPES, Shapes, bucket, split, split_image
 
 
 @pytest.mark.parametrize("halo", [0, 1, 3])

@@ -73,7 +73,7 @@ def test_demo(tmp_path):
 
 
 def test_inference(tmp_path):
-  values = report(tmp_path, "inference")
+  values = report(tmp_path, "photos")
   assert all(bar["met"] for bar in values["bars"].values())
   shared, own = values["results"]["folder"]
   assert shared["compiled"] < own["compiled"] == own["sizes"]

@@ -76,8 +76,8 @@ def test_every_public_name_is_found_and_listed():
 
 
 def test_a_public_name_is_what_its_file_defines():
-  import ruas_jax.inference.enhance  # a module of the same name must not take its place
-  from ruas_jax.inference.model import enhance
+  import ruas_jax.photos.enhance  # a module of the same name must not take its place
+  from ruas_jax.photos.model import enhance
 
   assert ruas_jax.enhance is enhance
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference.state_dict import read_state_dict
+from ruas_jax.photos.state_dict import read_state_dict
 
 
 class Name:

@@ -12,11 +12,11 @@ from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
 from ruas_jax.engine.journal import OF_THE_MACHINE
 from ruas_jax.engine.metric_log import read_metrics
-from ruas_jax.inference.model import Model
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.photos.model import Model
 
 CONFIG = __file__
 HEIGHT, WIDTH = 16, 20

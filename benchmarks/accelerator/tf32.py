@@ -67,14 +67,14 @@ def _terms(
 
   @jax.jit
   def terms(state, train, validation):
-    bilevel = player.problem(state.weights, state.alpha)
+    bilevel = player.bilevel_problem(state.weights, state.alpha, {})
     place = player.pick(state.alpha), player.pick(state.weights), state.weight_state[player.name]
     return decompose(bilevel, optimizer, *place, train[None], validation)
 
   def number(leaf):
     return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
 
-  crops = [jnp.asarray(np.asarray(pool["image"])[:1, :size, :size] / 255, dtype) for pool in problem.feed.images]
+  crops = [jnp.asarray(np.asarray(pool["image"])[:1, :size, :size] / 255, dtype) for pool in problem.feed.data]
   arguments = jax.tree.map(number, state), *crops
   program, compile_seconds = compiled(terms, *arguments)
   seconds = part.median_seconds({"terms": lambda: jax.block_until_ready(program(*arguments))}, seconds=1.0)["terms"]

@@ -24,10 +24,10 @@ from ruas_jax.config import Config
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import FoldedModel, Model, fold
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation
+from ruas_jax.photos.model import FoldedModel, Model, fold
 from ruas_jax.plots import make_figure, tidy
 
 WHOLE = "whole model"

@@ -23,8 +23,8 @@ from ruas_jax.data.sources import ImageArrays, ImageSource, Pairs, open_source
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import fold
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.photos.model import fold
 from ruas_jax.plots import make_figure, tidy
 
 _STEPS, _QUICK_STEPS = (100, 200, 400, 800, 1600, 3200), (2, 3)

@@ -17,8 +17,8 @@ from benchmarks.report import print_table, write_report
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
-from ruas_jax.inference.model import fold
-from ruas_jax.inference.pretrained import load_pretrained
+from ruas_jax.photos.model import fold
+from ruas_jax.photos.pretrained import load_pretrained
 from ruas_jax.plots import make_figure, tidy
 
 GAINS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

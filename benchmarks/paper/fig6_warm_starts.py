@@ -24,9 +24,9 @@ from ruas_jax.config import Config
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.no_reference import clipped_share
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import Model
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import run
+from ruas_jax.photos.model import Model
 
 VARIANTS = {
   "fixed": {"warm_start": "fixed"},

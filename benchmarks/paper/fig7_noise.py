@@ -22,7 +22,7 @@ from ruas_jax.data.synthetic import builtin_pairs, darken
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.evaluation.no_reference import flat_noise
-from ruas_jax.inference.model import Model, fold
+from ruas_jax.photos.model import Model, fold
 
 FULL_WELLS = (16000, 4000, 1000)
 _EXPOSURE = 0.05

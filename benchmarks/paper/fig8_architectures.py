@@ -34,13 +34,13 @@ from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.experiments.score import score
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import FoldedModel, fold
-from ruas_jax.inference.pretrained import load_pretrained
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.genotype import CELLS, EDGES, SHORT_NAMES, Genotype
 from ruas_jax.lowlight.network import build_network, count_macs, count_parameters
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 from ruas_jax.optimizers import make_optimizer
+from ruas_jax.photos.model import FoldedModel, fold
+from ruas_jax.photos.pretrained import load_pretrained
 from ruas_jax.plots import make_figure, tidy
 
 COLORS = {"searched": "#d62728", "single operation": "#2a8a4a", "random": "#8b96a1", "supernet": "#1f77b4"}

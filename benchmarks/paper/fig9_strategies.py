@@ -27,9 +27,9 @@ from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
-from ruas_jax.inference.model import fold
 from ruas_jax.lowlight.genotype import CELLS, EDGES, SHORT_NAMES
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.photos.model import fold
 from ruas_jax.plots import make_figure
 
 STRATEGIES = ("separate", "joint", "cooperative")

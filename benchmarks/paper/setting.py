@@ -11,13 +11,13 @@ from benchmarks.report import argument_parser
 from ruas_jax.config import Config, load_config
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, PairFolders, Pairs
 from ruas_jax.evaluation.baselines import BASELINES
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.model import Model, load
-from ruas_jax.inference.pretrained import Pretrained, load_pretrained
-from ruas_jax.inference.released import convert_released
-from ruas_jax.inference.state_dict import read_state_dict
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.model import Model, load
+from ruas_jax.photos.pretrained import Pretrained, load_pretrained
+from ruas_jax.photos.released import convert_released
+from ruas_jax.photos.state_dict import read_state_dict
 
 Transform = Callable[[np.ndarray], np.ndarray]
 """A method: a float image [H, W, 3] in [0, 1] to one of the same shape."""

@@ -14,7 +14,7 @@ from benchmarks.paper.setting import Transform, configuration, open_lol
 from ruas_jax.config import Config
 from ruas_jax.data.sources import Pairs
 from ruas_jax.engine.compiler import compiler_options
-from ruas_jax.inference.model import FoldedModel, enhance_folded
+from ruas_jax.photos.model import FoldedModel, enhance_folded
 
 
 class Study(NamedTuple):

@@ -22,10 +22,10 @@ from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none
 from ruas_jax.evaluation.no_reference import no_reference
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.model import Model
-from ruas_jax.inference.pretrained import Pretrained, load_pretrained
 from ruas_jax.lowlight.options import Variant
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.model import Model
+from ruas_jax.photos.pretrained import Pretrained, load_pretrained
 
 RELEASED_VARIANTS: dict[str, Variant] = {"lol": "i+n", "upe": "i", "dark": "i"}
 """The released weights, each with the result that the authors use it for."""

@@ -16,8 +16,8 @@ from benchmarks.paper.table1 import VARIANTS
 from benchmarks.report import print_table, write_report
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.evaluate import MACS_SIZE
-from ruas_jax.inference.model import Model, enhance_folded, fold
-from ruas_jax.inference.pretrained import load_pretrained
+from ruas_jax.photos.model import Model, enhance_folded, fold
+from ruas_jax.photos.pretrained import load_pretrained
 
 _REPEATS, _QUICK_REPEATS = 50, 2
 

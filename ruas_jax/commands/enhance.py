@@ -32,9 +32,9 @@ class Enhance(ModelChoice):
 
   def run(self) -> None:
     from ruas_jax.engine.progress import progress
-    from ruas_jax.inference.enhance import enhance_files
-    from ruas_jax.inference.inputs import collect_inputs, printable, report
-    from ruas_jax.inference.writing import check_quality
+    from ruas_jax.photos.enhance import enhance_files
+    from ruas_jax.photos.inputs import collect_inputs, printable, report
+    from ruas_jax.photos.writing import check_quality
 
     check_quality(self.quality)
     inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive)
@@ -61,7 +61,7 @@ class Enhance(ModelChoice):
 
 def _grouped(warnings: list[tuple[Path, str]]) -> list[str]:
   """One line for each text, with the files that it is about."""
-  from ruas_jax.inference.inputs import name_some
+  from ruas_jax.photos.inputs import name_some
 
   files = {}
   for path, text in warnings:

@@ -25,10 +25,10 @@ class Import:
   """Replace a checkpoint that is already there."""
 
   def run(self) -> None:
-    from ruas_jax.inference.model import Model, has_checkpoint, save_model
-    from ruas_jax.inference.released import convert_released
-    from ruas_jax.inference.state_dict import read_state_dict
     from ruas_jax.lowlight.genotype import Genotype
+    from ruas_jax.photos.model import Model, has_checkpoint, save_model
+    from ruas_jax.photos.released import convert_released
+    from ruas_jax.photos.state_dict import read_state_dict
 
     genotype = Genotype.load(self.genotype)
     if has_checkpoint(self.out) and not self.overwrite:

@@ -17,8 +17,8 @@ class ModelChoice:
   """Result to take: i after illumination, i+n after noise removal; none: the model's own."""
 
   def model(self):
-    from ruas_jax.inference.model import load
-    from ruas_jax.inference.pretrained import load_pretrained
+    from ruas_jax.photos.model import load
+    from ruas_jax.photos.pretrained import load_pretrained
 
     if self.checkpoint and self.pretrained:
       raise UserError("give --checkpoint or --pretrained, not both")

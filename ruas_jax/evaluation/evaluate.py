@@ -8,8 +8,8 @@ import numpy as np
 from ruas_jax.data.sources import Pairs
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none, psnr, ssim, to_uint8
-from ruas_jax.inference.enhancer import Enhancer
-from ruas_jax.inference.model import Model
+from ruas_jax.photos.enhancer import Enhancer
+from ruas_jax.photos.model import Model
 
 MACS_SIZE = (400, 600)
 """Height and width for which operations are counted, as Table 2 of the paper does."""

@@ -17,9 +17,9 @@ from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
 from ruas_jax.files import write_json
-from ruas_jax.inference.enhance import enhance_files
-from ruas_jax.inference.inputs import collect_inputs
-from ruas_jax.inference.model import Model, enhance
+from ruas_jax.photos.enhance import enhance_files
+from ruas_jax.photos.inputs import collect_inputs
+from ruas_jax.photos.model import Model, enhance
 from ruas_jax.plots import plot_before_after
 
 _MARK = ".ruas_demo"  # only a folder that the demo made is ever removed

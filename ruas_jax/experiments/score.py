@@ -6,8 +6,8 @@ import numpy as np
 from ruas_jax.config import Config
 from ruas_jax.data.crops import random_crops
 from ruas_jax.data.sources import ImageSource
-from ruas_jax.inference.model import Model
 from ruas_jax.lowlight.objectives import make_objectives
+from ruas_jax.photos.model import Model
 
 
 def score(model: Model, config: Config, images: ImageSource) -> dict[str, float]:

@@ -20,13 +20,13 @@ from ruas_jax.engine.run_folder import open_run_folder
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.seeding import seeded
 from ruas_jax.experiments.setting import RESULTS, as_elements, identify, open_images, sampler
-from ruas_jax.inference.model import Model, save_model
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.training import init_train_state, make_train_step
 from ruas_jax.optimizers import make_optimizer
+from ruas_jax.photos.model import Model, save_model
 
 
 class TrainResult(NamedTuple):

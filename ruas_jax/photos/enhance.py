@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from ruas_jax.errors import UserError
-from ruas_jax.inference.enhancer import Dtype, Enhancer, Plan
-from ruas_jax.inference.inputs import Inputs, Skipped
-from ruas_jax.inference.model import Model
-from ruas_jax.inference.photo import Photo
-from ruas_jax.inference.reading import read_photo
-from ruas_jax.inference.sizes import TILE
-from ruas_jax.inference.writing import check_quality, check_target, write_photo
+from ruas_jax.photos.enhancer import Dtype, Enhancer, Plan
+from ruas_jax.photos.inputs import Inputs, Skipped
+from ruas_jax.photos.model import Model
+from ruas_jax.photos.photo import Photo
+from ruas_jax.photos.reading import read_photo
+from ruas_jax.photos.sizes import TILE
+from ruas_jax.photos.writing import check_quality, check_target, write_photo
 
 _IN_FLIGHT = 2  # photographs that are computed, encoded or written while the next is decoded,
 _PIXELS_IN_FLIGHT = 4_000_000  # and how many pixels they have together

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ruas_jax.inference.photo import Metadata, Photo, count_colours
-from ruas_jax.inference.png_files import lost_outside_png
+from ruas_jax.photos.photo import Metadata, Photo, count_colours
+from ruas_jax.photos.png_files import lost_outside_png
 
 _FIELDS = {
   "exif": "EXIF",

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from ruas_jax.inference.photo import count_colours
+from ruas_jax.photos.photo import count_colours
 
 # What a profile may describe where the picture has so many colours. A grey picture with an RGB profile is common.
 _FITTING = {1: ("GRAY", "RGB"), 3: ("RGB",), 4: ("CMYK",)}

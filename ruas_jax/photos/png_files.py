@@ -7,10 +7,10 @@ import numpy as np
 import png
 from PIL import Image
 
-from ruas_jax.inference import colour
-from ruas_jax.inference import metadata as exif_and_xmp
-from ruas_jax.inference.photo import Metadata, Photo
-from ruas_jax.inference.samples import from_pillow, to_pillow, upright
+from ruas_jax.photos import colour
+from ruas_jax.photos import metadata as exif_and_xmp
+from ruas_jax.photos.photo import Metadata, Photo
+from ruas_jax.photos.samples import from_pillow, to_pillow, upright
 
 # Chunks that say something about the picture rather than about how its samples are stored.
 DESCRIPTIVE = {b"cHRM", b"cICP", b"gAMA", b"iCCP", b"iTXt", b"pHYs", b"sRGB", b"tEXt", b"tIME", b"zTXt"}

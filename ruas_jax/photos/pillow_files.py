@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ruas_jax.inference.metadata import jpeg_exif, plain_exif, read_exif, upright_xmp
-from ruas_jax.inference.photo import Metadata, Photo, Refused
-from ruas_jax.inference.samples import from_pillow, to_pillow, upright
+from ruas_jax.photos.metadata import jpeg_exif, plain_exif, read_exif, upright_xmp
+from ruas_jax.photos.photo import Metadata, Photo, Refused
+from ruas_jax.photos.samples import from_pillow, to_pillow, upright
 
 QUALITY = 95  # where the source says none
 _LONGEST_SEGMENT = 65_000  # bytes of metadata in one segment of a JPEG file

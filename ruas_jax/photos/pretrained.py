@@ -16,7 +16,7 @@ import numpy as np
 
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
-from ruas_jax.inference.model import Model, describe, described
+from ruas_jax.photos.model import Model, describe, described
 
 Pretrained = Literal["general", "lol"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from ruas_jax.inference import colour
-from ruas_jax.inference.photo import Refused
+from ruas_jax.photos import colour
+from ruas_jax.photos.photo import Refused
 
 # EXIF orientation -> the turn that makes [H, W, C] samples upright.
 _TURNS = {

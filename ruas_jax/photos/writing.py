@@ -15,11 +15,11 @@ import numpy as np
 from ruas_jax.data.formats import FORMATS
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_atomically
-from ruas_jax.inference.conversion import convert
-from ruas_jax.inference.photo import Photo
-from ruas_jax.inference.pillow_files import encode_bmp, encode_jpeg, encode_webp
-from ruas_jax.inference.png_files import encode_png
-from ruas_jax.inference.tiff_files import encode_tiff
+from ruas_jax.photos.conversion import convert
+from ruas_jax.photos.photo import Photo
+from ruas_jax.photos.pillow_files import encode_bmp, encode_jpeg, encode_webp
+from ruas_jax.photos.png_files import encode_png
+from ruas_jax.photos.tiff_files import encode_tiff
 
 
 def check_quality(quality: int | None) -> None:

@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ruas_jax.data.formats import FORMATS, format_of_content
 from ruas_jax.errors import UserError
-from ruas_jax.inference.photo import Photo, Refused
-from ruas_jax.inference.pillow_files import read_by_pillow
-from ruas_jax.inference.png_files import read_png
-from ruas_jax.inference.tiff_files import read_tiff
+from ruas_jax.photos.photo import Photo, Refused
+from ruas_jax.photos.pillow_files import read_by_pillow
+from ruas_jax.photos.png_files import read_png
+from ruas_jax.photos.tiff_files import read_tiff
 
 _NAMES = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "BMP": "BMP"}  # Pillow's name -> ours
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.engine.compiler import compiler_options
-from ruas_jax.inference.model import Model, enhance_folded, fold
-from ruas_jax.inference.sizes import TILE, Shapes, Span, split_image
+from ruas_jax.photos.model import Model, enhance_folded, fold
+from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
 
 Dtype = Literal["float32", "bfloat16"]
 Read = Callable[[slice, slice], np.ndarray]  # rows and columns of an image -> float32 [h, w, 3]

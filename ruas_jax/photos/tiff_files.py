@@ -7,11 +7,11 @@ that damage anywhere else cannot stop it.
 import numpy as np
 from PIL import Image
 
-from ruas_jax.inference import colour, tiff_blocks
-from ruas_jax.inference.metadata import orientation_of, upright_directory, upright_xmp
-from ruas_jax.inference.photo import Metadata, Photo, Refused
-from ruas_jax.inference.samples import from_pillow, upright
-from ruas_jax.inference.tiff_blocks import (
+from ruas_jax.photos import colour, tiff_blocks
+from ruas_jax.photos.metadata import orientation_of, upright_directory, upright_xmp
+from ruas_jax.photos.photo import Metadata, Photo, Refused
+from ruas_jax.photos.samples import from_pillow, upright
+from ruas_jax.photos.tiff_blocks import (
   BITS,
   CHANNELS,
   COMPRESSION,
@@ -22,7 +22,7 @@ from ruas_jax.inference.tiff_blocks import (
   WIDTH,
   Layout,
 )
-from ruas_jax.inference.tiff_directory import (
+from ruas_jax.photos.tiff_directory import (
   BYTE,
   IPTC,
   ORIENTATION,

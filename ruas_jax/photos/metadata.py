@@ -3,7 +3,7 @@
 import re
 import struct
 
-from ruas_jax.inference.tiff_directory import EXIF, ORDERS, ORIENTATION, Directory, read_first
+from ruas_jax.photos.tiff_directory import EXIF, ORDERS, ORIENTATION, Directory, read_first
 
 _WIDTH, _HEIGHT = 40962, 40963  # of the picture, as EXIF notes them
 _SIDEWAYS = (5, 6, 7, 8)

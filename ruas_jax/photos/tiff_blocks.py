@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from ruas_jax.inference.tiff_directory import LONG, SHORT, Directory, header
+from ruas_jax.photos.tiff_directory import LONG, SHORT, Directory, header
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 OFFSETS, CHANNELS, ROWS, COUNTS, PLANAR, PREDICTOR = 273, 277, 278, 279, 284, 317
