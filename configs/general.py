@@ -4,8 +4,8 @@ r"""Photographs of all kinds: search and training on well-lit ones that a physic
     ruas train --config general --data.train darkened:PHOTOGRAPHS --genotype runs/general/genotype.json \
       --workdir runs/general_model
 
-The bundled weights and their figures: `python -m benchmarks.general`, benchmarks/results/general.json. The recipe is
-that of `lol.py`, apart from
+The bundled weights and their figures: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The recipe
+is that of `lol.py`, apart from
 - the exposure to reach, 0.33: the well-lit photographs that it learns from have means from 0.31 to 0.55, and such
   are to stay as they are,
 - no wish for colours that are alike: a sunset has its own.

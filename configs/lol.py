@@ -4,8 +4,8 @@
     ruas train --config lol --genotype runs/lol/genotype.json --data.train LOL/train/low --workdir runs/lol_model
     ruas evaluate --low LOL/dev/low --high LOL/dev/high --checkpoint runs/lol_model --json lol_dev.json
 
-Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.lol`. Differs from the paper, whose numbers are
-in `lol_paper.py`, in
+Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.paper.lol`. Differs from the paper, whose
+numbers are in `lol_paper.py`, in
 - illumination: blended with one level for the whole image, which follows from its mean, so that u is a curve of y and a
   bright image stays as it is; its fixed warm start is the image itself; one set of weights for all stages,
 - its loss: an exposure to reach, so that training has a minimum; the paper's brightens on and on; and colours that are

@@ -7,19 +7,16 @@ Differs from `lol.py` in its data (photographs darkened by a physical model) and
 It has one illumination for all three colours: from six photographs, three of them learn a cast.
 """
 
-import dataclasses
-
 from ruas_jax.config import Config, load_config
 
 
 def get_config() -> Config:
-  base = load_config("lol")
-  return dataclasses.replace(
-    base,
-    network=dataclasses.replace(
-      base.network, illumination=dataclasses.replace(base.network.illumination, one_illumination=True)
-    ),
-    data=dataclasses.replace(base.data, train="builtin", crop=64),
-    search=dataclasses.replace(base.search, steps=150),
-    training=dataclasses.replace(base.training, steps=400),
+  return load_config("lol").with_overrides(
+    {
+      "network.illumination.one_illumination": True,
+      "data.train": "builtin",
+      "data.crop": 64,
+      "search.steps": 150,
+      "training.steps": 400,
+    }
   )

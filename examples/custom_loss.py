@@ -6,7 +6,6 @@ The loss asks every image for the mean brightness 0.5 and a smooth illumination.
 computes and the dark images, and returns one number; the hypergradient looks through it.
 """
 
-import dataclasses
 import sys
 
 import jax.numpy as jnp
@@ -22,21 +21,17 @@ def brightness_loss(output, images):
   return 10 * jnp.mean((mean - 0.5) ** 2) + ruas_jax.lowlight.losses.fidelity(output.t[-1], output.warm_start)
 
 
-config = ruas_jax.load_config("tiny")
-steps = 2 if quick else 40
-stages = 1 if quick else 3
-network = dataclasses.replace(
-  config.network,
-  illumination=dataclasses.replace(config.network.illumination, stages=stages),
-  denoising=dataclasses.replace(config.network.denoising, stages=stages),
-)
-config = dataclasses.replace(
-  config,
-  network=network,
-  data=dataclasses.replace(config.data, crop=32 if quick else 64),
-  search=dataclasses.replace(config.search, steps=steps),
-  training=dataclasses.replace(config.training, steps=4 * steps),
-)
+config = ruas_jax.load_config("tiny").with_overrides({"search.steps": 40, "training.steps": 160})
+if quick:
+  config = config.with_overrides(
+    {
+      "network.illumination.stages": 1,
+      "network.denoising.stages": 1,
+      "data.crop": 32,
+      "search.steps": 2,
+      "training.steps": 2,
+    }
+  )
 ruas_jax.enable_compilation_cache()
 found = ruas_jax.search(config, illumination_loss=brightness_loss)
 print("found:", found.genotype)

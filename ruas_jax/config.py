@@ -2,12 +2,15 @@
 back."""
 
 import dataclasses
+import difflib
 import importlib.util
 import json
 import os
 import pathlib
 import types
 import typing
+from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
@@ -47,11 +50,38 @@ class Config:
   search: RUASSearchOptions = RUASSearchOptions()
   training: TrainingOptions = TrainingOptions()
 
+  def with_overrides(self, values: Mapping[str, Any]) -> "Config":
+    """The configuration with other values by path: `config.with_overrides({"loss.eta_t": 0.3, "data.crop": 64})`.
+
+    Raises:
+      UserError: there is no such option, or its value is not allowed.
+    """
+    config = self
+    for path, value in values.items():
+      config = _overridden(config, path.split("."), value, path)
+    return config
+
   def __post_init__(self):
     if self.seed < 0:
       raise UserError(f"seed must not be negative, got {self.seed}")
     if self.seed >= 2**31:
       raise UserError(f"seed must be less than {2**31}, got {self.seed}")
+
+
+def _overridden(options: Any, names: list[str], value: Any, path: str) -> Any:
+  """The options with one value replaced; `path` is the whole path, for errors."""
+  name, *rest = names
+  hints = typing.get_type_hints(type(options))
+  if name not in hints:
+    near = difflib.get_close_matches(name, hints, n=1)
+    raise UserError(f"there is no option {path}" + (f": perhaps you meant {near[0]}" if near else ""))
+  if not rest:
+    value = _value(hints[name], value, path)
+  elif not dataclasses.is_dataclass(hints[name]):
+    raise UserError(f"there is no option {path}: {name} has no options of its own")
+  else:
+    value = _overridden(getattr(options, name), rest, value, path)
+  return dataclasses.replace(options, **{name: value})
 
 
 _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
@@ -110,9 +140,9 @@ def from_dict(kind: type, values: dict, where: str):
 
 def _value(hint, value, where):
   if dataclasses.is_dataclass(hint):
-    return from_dict(hint, value, where)
+    return value if isinstance(value, hint) else from_dict(hint, value, where)
   origin = typing.get_origin(hint)
-  if origin is tuple and isinstance(value, list):
+  if origin is tuple and isinstance(value, list | tuple):
     return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
   if origin is typing.Literal:
     valid = value in typing.get_args(hint)
@@ -121,5 +151,14 @@ def _value(hint, value, where):
   else:
     valid = isinstance(value, (int, float) if hint is float else origin or hint)
   if not valid or (isinstance(value, bool) and hint is not bool):
-    raise UserError(f"{where} has the value {value!r}, which it cannot take")
+    raise UserError(f"{where} = {value!r}: {_allowed(hint)}")
   return value
+
+
+def _allowed(hint: Any) -> str:
+  """Which values an option may have, in words."""
+  if typing.get_origin(hint) is typing.Literal:
+    return f"allowed are {', '.join(map(repr, typing.get_args(hint)))}"
+  kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+  words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing"}
+  return f"must be {' or '.join(words.get(kind, 'a list') for kind in kinds)}"

@@ -57,22 +57,14 @@ def list_members(config: Config, population: PopulationOptions) -> list[Member]:
   members = []
   for setting in itertools.product(*axes):
     for seed in range(config.seed, config.seed + population.seeds):
-      own = dataclasses.replace(config, seed=seed)
-      for path, value in setting:
-        own = _checked(own, path.split("."), value)
-      members.append(Member(own, dict(setting)))
+      values = dict(setting)
+      members.append(Member(config.with_overrides({"seed": seed} | values), values))
   return members
 
 
 def swept_values(population: PopulationOptions) -> dict[str, tuple[float, ...]]:
   """The values of every swept option, by path."""
   return dict(map(_parse, population.sweep))
-
-
-def _checked(options, path, value):
-  name, *rest = path
-  inner = getattr(options, name)
-  return dataclasses.replace(options, **{name: _checked(inner, rest, value) if rest else value})
 
 
 def _parse(text: str) -> tuple[str, tuple[float, ...]]:

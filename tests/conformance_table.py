@@ -5,7 +5,7 @@ import functools
 import jax
 from tiny_smooth import smooth_cell
 
-from ruas_jax.bilevel.conformance import Row, conformance
+from ruas_jax.bilevel.testing.conformance import Row, conformance
 
 
 @functools.cache

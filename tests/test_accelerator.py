@@ -1,5 +1,5 @@
-"""`python -m benchmarks.accelerator`: it runs without what a lent machine may lack, and a part that ends badly costs no
-other part's figures."""
+"""`python -m benchmarks.speed.accelerator`: it runs without what a lent machine may lack, and a part that ends badly
+costs no other part's figures."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from benchmarks.accelerator.__main__ import PARTS
-from benchmarks.accelerator.part import Part
-from benchmarks.accelerator.precision import convolutions_in
-from benchmarks.accelerator.processes import PartOf, measure_parts
+from benchmarks.speed.accelerator.__main__ import PARTS
+from benchmarks.speed.accelerator.part import Part
+from benchmarks.speed.accelerator.precision import convolutions_in
+from benchmarks.speed.accelerator.processes import PartOf, measure_parts
 from ruas_jax.convolution.primitives import convolve, correlate, square_taps
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -53,7 +53,7 @@ BAD_PARTS = {
 
 
 def command(path, *arguments):
-  return [sys.executable, "-m", "benchmarks.accelerator", "--quick", "--json", str(path), *arguments]
+  return [sys.executable, "-m", "benchmarks.speed.accelerator", "--quick", "--json", str(path), *arguments]
 
 
 def python_path(folder):

@@ -10,9 +10,9 @@ import optax
 import pytest
 
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, make_estimator
-from ruas_jax.bilevel.conformance import conformance
 from ruas_jax.bilevel.optimizer import apply_optimizer
-from ruas_jax.bilevel.testbed import INNERS, RATE, Inner, logistic_regression, quadratic, ravel
+from ruas_jax.bilevel.testing.conformance import conformance
+from ruas_jax.bilevel.testing.testbed import INNERS, RATE, Inner, logistic_regression, quadratic, ravel
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("x64_module")

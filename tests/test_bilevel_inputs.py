@@ -20,8 +20,8 @@ from ruas_jax.bilevel import (
   summarize,
   update_parameters,
 )
-from ruas_jax.bilevel.conformance import conformance
-from ruas_jax.bilevel.testbed import quadratic
+from ruas_jax.bilevel.testing.conformance import conformance
+from ruas_jax.bilevel.testing.testbed import quadratic
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.block_convolution import (
+from benchmarks.speed.block_convolution import (
   block_kernel,
   convolve_blocks,
   convolve_in_blocks,

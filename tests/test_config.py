@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -57,19 +58,19 @@ def changed(path, value):
     ("sede", 1, "here: unknown option 'sede'"),
     ("search.stesp", 1, "here: search: unknown option 'stesp'"),
     ("network.illumination.gama", 1, "here: network: illumination: unknown option 'gama'"),
-    ("seed", "1", "here: seed has the value '1'"),
-    ("seed", None, "here: seed has the value None"),
+    ("seed", "1", "here: seed = '1'"),
+    ("seed", None, "here: seed = None"),
     ("seed", -1, "seed must not be negative"),
-    ("data.crop", 8.5, "here: data: crop has the value 8.5"),
-    ("data.crop", True, "here: data: crop has the value True"),
+    ("data.crop", 8.5, "here: data: crop = 8.5"),
+    ("data.crop", True, "here: data: crop = True"),
     ("data.crop", 0, "data.crop must be at least 1"),
     ("data.batch_size", 0, "data.batch_size must be at least 1"),
-    ("data.val", 3, "here: data: val has the value 3"),
+    ("data.val", 3, "here: data: val = 3"),
     ("search.steps", 0, "search.steps must be at least 1"),
-    ("search.strategy", "greedy", "here: search: strategy has the value 'greedy'"),
-    ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip has the value '5'"),
-    ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate has the value []"),
-    ("network.illumination.share_weights", 1, "illumination: share_weights has the value 1"),
+    ("search.strategy", "greedy", "here: search: strategy = 'greedy'"),
+    ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
+    ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
+    ("network.illumination.share_weights", 1, "illumination: share_weights = 1"),
     ("network", [], "here: network must be an object"),
   ],
 )
@@ -158,6 +159,28 @@ def test_an_installed_package_finds_them(tmp_path):
   environment = os.environ | {"PYTHONPATH": str(tmp_path)}
   result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
   assert result.stdout.strip() == f"{tmp_path / 'ruas_jax' / '__init__.py'} {load_config('tiny')}", result.stderr
+
+
+def test_overrides_replace_values_by_path():
+  config = load_config("lol").with_overrides({"loss.eta_t": 0.3, "search.weight_optimizer.clip": 5.0, "seed": 4})
+  assert (config.loss.eta_t, config.search.weight_optimizer.clip, config.seed) == (0.3, 5.0, 4)
+  back = {"loss.eta_t": 0.0, "search.weight_optimizer.clip": None, "seed": 0}
+  assert config.with_overrides(back) == load_config("lol")
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "said"),
+  [
+    ("loss.eta", 1.0, "there is no option loss.eta: perhaps you meant beta"),
+    ("seed.x", 1, "there is no option seed.x: seed has no options of its own"),
+    ("search.strategy", "all", "search.strategy = 'all': allowed are 'cooperative', 'separate', 'joint'"),
+    ("data.crop", 1.5, "data.crop = 1.5: must be a whole number"),
+    ("loss.eta_t", -1.0, "loss.eta_t must be at least 0"),
+  ],
+)
+def test_wrong_overrides_are_one_line(path, value, said):
+  with pytest.raises(UserError, match=f"^{re.escape(said)}"):
+    Config().with_overrides({path: value})
 
 
 def test_defaults_are_the_built_in_data():

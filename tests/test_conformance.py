@@ -9,9 +9,9 @@ import pytest
 from conformance_table import about, cell_rows, reference_rows
 
 from ruas_jax.bilevel import ESTIMATORS
-from ruas_jax.bilevel.conformance import CHECKS, check_exact, check_implicit, conformance
 from ruas_jax.bilevel.implicit import cg
-from ruas_jax.bilevel.testbed import HORIZONS, RATE, darts_toy, logistic_regression, quadratic
+from ruas_jax.bilevel.testing.conformance import CHECKS, check_exact, check_implicit, conformance
+from ruas_jax.bilevel.testing.testbed import HORIZONS, RATE, darts_toy, logistic_regression, quadratic
 from ruas_jax.bilevel.unrolled import unrolled
 
 EXACT = ["unrolled", "mixed_mode", "forward", "truncated"]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.cost_model import (
+from benchmarks.speed.cost_model import (
   MODULES,
   TRAINING_PASSES,
   Derivatives,
@@ -16,8 +16,8 @@ from benchmarks.cost_model import (
   forward_convolutions,
   round_passes,
 )
-from benchmarks.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
-from benchmarks.search_step import setting_of, step_of
+from benchmarks.speed.scaling import GENOTYPE, compile_search, compile_training, count, exchanges, scaling_config
+from benchmarks.speed.search_step import setting_of, step_of
 from ruas_jax.engine.mesh_options import MeshOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.search_options import RUASSearchOptions

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from ruas_jax.data.lol import open_lol
+from ruas_jax.data.opening import open_pairs, open_source
 from ruas_jax.data.padded import padded
-from ruas_jax.data.sources import open_pairs, open_source
 from ruas_jax.engine.stream import make_batches
 from ruas_jax.errors import UserError
 

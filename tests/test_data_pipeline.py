@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ruas_jax.data.crops import random_crops
+from ruas_jax.data.opening import open_source
 from ruas_jax.data.padded import check_crop, padded
-from ruas_jax.data.sources import ImageArrays, ImageFolder, open_source
+from ruas_jax.data.sources import ImageArrays, ImageFolder
 from ruas_jax.engine.stream import Order, make_batches
 from ruas_jax.errors import UserError
 

@@ -10,7 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ruas_jax.data.decoding import read_image
 from ruas_jax.data.formats import FORMATS
+from ruas_jax.data.opening import open_pairs, open_source, split_fivek
 from ruas_jax.data.sources import (
   ImageArrays,
   ImageFolder,
@@ -18,10 +20,6 @@ from ruas_jax.data.sources import (
   Pairs,
   Subset,
   list_images,
-  open_pairs,
-  open_source,
-  read_image,
-  split_fivek,
   split_in_half,
   split_pairs,
 )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ruas_jax.data.sources import ImageArrays, open_pairs, open_source
+from ruas_jax.data.opening import open_pairs, open_source
+from ruas_jax.data.sources import ImageArrays
 from ruas_jax.data.synthetic import Conditions, Darkened, builtin_pairs, darken, darkened_folder
 from ruas_jax.errors import UserError
 

@@ -1,11 +1,11 @@
-"""A small part of the fault campaign (`benchmarks/faults.py`): real processes, real signals, real damage."""
+"""A small part of the fault campaign (`benchmarks/reliability/faults.py`): real processes, signals and damage."""
 
 import signal
 
 import numpy as np
 import pytest
 
-from benchmarks import faults
+from benchmarks.reliability import faults
 
 
 @pytest.fixture(scope="module")

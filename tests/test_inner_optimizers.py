@@ -10,9 +10,9 @@ import optax
 import pytest
 
 from ruas_jax.bilevel import ESTIMATORS, decompose, init_optimizer, inner_step, make_estimator
-from ruas_jax.bilevel.conformance import conformance
-from ruas_jax.bilevel.subject import Known, Subject, relative_error
-from ruas_jax.bilevel.testbed import INNERS, Inner, logistic_regression
+from ruas_jax.bilevel.testing.conformance import conformance
+from ruas_jax.bilevel.testing.subject import Known, Subject, relative_error
+from ruas_jax.bilevel.testing.testbed import INNERS, Inner, logistic_regression
 from ruas_jax.data.crops import random_crops
 from ruas_jax.lowlight.objectives import Objectives
 from ruas_jax.lowlight.training import TrainState, make_train_step

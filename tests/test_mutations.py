@@ -16,8 +16,8 @@ from conformance_table import about, reference_rows
 from jax import lax
 
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, implicit, inner, mixed_mode, optimizer
-from ruas_jax.bilevel.conformance import conformance
-from ruas_jax.bilevel.testbed import (
+from ruas_jax.bilevel.testing.conformance import conformance
+from ruas_jax.bilevel.testing.testbed import (
   RATE,
   ClosedForm,
   ReferenceProblem,

@@ -10,7 +10,6 @@ import pytest
 from lol_folder import write_lol
 from PIL import Image
 
-from benchmarks.inference import random_model
 from benchmarks.paper import (
   ablation,
   contact_sheet,
@@ -24,6 +23,7 @@ from benchmarks.paper import (
   fig9_strategies,
 )
 from benchmarks.paper.pictures import BOX_COLORS, Box, Picture, Row, choose_boxes, figures_text, save_grid
+from benchmarks.speed.inference import random_model
 from ruas_jax.config import load_config
 from ruas_jax.data.sources import ImageFolder
 from ruas_jax.errors import UserError

@@ -7,8 +7,8 @@ import pytest
 from lol_folder import write_lol
 from PIL import Image
 
-from benchmarks.inference import random_model
 from benchmarks.paper import fig1, published, table1, table2
+from benchmarks.speed.inference import random_model
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.metrics import psnr

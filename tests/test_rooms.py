@@ -83,6 +83,20 @@ def test_the_table_has_no_circle():
     above = {room: below for room, below in above.items() if room not in ground}
 
 
+def test_files_import_in_no_circle():
+  """Wherever in a file the import stands, but for those that type checkers alone see."""
+  module = lambda file: ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+  modules = {module(file): file for file in FILES}
+  found = {}
+  for name, file in modules.items():
+    imported = {other.rpartition(".")[0] if other not in modules else other for other in imports(file)}
+    found[name] = (imported & modules.keys()) - {name}
+  while found:
+    ground = {name for name, below in found.items() if not below & found.keys()}
+    assert ground, f"a circle among {', '.join(sorted(found))}"
+    found = {name: below for name, below in found.items() if name not in ground}
+
+
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
 def test_flax_stays_in_lowlight(file):
   if room_of(file) != "lowlight":

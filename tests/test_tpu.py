@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.described_tpu import DESCRIBED_TPU, described_tpu
-from benchmarks.scaling import exchanges, scaling_config, search_step, training_step
+from benchmarks.speed.described_tpu import DESCRIBED_TPU, described_tpu
+from benchmarks.speed.scaling import exchanges, scaling_config, search_step, training_step
 from ruas_jax.experiments.setting import search_setting
 from ruas_jax.nas.step import batches_per_step
 

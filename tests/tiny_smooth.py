@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ruas_jax.bilevel.testbed import ReferenceProblem
+from ruas_jax.bilevel.testing.testbed import ReferenceProblem
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import make_objectives

@@ -5,7 +5,7 @@
 The bundled `general` weights did not learn from any of them. What is in good light is to stay as it is.
 """
 
-from benchmarks.general import kept_out
+from benchmarks.paper.general import kept_out
 from benchmarks.paper.pictures import Picture, Row, evaluate_methods, save_grid
 from benchmarks.paper.setting import add_models, compared, ours, paper_parser
 from benchmarks.report import print_table, write_report

@@ -19,7 +19,8 @@ from benchmarks.paper.setting import paper_parser, train_images
 from benchmarks.paper.study import add_study, at_least, open_study, settings_of, transform_of
 from benchmarks.report import print_table, write_report
 from ruas_jax.config import Config
-from ruas_jax.data.sources import ImageArrays, ImageSource, Pairs, open_source
+from ruas_jax.data.opening import open_source
+from ruas_jax.data.sources import ImageArrays, ImageSource, Pairs
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL
 from ruas_jax.experiments.train import train

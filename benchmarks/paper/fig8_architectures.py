@@ -22,11 +22,11 @@ import optax
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.stats import spearmanr
 
-from benchmarks.inference import median_seconds
 from benchmarks.paper.pictures import save_figure
 from benchmarks.paper.setting import paper_parser, train_images
 from benchmarks.paper.study import add_study, at_least, enhance_program, open_study, settings_of, transform_of
 from benchmarks.report import print_table, write_report
+from benchmarks.speed.inference import median_seconds
 from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource, Pairs
 from ruas_jax.evaluation.evaluate import MACS_SIZE, evaluate_images

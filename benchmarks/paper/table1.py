@@ -17,7 +17,8 @@ import numpy as np
 from benchmarks.paper import published
 from benchmarks.paper.setting import Transform, open_lol, paper_parser, released
 from benchmarks.report import print_table, write_report
-from ruas_jax.data.sources import ImageFolder, ImageSource, Pairs, Subset, open_pairs
+from ruas_jax.data.opening import open_pairs
+from ruas_jax.data.sources import ImageFolder, ImageSource, Pairs, Subset
 from ruas_jax.evaluation.baselines import BASELINES
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none

@@ -9,11 +9,11 @@ forward pass alone on this device, image and result lying there; all rows take t
 import jax
 import numpy as np
 
-from benchmarks.inference import as_float, dark_photo, median_seconds, random_model
 from benchmarks.paper import published
 from benchmarks.paper.setting import paper_parser
 from benchmarks.paper.table1 import VARIANTS
 from benchmarks.report import print_table, write_report
+from benchmarks.speed.inference import as_float, dark_photo, median_seconds, random_model
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.evaluate import MACS_SIZE
 from ruas_jax.photos.model import Model, enhance_folded, fold

@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from ruas_jax.data.sources import ImageSource, PairFolders, Pairs, decode_image, decode_size, split_pairs
+from ruas_jax.data.decoding import decode_image, decode_size
+from ruas_jax.data.sources import ImageSource, PairFolders, Pairs, split_pairs
 from ruas_jax.errors import UserError
 
 PAPER_TEST_COUNT = 100

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ruas_jax.config import load_config
-from ruas_jax.data.sources import Pairs, open_pairs
+from ruas_jax.data.opening import open_pairs
+from ruas_jax.data.sources import Pairs
 from ruas_jax.engine.progress import progress
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images

@@ -168,7 +168,7 @@ def _measure(laboratory: Laboratory, sweeps: Mapping[str, list[Case]], rounds: i
 
 
 def _conformance() -> list[dict[str, Any]]:
-  from ruas_jax.bilevel.conformance import conformance
+  from ruas_jax.bilevel.testing.conformance import conformance
 
   return [row._asdict() for row in conformance()]
 

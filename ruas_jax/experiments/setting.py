@@ -13,8 +13,9 @@ from etils import epath
 
 from ruas_jax.config import Config, read_config
 from ruas_jax.data.crops import random_crops
+from ruas_jax.data.opening import open_source
 from ruas_jax.data.padded import check_crop, padded
-from ruas_jax.data.sources import ImageSource, open_source, split_in_half
+from ruas_jax.data.sources import ImageSource, split_in_half
 from ruas_jax.engine.checkpoint import is_checkpoint, read_about, read_arrays
 from ruas_jax.engine.identity import plain
 from ruas_jax.engine.leftovers import CONFIG

@@ -1,0 +1,1 @@
+"""Whether runs survive faults, and are the same on any devices."""

@@ -1,0 +1,129 @@
+"""Runs parts one after the other, each in a process of its own and within a time, and writes the report after each."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from benchmarks.report import write_report
+from ruas_jax.engine.report import checked_out_commit
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+_ROOT = pathlib.Path(__file__).parents[2]
+_ERROR_LINES = 30  # of what a failed process wrote
+
+
+class PartOf(NamedTuple):
+  """Attributes:
+  module: with a function `measure(part)`.
+  share: of the time; what a part leaves goes to those behind it.
+  """
+
+  module: str
+  share: float
+
+
+def measure_parts(
+  parts: Mapping[str, PartOf],
+  *,
+  seconds: float,
+  quick: bool = False,
+  commit: str | None = None,
+  path: pathlib.Path | None = None,
+) -> dict[str, Any]:
+  """The report on these parts, written after each of them.
+
+  A part's result has its `status` ("done", "failed", "timed out" or "stopped"), `error` (None, or why it did not end by
+  itself, with what a failed process wrote last), `seconds`, `limit` (the seconds that it was given), `memory` (the most
+  that it held, and of what) and `rows`.
+
+  Args:
+    parts: by name, in the order in which they run.
+    seconds: for all of them.
+    quick: measure a small version, to see that it runs.
+    commit: of the code; none: what git says.
+    path: of the report; none: `benchmarks/results/accelerator_<device>.json`.
+
+  Raises:
+    SystemExit: it was stopped; the report is written first.
+  """
+  ends = time.monotonic() + seconds
+  about = {"device": "unknown", "versions": {}, "commit": commit or checked_out_commit()}
+  settings = {"quick": quick, "seconds": seconds, "parts": list(parts)}
+  results, kind, report = {}, "unknown", {}
+  with tempfile.TemporaryDirectory() as folder:
+    for position, (name, part) in enumerate(parts.items()):
+      shares = [other.share for other in list(parts.values())[position:]]
+      limit = max(0.0, ends - time.monotonic()) * part.share / sum(shares)
+      print(f"--- {name}: at most {limit:.0f} s", flush=True)
+      result, records = _measure(name, part.module, pathlib.Path(folder), limit=limit, quick=quick)
+      for record in records:
+        about |= record.get("about", {})
+        kind = record.get("kind", kind)
+      results[name] = result
+      print(f"--- {name}: {result['status']}, {result['seconds']:.0f} s", flush=True)
+      if result["error"]:
+        print(result["error"], flush=True)
+      to = path or RESULTS / f"accelerator_{re.sub('[^a-z0-9]+', '_', kind.lower())}.json"
+      report = write_report(to, settings=settings, results=results, bars={}, about=about)
+      print(f"--- written: {to}", flush=True)
+      if result["status"] == "stopped":
+        sys.exit(1)
+  return report
+
+
+def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quick: bool) -> tuple[dict, list[dict]]:
+  """A part's result, and all that its process wrote down."""
+  rows, errors = folder / f"{name}.jsonl", folder / f"{name}.txt"
+  rows.touch()
+  command = [sys.executable, "-m", "benchmarks.speed.accelerator.part", module, str(rows), str(limit)]
+  start = time.monotonic()
+  with open(errors, "w") as stderr, _process(command + ["--quick"] * quick, folder / "cache", stderr) as process:
+    try:
+      status = "failed" if process.wait(limit) else "done"
+    except subprocess.TimeoutExpired:
+      status = "timed out"
+    except (KeyboardInterrupt, SystemExit):
+      status = "stopped"
+  records = [json.loads(line) for line in rows.read_text().splitlines(keepends=True) if line.endswith("\n")]
+  error = None
+  if status == "failed":
+    said = errors.read_text(errors="replace").splitlines()[-_ERROR_LINES:]
+    error = "\n".join([f"the process ended with {process.returncode}", *said])
+  elif status == "timed out":
+    error = f"it was ended after {limit:.0f} s"
+  elif status == "stopped":
+    error = "the measurement was stopped"
+  return {
+    "status": status,
+    "error": error,
+    "seconds": time.monotonic() - start,
+    "limit": limit,
+    "memory": next((record["memory"] for record in reversed(records) if "memory" in record), None),
+    "rows": [record["row"] for record in records if "row" in record],
+  }, records
+
+
+@contextlib.contextmanager
+def _process(command: list[str], cache: pathlib.Path, stderr) -> Iterator[subprocess.Popen]:
+  """Ended with all that it started, however the block is left."""
+  environment = os.environ | {
+    "JAX_COMPILATION_CACHE_DIR": str(cache),  # empty at first: parts share what they compile, and no other run does
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
+  }
+  environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of the memory too
+  process = subprocess.Popen(command, env=environment, cwd=_ROOT, stderr=stderr, start_new_session=True)
+  try:
+    yield process
+  finally:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

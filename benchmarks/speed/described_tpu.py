@@ -1,0 +1,124 @@
+"""The programs of configs/lol.py compiled for a TPU v5e that is only described: no chip is needed.
+
+    python -m benchmarks.speed.described_tpu --json benchmarks/results/described_tpu.json
+
+The extra `tpu` brings the compiler. It takes half an hour for a round's two parts, most of it for convolutions in
+full float32, some seconds each. What it expects a program to take is its estimate, no measurement; beside it stand the
+lower bounds of the cost model.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks.report import argument_parser, print_table, write_report
+from benchmarks.speed.cost_model import MODULES, TRAINING_PASSES, V5E, Cost, cost, forward_convolutions, round_passes
+from benchmarks.speed.scaling import GENOTYPE, scaling_config, search_step, training_step
+from ruas_jax.config import load_config
+from ruas_jax.engine.progress import progress
+from ruas_jax.experiments.setting import search_setting
+from ruas_jax.nas.step import batches_per_step
+
+# No chip is there to be asked, and nobody on the network: all that the TPU's compiler would look for.
+DESCRIBED_TPU = {
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+  "TPU_WORKER_ID": "0",
+  "TPU_LOG_DIR": "disabled",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # another process may be compiling
+}
+
+
+def main() -> None:
+  arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
+  os.environ.update(DESCRIBED_TPU)
+  config = scaling_config(stages=1, crop=16) if arguments.quick else load_config("lol")
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  rounds = {f"round of {name}": (name,) for name in MODULES[: 1 if arguments.quick else 2]}
+  programs = {"training step": (*training_step(config), (_images(1),), TRAINING_PASSES, GENOTYPE)}
+  batches = [_images(number, 1) for number in batches_per_step(search_setting(config).problem, config.search)]
+  programs |= {
+    name: (*search_step(config, own), batches, round_passes(config, own), None) for name, own in rounds.items()
+  }
+  rows = []
+  with progress(len(programs), "programs") as bar:
+    for name, (step, init, images, passes, genotype) in programs.items():
+      bound = cost(passes, forward_convolutions(config, genotype), crop=config.data.crop, platform="accelerator")
+      rows.append({"program": name} | compiled_row(step, (jax.eval_shape(init, key), *images, key), bound))
+      bar.update(len(rows))
+  print_table(rows, f"configs/lol.py on a described TPU v5e, crop {config.data.crop}")
+  settings = {"config": "lol", "crop": config.data.crop, "quick": arguments.quick}
+  write_report(arguments.json, settings=settings, results=rows, bars={})
+
+
+def compiled_row(step: Callable, arguments: tuple, bound: Cost) -> dict[str, Any]:
+  """What the compiler says of a step on one chip, and the cost model's lower bounds for it."""
+  chip = SingleDeviceSharding(described_tpu()[0])
+  lowered = jax.jit(step, in_shardings=chip, out_shardings=chip).lower(*arguments)
+  start = time.perf_counter()
+  compiled = lowered.compile()
+  seconds, memory, text = time.perf_counter() - start, compiled.memory_analysis(), compiled.as_text()
+  return {
+    "seconds_to_compile": seconds,
+    "convolutions": text.count(" convolution("),
+    "program_bytes": memory.generated_code_size_in_bytes,
+    "bytes_kept": memory.temp_size_in_bytes,
+    "estimated_ms": 1e3 * estimated_cycles(text) / V5E.clock,
+    **{f"{name}_ms": 1e3 * value for name, value in V5E.seconds(bound).items() if name != "exchange"},
+  }
+
+
+def _images(*leading: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """Whole ones of LOL's size."""
+  return {
+    "image": jax.ShapeDtypeStruct((*leading, 400, 600, 3), np.uint8),
+    "size": jax.ShapeDtypeStruct((*leading, 2), np.int32),
+  }
+
+
+def described_tpu(topology: str = "v5e:2x2") -> list:
+  """Devices of a TPU that programs can be compiled for. `DESCRIBED_TPU` must be in the environment.
+
+  Raises:
+    RuntimeError: its compiler is not installed.
+  """
+  return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
+def estimated_cycles(program: str) -> int:
+  """Sum over the instructions of a TPU program of the cycles that its compiler expects, in loops as often as they run:
+  a loop's condition compares with how often, the one integer in it."""
+  bodies: dict[str, list[str]] = {}
+  for line in program.splitlines():
+    if head := re.match(r"(ENTRY )?%(\S+) \(.*\{$", line):
+      lines = bodies.setdefault("ENTRY" if head[1] else head[2], [])
+    elif line.startswith("  "):
+      lines.append(line)
+
+  def integers(name: str) -> list[int]:
+    found = [int(number) for line in bodies[name] for number in re.findall(r" s32\[\]\S* constant\((\d+)\)", line)]
+    called = [call for line in bodies[name] for call in re.findall(r" calls=%([\w.\-]+)", line)]
+    return found + [number for call in called for number in integers(call)]
+
+  def total(name: str) -> int:
+    cycles = 0
+    for line in bodies[name]:
+      if loop := re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line):
+        cycles += max(integers(loop[1])) * total(loop[2])
+      elif own := re.search(r'"estimated_cycles":"(\d+)"', line):
+        cycles += int(own[1])
+    return cycles
+
+  return total("ENTRY")
+
+
+if __name__ == "__main__":
+  main()

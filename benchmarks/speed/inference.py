@@ -1,0 +1,249 @@
+"""Inference of the published architecture: speed, folders of many sizes, and the memory and exactness of large photos.
+
+    python -m benchmarks.speed.inference --json benchmarks/results/inference.json [--torch]
+
+The weights are random, seeded ones in the released form, which cost what trained ones cost; no file is needed. Memory
+is measured in a process of its own, as its peak resident size less that after its imports (Linux).
+"""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.report import argument_parser, print_table, write_report
+
+Counterpart = Callable[..., Callable[[], object]]
+"""The same forward pass elsewhere: `(model, image float32 [H, W, 3]) -> a call that computes it`."""
+
+VARIANTS = ("i", "i+n")
+DTYPES = ("float32", "bfloat16")
+FORWARD = (400, 600)
+FOLDER = [
+  *((400, 600), (600, 400), (480, 640), (640, 480), (427, 640), (640, 427)),
+  *((500, 375), (375, 500), (333, 500), (512, 512), (360, 640), (450, 600)),
+]
+PHOTO, WHOLE = (4000, 6000), (1500, 2000)
+_MEGABYTE = 1e6
+_AGREEMENT = 1e-4
+
+
+@functools.cache
+def random_model(variant: str):
+  import jax
+
+  from ruas_jax.lowlight.genotype import Genotype
+  from ruas_jax.lowlight.network import build_network
+  from ruas_jax.lowlight.options import RELEASED
+  from ruas_jax.photos.model import Model
+
+  genotype = Genotype.named("published")
+  weights = jax.jit(build_network(RELEASED, genotype).init_weights)(jax.random.key(0))
+  return Model(weights, genotype, RELEASED).with_variant(variant)
+
+
+def dark_photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+  """uint8 [H, W, 3]: coarse shapes, a gradient and noise, dark."""
+  rng = np.random.default_rng(seed)
+  coarse = rng.integers(0, 48, (-(-height // 50), -(-width // 50), 3)).repeat(50, 0).repeat(50, 1)[:height, :width]
+  noise = rng.integers(0, 16, (height, width, 3), np.uint8)
+  return coarse.astype(np.uint8) + noise + np.linspace(0, 16, width).astype(np.uint8)[:, None]
+
+
+def as_float(photo: np.ndarray) -> np.ndarray:
+  return photo.astype(np.float32) / 255
+
+
+def forward_rows(
+  repeats: int,
+  counterpart: Counterpart | None = None,
+  *,
+  size: tuple[int, int] = FORWARD,
+  variants: Sequence[str] = VARIANTS,
+) -> list[dict]:
+  """Seconds of one image that lies on the device, of the compiled forward pass alone, as `Enhancer` compiles it."""
+  import jax
+
+  from ruas_jax.engine.compiler import compiler_options
+  from ruas_jax.photos.model import enhance_folded, fold
+
+  image = as_float(dark_photo(*size))
+  rows = []
+  for variant in variants:
+    elsewhere = counterpart(random_model(variant), image) if counterpart else None
+    results = {}
+    for dtype in DTYPES:
+      cast = lambda tree, dtype=dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+      arguments = cast(jax.jit(fold)(random_model(variant))), cast(jax.numpy.asarray(image))
+      start = time.perf_counter()
+      forward = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
+      compiled = time.perf_counter()
+      results[dtype] = np.asarray(forward(*arguments), np.float32)
+      sides = {"ours": lambda: forward(*arguments).block_until_ready()} | (
+        {"elsewhere": elsewhere} if elsewhere else {}
+      )
+      seconds = median_seconds(sides, repeats)
+      rows.append(
+        {
+          "variant": variant,
+          "dtype": dtype,
+          "milliseconds": 1e3 * seconds["ours"],
+          "megapixels_per_second": image[..., 0].size / seconds["ours"] / 1e6,
+          "compile_seconds": compiled - start,
+          "largest_deviation": float(np.abs(results[dtype] - results["float32"]).max()),
+          "mean_deviation": float(np.abs(results[dtype] - results["float32"]).mean()),
+        }
+      )
+      if elsewhere:
+        rows[-1] |= {
+          "counterpart_milliseconds": 1e3 * seconds["elsewhere"],
+          "times_faster": seconds["elsewhere"] / seconds["ours"],
+        }
+  return rows
+
+
+def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+  """Of calls that take turns."""
+  seconds = {name: [] for name in sides}
+  for _ in range(repeats):
+    for name, call in sides.items():
+      start = time.perf_counter()
+      call()
+      seconds[name].append(time.perf_counter() - start)
+  return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def folder_rows(copies: int) -> list[dict]:
+  """A folder of many sizes, compile time included, with and without programs that sizes share."""
+  from ruas_jax.photos.enhancer import Enhancer
+
+  class OwnShapes:
+    def choose(self, height, width):
+      return (height, width), False
+
+  images = [as_float(dark_photo(*size)) for size in FOLDER] * copies
+  rows = []
+  for shared in (True, False):
+    enhancer = Enhancer(random_model("i+n"))
+    if not shared:
+      enhancer.shapes = OwnShapes()
+    start = time.perf_counter()
+    for image in images:
+      enhancer(image)
+    seconds = time.perf_counter() - start
+    rows.append(
+      {"programs": "shared" if shared else "one per size", "images": len(images), "sizes": len(FOLDER)}
+      | {"compiled": enhancer.compiled, "seconds": seconds}
+    )
+  return rows
+
+
+def tile_rows(size: tuple[int, int]) -> list[dict]:
+  """Windows against the whole image, everywhere and near its border."""
+  from ruas_jax.photos.enhancer import Enhancer
+
+  image, rows = as_float(dark_photo(*size)), []
+  for variant in VARIANTS:
+    model = random_model(variant)
+    halo = model.network.reach(variant)
+    whole = Enhancer(model, tile=max(size))(image)
+    difference = np.abs(Enhancer(model)(image) - whole)
+    border = difference.copy()
+    border[halo:-halo, halo:-halo] = 0
+    rows.append(
+      {"variant": variant, "height": size[0], "width": size[1], "halo": halo}
+      | {"largest_difference": float(difference.max()), "at_the_border": float(border.max())}
+    )
+  return rows
+
+
+def photo_rows(size: tuple[int, int]) -> list[dict]:
+  """Whole files of large photographs, each in a new process."""
+  from PIL import Image
+
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    for suffix in (".jpg", ".png"):
+      Image.fromarray(dark_photo(*size)).save(folder / f"photo{suffix}")
+    for name, variant in (("photo.jpg", "i"), ("photo.jpg", "i+n"), ("photo.png", "i+n")):
+      code = f"from benchmarks.speed.inference import enhance_photo; enhance_photo({str(folder / name)!r}, {variant!r})"
+      done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+      rows.append({"file": name, "variant": variant, "megapixels": size[0] * size[1] / 1e6} | json.loads(done.stdout))
+  return rows
+
+
+def enhance_photo(path: str, variant: str) -> None:
+  """Runs in the new process: prints seconds and peak memory as JSON."""
+  import jax  # noqa: F401
+
+  from ruas_jax.photos.enhance import enhance_files
+  from ruas_jax.photos.inputs import collect_inputs
+
+  imported = _resident("VmRSS")
+  start = time.perf_counter()
+  done = enhance_files(random_model(variant), collect_inputs([path], f"{path}.{variant}.out"))
+  assert not done.failures, done.failures
+  seconds = time.perf_counter() - start
+  print(json.dumps({"seconds": seconds, "peak_megabytes": (_resident("VmHWM") - imported) / _MEGABYTE}))
+
+
+def _resident(field: str) -> int:
+  """Bytes of this process in memory: now (VmRSS), or at most so far (VmHWM)."""
+  status = pathlib.Path("/proc/self/status").read_text()
+  return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
+
+
+def torch_forward(model, image: np.ndarray) -> Callable[[], object]:
+  """The counterpart in eager PyTorch, its weights ours; its result must agree with ours first."""
+  from benchmarks.speed import torch_counterpart
+  from ruas_jax.photos.model import enhance
+
+  weights, pixels = torch_counterpart.from_jax(model.weights), torch_counterpart.images_from_jax(image[None])
+  forward = lambda: torch_counterpart.forward(weights, model.genotype, model.options.variant, pixels)
+  difference = np.abs(forward()[0].numpy().transpose(1, 2, 0) - np.asarray(enhance(model, image))).max()
+  if difference > _AGREEMENT:
+    raise SystemExit(f"PyTorch's forward pass differs by {difference}")
+  return forward
+
+
+def main() -> None:
+  parser = argument_parser(__doc__.split("\n")[0])
+  parser.add_argument("--torch", action="store_true", help="beside eager PyTorch (the extra `bench`)")
+  arguments = parser.parse_args()
+  counterpart = torch_forward if arguments.torch else None
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what is compiled here is measured; also for the new processes
+  repeats, copies = (5, 1) if arguments.quick else (50, 2)
+  photo, whole = ((1000, 1500), (1100, 1000)) if arguments.quick else (PHOTO, WHOLE)
+  tables = {
+    "photo": (photo_rows(photo), "one photograph, file to file, and its memory"),
+    "forward": (forward_rows(repeats, counterpart), f"forward pass at {FORWARD[1]}x{FORWARD[0]}"),
+    "folder": (folder_rows(copies), "a folder of many sizes, compile time included"),
+    "tiles": (tile_rows(whole), "windows against the whole image"),
+  }
+  for rows, title in tables.values():
+    print_table(rows, title)
+  bars = {
+    "photo_peak_megabytes": max(row["peak_megabytes"] for row in tables["photo"][0]),
+    "tiles_largest_difference": max(row["largest_difference"] for row in tables["tiles"][0]),
+  }
+  if counterpart:
+    exact = [row for row in tables["forward"][0] if row["dtype"] == "float32"]
+    bars |= {f"ruas_{row['variant']}_times_faster": row["times_faster"] for row in exact}
+  write_report(
+    arguments.json,
+    settings={"repeats": repeats, "copies": copies, "photo": photo, "whole": whole, "quick": arguments.quick},
+    results={name: rows for name, (rows, _) in tables.items()},
+    bars=bars,
+  )
+
+
+if __name__ == "__main__":
+  main()

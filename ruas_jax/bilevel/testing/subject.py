@@ -1,0 +1,172 @@
+"""One estimator on one reference problem: its estimates, and what checks compare them with. Call it in float64.
+
+Vectors are raveled pytrees, of numpy: `[n]` weights and `[m]` numbers in alpha.
+"""
+
+import threading
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from ruas_jax.bilevel.estimators import make_estimator
+from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.testing.testbed import INNERS, ReferenceProblem, ravel
+
+
+class Row(NamedTuple):
+  """One figure of the table.
+
+  Attributes:
+    problem, estimator: names.
+    options: of the estimator.
+    inner: the inner optimiser, a name in `testbed.INNERS`.
+    steps: of it.
+    against: what the estimate is compared with.
+    measure: what `value` is.
+    value: the figure; not a number where the estimate is not.
+    bar: the most it may be.
+    met: whether it is.
+  """
+
+  problem: str
+  estimator: str
+  options: dict[str, Any]
+  inner: str
+  steps: int
+  against: str
+  measure: str
+  value: float
+  bar: float
+  met: bool
+
+
+class Known:
+  """Values that several checks of one problem compare with, each computed once."""
+
+  def __init__(self):
+    self._values, self._lock = {}, threading.Lock()
+
+  def get(self, name, compute):
+    with self._lock:
+      if name not in self._values:
+        self._values[name] = compute()
+      return self._values[name]
+
+
+class Subject:
+  """What a check is called with."""
+
+  def __init__(self, estimator: str, reference: ReferenceProblem, known: Known):
+    self.estimator, self.reference, self._known = estimator, reference, known
+
+  def runs(self) -> list[tuple[str, int]]:
+    """Inner optimisers and numbers of their steps."""
+    return [(inner, steps) for inner, horizons in self.reference.runs.items() for steps in horizons]
+
+  def row(self, inner, steps, options, against, measure, value, bar) -> Row:
+    value = float(value)
+    return Row(self.reference.name, self.estimator, options, inner, steps, against, measure, value, bar, value <= bar)
+
+  def error_row(self, inner, steps, options, against, expected, bar) -> Row:
+    """Of the relative error of the estimate."""
+    estimate, _ = self.estimate(inner, steps, options)
+    return self.row(inner, steps, options, against, "relative error", relative_error(estimate, expected), bar)
+
+  def estimate(self, inner, steps, options) -> tuple[np.ndarray, dict[str, jax.Array]]:
+    """The hypergradient `[m]` and the diagnostics."""
+    gradient, diagnostics = jax.jit(self._run(self.estimator, inner, steps, options))(*self.place(steps))
+    return np.asarray(gradient), diagnostics
+
+  def estimates(self, inner, steps, option, values, options) -> np.ndarray:
+    """The hypergradients `[k, m]` at `k` values of one option, which may be traced."""
+    place = self.place(steps)
+    one = lambda value: self._run(self.estimator, inner, steps, {option: value, **options})(*place)[0]
+    return np.asarray(jax.jit(lambda values: lax.map(one, values))(values))
+
+  def unrolled(self, inner: str, steps: int) -> tuple[np.ndarray, str]:
+    """The hypergradient `[m]` through all steps, and where it comes from: the closed form, or else `unrolled`."""
+    if self.reference.closed_form:
+      return self.reference.closed_form.unrolled(inner, steps, steps), "closed form"
+    compute = lambda: jax.jit(self._run("unrolled", inner, steps, {}))(*self.place(steps))[0]
+    return np.asarray(self._known.get(("unrolled", inner, steps), compute)), "unrolled"
+
+  def reached(self, inner: str, steps: int) -> np.ndarray:
+    """The weights `[n]` after the steps."""
+    optimizer = INNERS[inner].optimizer
+
+    @jax.jit
+    def run(alpha, weights, train_batches, _):
+      return inner_steps(self.reference.problem, optimizer, alpha, weights, optimizer.init(weights), train_batches)[0]
+
+    return ravel(run(*self.place(steps)))
+
+  def outer_slopes(self, inner: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Directions `[d, m]`, and the slope along each `[d]` of the outer loss after the steps, by central differences of
+    three widths extrapolated to none; of no steps, at the incoming weights."""
+    optimizer, problem = INNERS[inner].optimizer, self.reference.problem
+    center, unravel = ravel(self.reference.alpha), ravel_pytree(self.reference.alpha)[1]
+    directions = np.random.default_rng(0).normal(size=(4, center.size))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    widths = np.array([0.02, 0.01, 0.005])
+    points = center + np.array([1, -1])[:, None, None, None] * widths[:, None, None] * directions
+
+    @jax.jit
+    def outer_losses(points, weights, train_batches, val_batch):
+      def value(point):
+        reached, alpha = weights, unravel(point)
+        if steps:
+          reached, *_ = inner_steps(problem, optimizer, alpha, weights, optimizer.init(weights), train_batches)
+        return problem.outer_loss(reached, alpha, val_batch)
+
+      return lax.map(value, points)
+
+    _, *rest = self.place(steps)
+    above, below = np.asarray(outer_losses(points.reshape(-1, center.size), *rest)).reshape(2, 3, 4)
+    wide, middle, narrow = (above - below) / (2 * widths)[:, None]
+    first, second = (4 * middle - wide) / 3, (4 * narrow - middle) / 3
+    return directions, (16 * second - first) / 15
+
+  def implicit_terms(self, inner: str, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    """At the weights reached: the inner Hessian `[n, n]` and mixed derivative `[n, m]`, the outer gradients by weights
+    `[n]` and by alpha `[m]`, and where they come from."""
+    closed_form = self.reference.closed_form
+    if closed_form:
+      weights, _ = closed_form.trajectory(inner, steps, steps)
+      return closed_form.hessian, closed_form.mixed, *closed_form.outer_gradients(weights), "closed form"
+
+    @jax.jit
+    def dense(weights, alpha, train_batches, val_batch):
+      (_, unravel_w), (alpha, unravel_a) = (ravel_pytree(tree) for tree in (self.reference.weights, alpha))
+      batch = jax.tree.map(lambda leaf: leaf[steps - 1], train_batches)
+      inner = lambda w, a: self.reference.problem.inner_loss(unravel_w(w), unravel_a(a), batch)
+      outer = lambda w, a: self.reference.problem.outer_loss(unravel_w(w), unravel_a(a), val_batch)
+      second = jax.jacfwd(jax.grad(inner), argnums=(0, 1))(weights, alpha)
+      return *second, *jax.grad(outer, argnums=(0, 1))(weights, alpha)
+
+    alpha, _, train_batches, val_batch = self.place(steps)
+    compute = lambda: dense(self.reached(inner, steps), alpha, train_batches, val_batch)
+    return *map(np.asarray, self._known.get(("dense", inner, steps), compute)), "dense Hessian"
+
+  def _run(self, name, inner, steps, options):
+    optimizer = INNERS[inner].optimizer
+    estimator = make_estimator(name, inner=optimizer, steps=steps, **options)
+
+    def run(alpha, weights, train_batches, val_batch):
+      state, key = optimizer.init(weights), jax.random.key(0)
+      out = estimator(self.reference.problem, alpha, weights, state, train_batches, val_batch, key=key)
+      return ravel_pytree(out.gradient)[0], out.diagnostics
+
+    return run
+
+  def place(self, steps: int):
+    """`(alpha, weights, train batches of the steps, validation batch)`."""
+    train_batches = jax.tree.map(lambda leaf: leaf[: max(steps, 1)], self.reference.train_batches)
+    return self.reference.alpha, self.reference.weights, train_batches, self.reference.val_batch
+
+
+def relative_error(estimate: np.ndarray, expected: np.ndarray) -> float:
+  """Of vectors, in the Euclidean norm."""
+  return np.linalg.norm(estimate - expected) / np.linalg.norm(expected)
