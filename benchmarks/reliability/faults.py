@@ -43,7 +43,7 @@ from ruas_jax.files import write_json
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STEPS, _QUICK_STEPS = 48, 8
 _WRITE_SECONDS = 0.06  # about what a snapshot takes
 _RESULT_SECONDS = 1.2  # about what comes after the last snapshot

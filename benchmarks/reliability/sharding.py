@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax.engine.progress import progress
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _DEVICES, _MEMBERS, _BATCH, _CROP = 8, 8, 8, 16
 _MESHES = ((8, 1), (4, 2), (2, 4), (1, 8))
 

@@ -14,7 +14,7 @@ import time
 
 from benchmarks.report import argument_parser, print_table, write_report
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

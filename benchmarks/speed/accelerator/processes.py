@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from benchmarks.report import write_report
 from ruas_jax.engine.report import checked_out_commit
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results"
-_ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
+_ROOT = pathlib.Path(__file__).parents[3]
 _ERROR_LINES = 30  # of what a failed process wrote
 
 
