@@ -1,5 +1,5 @@
-"""One configuration for everything, composed from each room's own options; how it is found by name, saved and read
-back."""
+"""The configuration of an experiment, composed of the options of every part; how it is found by name, saved and
+read."""
 
 import dataclasses
 import difflib
@@ -27,10 +27,10 @@ class TrainingOptions:
   """How a derived network is trained."""
 
   steps: int = 800
-  """Updates of the weights."""
+  """Number of updates of the weights."""
   decay: bool = False
-  """Let the learning rates fall to zero over the steps, along half a cosine: the losses of single crops differ much,
-  and the last weights are to be no matter of the last crop."""
+  """Reduce the learning rates to zero along half a cosine. The losses of single crops differ much; without this, the
+  final weights depend on the last crop."""
   illumination_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
   denoising_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-3)
 
@@ -40,10 +40,10 @@ class TrainingOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """An experiment. `configs/NAME.py` holds the recorded ones."""
+  """An experiment. The recorded ones are in `configs/NAME.py`."""
 
   seed: int = 0
-  """Of the weights, the order of the images and the crops."""
+  """Random seed of the weights, the order of the images and the crops."""
   network: NetworkOptions = NetworkOptions()
   loss: LossOptions = LossOptions()
   data: DataOptions = DataOptions()
@@ -51,10 +51,10 @@ class Config:
   training: TrainingOptions = TrainingOptions()
 
   def with_overrides(self, values: Mapping[str, Any]) -> "Config":
-    """The configuration with other values by path: `config.with_overrides({"loss.eta_t": 0.3, "data.crop": 64})`.
+    """The configuration with some values replaced: `config.with_overrides({"loss.eta_t": 0.3, "data.crop": 64})`.
 
     Raises:
-      UserError: there is no such option, or its value is not allowed.
+      UserError: an option does not exist, or its value is not allowed.
     """
     config = self
     for path, value in values.items():
@@ -63,13 +63,13 @@ class Config:
 
   def __post_init__(self):
     if self.seed < 0:
-      raise UserError(f"seed must not be negative, got {self.seed}")
+      raise UserError(f"seed must be at least 0, not {self.seed}")
     if self.seed >= 2**31:
-      raise UserError(f"seed must be less than {2**31}, got {self.seed}")
+      raise UserError(f"seed must be less than {2**31}, not {self.seed}")
 
 
 def _overridden(options: Any, names: list[str], value: Any, path: str) -> Any:
-  """The options with one value replaced; `path` is the whole path, for errors."""
+  """The options with one value replaced; `path` is the full name of the option, for errors."""
   name, *rest = names
   hints = typing.get_type_hints(type(options))
   if name not in hints:
@@ -78,7 +78,7 @@ def _overridden(options: Any, names: list[str], value: Any, path: str) -> Any:
   if not rest:
     value = _value(hints[name], value, path)
   elif not dataclasses.is_dataclass(hints[name]):
-    raise UserError(f"there is no option {path}: {name} has no options of its own")
+    raise UserError(f"there is no option {path}: {name} is a value, not a group of options")
   else:
     value = _overridden(getattr(options, name), rest, value, path)
   return dataclasses.replace(options, **{name: value})
@@ -88,7 +88,7 @@ _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).pa
 
 
 def load_config(name: str) -> Config:
-  """The configuration `name` of `configs/`, or of a file: a `.py` with a `get_config()`, or a run's `config.json`."""
+  """The configuration `name` of `configs/`, or of a file: a `.py` with `get_config()`, or a run's `config.json`."""
   if name.endswith(".json"):
     return read_config(name)
   if name.endswith(".py"):
@@ -97,9 +97,9 @@ def load_config(name: str) -> Config:
     path = next((folder / f"{name}.py" for folder in _FOLDERS if (folder / f"{name}.py").is_file()), None)
     if path is None:
       known = sorted(file.stem for folder in _FOLDERS if folder.is_dir() for file in folder.glob("[!_]*.py"))
-      raise UserError(f"--config: no configuration {name!r}; there are {', '.join(known)}, or give a .py or .json file")
+      raise UserError(f"--config: no configuration {name!r}; give one of {', '.join(known)}, or a .py or .json file")
   if not path.is_file():
-    raise UserError(f"--config: no file {path}")
+    raise UserError(f"--config: {path} does not exist")
   spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)
   module = importlib.util.module_from_spec(spec)
   try:
@@ -108,14 +108,18 @@ def load_config(name: str) -> Config:
   except UserError:
     raise
   except Exception as error:
-    raise UserError(f"--config: {path} fails: {type(error).__name__}: {error}") from None
+    raise UserError(f"--config: {path} raised {type(error).__name__}: {error}") from None
   if not isinstance(config, Config):
     raise UserError(f"--config: get_config() of {path} must return a ruas_jax Config, not {type(config).__name__}")
   return config
 
 
 def read_config(path: str | os.PathLike) -> Config:
-  """A `config.json` that a run wrote: the fields of `Config`, nested."""
+  """The configuration that a run wrote as `config.json`.
+
+  Raises:
+    UserError: the file cannot be read, or holds an unknown option or a value that is not allowed.
+  """
   try:
     values = json.loads(epath.Path(path).read_text())
   except (OSError, ValueError) as error:
@@ -124,13 +128,13 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def from_dict(kind: type, values: dict, where: str):
-  """An options dataclass from the nested dictionaries of its JSON; unknown names and wrong types are refused.
+  """An options dataclass from the nested dictionaries of its JSON. Unknown names and wrong types are errors.
 
   Raises:
-    UserError: naming `where` and the field.
+    UserError: it names `where` and the field.
   """
   if not isinstance(values, dict):
-    raise UserError(f"{where} must be an object")
+    raise UserError(f"{where} must be a JSON object")
   hints = typing.get_type_hints(kind)
   unknown = sorted(set(values) - set(hints))
   if unknown:
@@ -156,7 +160,7 @@ def _value(hint, value, where):
 
 
 def _allowed(hint: Any) -> str:
-  """Which values an option may have, in words."""
+  """The values that an option may have, in words."""
   if typing.get_origin(hint) is typing.Literal:
     return f"allowed are {', '.join(map(repr, typing.get_args(hint)))}"
   kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

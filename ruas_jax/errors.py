@@ -1,14 +1,14 @@
-"""The one exception that a user's mistake raises; the command line prints its single line and exits non-zero."""
+"""The exception for a user's mistake. The command line prints its message and exits with an error code."""
 
 import math
 
 
 class UserError(Exception):
-  """Bad input: one clear line that names the file, option or step at fault."""
+  """A mistake in the input. The message is one line that names the file, option or step."""
 
 
 def require_at_least(least: float, options: object, section: str, *names: str, most: float | None = None) -> None:
-  """Raises UserError for the first named option of `section` that is below `least`, above `most` or not finite."""
+  """Raises UserError for the first option in `names` that is below `least`, above `most` or not finite."""
   for name in names:
     value = getattr(options, name)
     if not (value >= least and math.isfinite(value)):

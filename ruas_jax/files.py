@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, local or remote (`etils.epath`)."""
+"""Writing files completely or not at all, local or remote (`etils.epath`)."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from ruas_jax.errors import UserError
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-  """Writes under a temporary name beside the file first, then renames it; makes the folder.
+  """Writes a temporary file in the same folder, then renames it. Makes the folder.
 
   Raises:
-    UserError: naming the file and what the system said; nothing is left behind.
+    UserError: names the file and the system's reason. No temporary file is left.
   """
   with _temporary(path) as temporary:
     temporary.write_bytes(content)
@@ -24,8 +24,8 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
 
 
 def sync(*paths: str | os.PathLike) -> None:
-  """Has the system put files, and the names in folders, on the disk, so that a power cut spares them. What is remote is
-  safe once it is written."""
+  """Asks the system to write files, and the names in folders, to the disk, so that they survive a power failure. Remote
+  files are skipped: they are safe once written."""
   for path in map(os.fspath, paths):
     if "://" in path:
       continue
@@ -38,16 +38,16 @@ def sync(*paths: str | os.PathLike) -> None:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-  """Raises the UserError that `write_atomically` would, without touching a file that is there; makes the folder."""
+  """Raises the UserError that `write_atomically` would raise. Does not change an existing file; makes the folder."""
   if epath.Path(path).is_dir() or not epath.Path(path).name:
-    raise UserError(f"{os.fspath(path)!r}: cannot be written (it names a folder)")
+    raise UserError(f"{os.fspath(path)!r}: cannot be written (it is a folder)")
   with _temporary(path) as temporary:
     temporary.write_bytes(b"")
 
 
 @contextlib.contextmanager
 def _temporary(path) -> Iterator[epath.Path]:
-  """A name beside the file, whose folder exists; what is left under it in the end is removed."""
+  """A temporary name in the folder of `path`, which is made. A file of this name is removed in the end."""
   path = epath.Path(path)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
@@ -56,10 +56,10 @@ def _temporary(path) -> Iterator[epath.Path]:
   except OSError as error:
     raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
   finally:
-    with contextlib.suppress(OSError):  # gone already, or never there
+    with contextlib.suppress(OSError):  # it was renamed, or never written
       temporary.unlink()
 
 
 def write_json(path: str | os.PathLike, values: Any) -> None:
-  """`write_atomically` of JSON for people to read; NaN and infinities are refused with a ValueError."""
+  """`write_atomically` of indented JSON. Raises ValueError for NaN and infinities."""
   write_atomically(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Optimisers as options, built by optax, which is imported only then: a command's help needs the options alone."""
+"""Optimisers as options. optax is imported only when an optimiser is built, so that command help is fast."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ruas_jax.errors import require_at_least
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-  """An optax optimiser; weight decay is L2, added to the gradient before the optimiser, as PyTorch's is."""
+  """An optax optimiser. Weight decay is L2: it is added to the gradient before the optimiser, as in PyTorch."""
 
   name: Literal["sgd", "adam"] = "adam"
   learning_rate: float = 3e-4
   momentum: float = 0.9
-  """Of SGD, or Adam's first decay rate."""
+  """Momentum of SGD, or the first decay rate of Adam."""
   second_moment: float = 0.999
-  """Adam's second decay rate."""
+  """Second decay rate of Adam."""
   weight_decay: float = 0.0
   clip: float | None = None
-  """Largest global norm of the gradient."""
+  """Maximum global norm of the gradient. None: no clipping."""
 
   def __post_init__(self):
     require_at_least(0, self, "optimizer", "learning_rate", "weight_decay")
@@ -33,11 +33,11 @@ class OptimizerOptions:
 
 
 def make_optimizer(options: OptimizerOptions, *, decay_steps: int | None = None) -> optax.GradientTransformation:
-  """The optimiser; every number of the options may be a traced one.
+  """The optimiser. Every number in the options may be a traced value.
 
-  With `decay_steps`, the learning rate falls to zero over that many steps along half a cosine.
+  With `decay_steps`, the learning rate falls to zero over that many steps, along half a cosine.
 
-  A weight decay that is the number zero costs nothing; the state has the same structure with any.
+  A weight decay that is the Python number zero costs nothing. The structure of the state does not depend on it.
   """
   import optax
 

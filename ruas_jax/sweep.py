@@ -1,4 +1,4 @@
-"""A population of searches as options: the same search from several seeds and with several values of some numbers."""
+"""The options of a population: the same search with several seeds, and with several values of some options."""
 
 import dataclasses
 import itertools
@@ -9,18 +9,18 @@ from typing import NamedTuple
 from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
 
-_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.")  # where such options are
+_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.")  # groups of swept options
 
 
 @dataclasses.dataclass(frozen=True)
 class PopulationOptions:
-  """Many searches as one program: every setting of the sweep from every seed."""
+  """Many searches in one program: every setting of the sweep with every seed."""
 
   seeds: int = 1
-  """Seeds for every setting: the configuration's own and those that follow it."""
+  """Number of seeds for every setting, counted up from the seed of the configuration."""
   sweep: tuple[str, ...] = ()
-  """Values of numbers of the search, each as PATH=VALUE,VALUE,...; of several, every combination. On the command line
-  also as `--population.sweep.loss.eta_t 0.1,0.3`."""
+  """Values of numeric options as PATH=VALUE,VALUE,...; all combinations of several options are searched. The command
+  line also takes `--population.sweep.loss.eta_t 0.1,0.3`."""
 
   def __post_init__(self):
     require_at_least(1, self, "population", "seeds")
@@ -31,7 +31,7 @@ class PopulationOptions:
 
   @property
   def is_one(self) -> bool:
-    """Whether there is nothing but one search."""
+    """Whether the population is a single search."""
     return self.seeds == 1 and not self.sweep
 
 
@@ -39,8 +39,8 @@ class Member(NamedTuple):
   """One search of a population.
 
   Attributes:
-    config: as if it were searched alone.
-    values: of the swept options, by path.
+    config: the configuration of the same search alone.
+    values: values of the swept options, by path.
   """
 
   config: Config
@@ -48,10 +48,10 @@ class Member(NamedTuple):
 
 
 def list_members(config: Config, population: PopulationOptions) -> list[Member]:
-  """All members: the settings of the sweep in the order given, the last option fastest, each with all seeds.
+  """All members. The settings keep the order given, with the last option changing fastest; each has all seeds.
 
   Raises:
-    UserError: a value that its option cannot take.
+    UserError: a value is not allowed for its option.
   """
   axes = [[(path, value) for value in values] for path, values in map(_parse, population.sweep)]
   members = []
@@ -68,21 +68,21 @@ def swept_values(population: PopulationOptions) -> dict[str, tuple[float, ...]]:
 
 
 def _parse(text: str) -> tuple[str, tuple[float, ...]]:
-  """`PATH=VALUE,VALUE,...`."""
+  """The path and the values of `PATH=VALUE,VALUE,...`."""
   path, _, listed = text.partition("=")
   path = path.strip().replace("-", "_")
   _check_path(path)
   try:
     values = tuple(float(value) for value in listed.split(","))
   except ValueError:
-    raise UserError(f"population.sweep.{path} takes numbers with commas between them, not {listed!r}") from None
+    raise UserError(f"population.sweep.{path} must be numbers separated by commas, not {listed!r}") from None
   if len(set(values)) < len(values):
-    raise UserError(f"population.sweep.{path}: {listed} names a value twice")
+    raise UserError(f"population.sweep.{path}: {listed} holds a value twice; list every value once")
   return path, values
 
 
 def _check_path(path: str) -> None:
-  """Raises UserError unless it is a float option of Config that a search depends on."""
+  """Raises UserError unless `path` is a float option of Config that changes a search."""
   options = dict(_options(Config))
   known = [option for option, is_number in options.items() if is_number and option.startswith(_SWEPT)]
   if path in known:
@@ -93,12 +93,12 @@ def _check_path(path: str) -> None:
   if path not in options:
     raise UserError(f"population.sweep.{path}: there is no option {path!r}{hint}")
   is_number = options[path] and not path.startswith("search.")
-  reason = "no search depends on it" if is_number else "each of its values needs a separate compilation"
+  reason = "a search does not depend on it" if is_number else "each of its values needs a separate compilation"
   raise UserError(f"population.sweep.{path}: {path} cannot be swept: {reason}{hint}")
 
 
 def _options(kind: type, prefix: str = ""):
-  """Every option under this dataclass: its path, and whether it is a float."""
+  """Path of every option in this dataclass, and whether it is a float."""
   for name, hint in typing.get_type_hints(kind).items():
     if dataclasses.is_dataclass(hint):
       yield from _options(hint, f"{prefix}{name}.")

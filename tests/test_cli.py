@@ -85,7 +85,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} one --workdir new", "one element cannot be split into training and validation data"),
     (f"{SEARCH} images --data.crop 17 --workdir new", ".png is 20x16, smaller than the crop of 17x17"),
     (f"{SEARCH} images --data.crop 0 --workdir new", "data.crop must be at least 1"),
-    (f"{SEARCH} images --seed -1 --workdir new", "seed must not be negative"),
+    (f"{SEARCH} images --seed -1 --workdir new", "seed must be at least 0"),
     (f"{SEARCH} images --search.steps 0 --workdir new", "search.steps must be at least 1"),
     (f"{SEARCH} builtin:nothing --workdir new", "builtin:nothing"),
     (f"{SEARCH} images --network.illumination.stages 0 --workdir new", "stages"),
@@ -103,10 +103,10 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
     (f"{SEARCH} images --workdir new --search.parameters 10", "search.parameters 10: the smallest network"),
     # configurations
-    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; there are fivek_paper, general"),
+    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; give one of fivek_paper, general"),
     ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),
-    ("search --config nothing.py --workdir new", "--config: no file nothing.py"),
-    ("train --config broken.py --genotype published --workdir new", "broken.py fails: ZeroDivisionError"),
+    ("search --config nothing.py --workdir new", "--config: nothing.py does not exist"),
+    ("train --config broken.py --genotype published --workdir new", "broken.py raised ZeroDivisionError"),
     # genotypes
     (f"{TRAIN} images --genotype missing.json", "missing.json: no such file"),
     (f"{TRAIN} images --genotype file", "file: genotype: invalid JSON"),
@@ -116,7 +116,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{TRAIN} images --genotype unknown_operation.json", "illumination, remain_1: unknown operation 'conv_9x9'"),
     # enhancement
     ("enhance images --checkpoint missing --out new", "no checkpoint at missing"),
-    ("enhance images --checkpoint model --pretrained lol", "give --checkpoint or --pretrained, not both"),
+    ("enhance images --checkpoint model --pretrained lol", "--checkpoint and --pretrained exclude each other"),
     ("enhance images --checkpoint empty --out new", "no checkpoint at empty"),
     ("enhance images --checkpoint file --out new", "no checkpoint at file"),
     ("enhance images --checkpoint damaged --out new", "checkpoint damaged/checkpoint is damaged: arrays/_METADATA"),
@@ -158,7 +158,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("import file --out new", "file: cannot read the weights"),
     ("import weights.npz --out new", "released weights: no array 'enhance_net.iems."),
     ("import weights.npz --out new --genotype missing.json", "missing.json: no such file"),
-    ("import weights.npz --out model", "model holds a checkpoint already; --overwrite replaces it"),
+    ("import weights.npz --out model", "model holds a checkpoint already. Choose another --out, or pass --overwrite"),
     # the demo
     ("demo --out images", "images exists and is no earlier demo"),
     ("demo --out file/below", "--out file/below: cannot be written"),

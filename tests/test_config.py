@@ -60,7 +60,7 @@ def changed(path, value):
     ("network.illumination.gama", 1, "here: network: illumination: unknown option 'gama'"),
     ("seed", "1", "here: seed = '1'"),
     ("seed", None, "here: seed = None"),
-    ("seed", -1, "seed must not be negative"),
+    ("seed", -1, "seed must be at least 0"),
     ("data.crop", 8.5, "here: data: crop = 8.5"),
     ("data.crop", True, "here: data: crop = True"),
     ("data.crop", 0, "data.crop must be at least 1"),
@@ -71,7 +71,7 @@ def changed(path, value):
     ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
     ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
     ("network.illumination.share_weights", 1, "illumination: share_weights = 1"),
-    ("network", [], "here: network must be an object"),
+    ("network", [], "here: network must be a JSON object"),
   ],
 )
 def test_mistakes_are_named(path, value, named):
@@ -91,7 +91,7 @@ def test_values_of_every_allowed_type_are_taken(path, value):
 
 
 @pytest.mark.parametrize(
-  "text, named", [("{", "not a readable"), ("null", "must be an object"), (b"\xff", "not a readable")]
+  "text, named", [("{", "not a readable"), ("null", "must be a JSON object"), (b"\xff", "not a readable")]
 )
 def test_a_damaged_config_json_is_named(text, named, tmp_path):
   path = tmp_path / "config.json"
@@ -129,7 +129,7 @@ def test_load_by_path(tmp_path):
     ("x = 1", "get_config"),
     ("def get_config():\n  return 3", "not int"),
     ("def get_config():\n  return 1 / 0", "ZeroDivisionError"),
-    ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "seed must not be negative"),
+    ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "seed must be at least 0"),
   ],
 )
 def test_a_broken_file_is_named(text, named, tmp_path):
@@ -172,7 +172,7 @@ def test_overrides_replace_values_by_path():
   ("path", "value", "said"),
   [
     ("loss.eta", 1.0, "there is no option loss.eta: perhaps you meant beta"),
-    ("seed.x", 1, "there is no option seed.x: seed has no options of its own"),
+    ("seed.x", 1, "there is no option seed.x: seed is a value, not a group of options"),
     ("search.strategy", "all", "search.strategy = 'all': allowed are 'cooperative', 'separate', 'joint'"),
     ("data.crop", 1.5, "data.crop = 1.5: must be a whole number"),
     ("loss.eta_t", -1.0, "loss.eta_t must be at least 0"),

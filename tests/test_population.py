@@ -118,11 +118,11 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
     ("nothing=0.1", "there is no option 'nothing'$"),
     ("loss=0.1", "there is no option 'loss'"),
     ("search.steps=3", "search.steps cannot be swept: each of its values needs a separate compilation"),
-    ("training.illumination_optimizer.momentum=0.1", "no search depends on it; perhaps you meant search.weight_opt"),
+    ("training.illumination_optimizer.momentum=0.1", "a search does not depend on it; perhaps you meant search.weight_opt"),
     ("search.diagnostics.threshold=0.1", "search.diagnostics.threshold cannot be swept"),
-    ("loss.eta_t", "loss.eta_t takes numbers"),
-    ("loss.eta_t=a,b", "loss.eta_t takes numbers with commas between them, not 'a,b'"),
-    ("loss.eta_t=1,1.0", "names a value twice"),
+    ("loss.eta_t", "loss.eta_t must be numbers separated by commas, not ''"),
+    ("loss.eta_t=a,b", "loss.eta_t must be numbers separated by commas, not 'a,b'"),
+    ("loss.eta_t=1,1.0", "holds a value twice"),
   ],
 )
 def test_a_wrong_sweep_is_one_line(sweep, said):
@@ -180,7 +180,7 @@ def test_a_sweep_on_the_command_line(arguments, listed):
 
 def test_a_wrong_sweep_on_the_command_line_is_one_line(tmp_path, capfd):
   common = ("search", "--config", tiny_problem.CONFIG, "--workdir", tmp_path / "run")
-  for option, said in (("search.eta_t", "perhaps you meant loss.eta_t"), ("loss.eta_t", "takes numbers")):
+  for option, said in (("search.eta_t", "perhaps you meant loss.eta_t"), ("loss.eta_t", "must be numbers")):
     assert ruas(*common, f"--population.sweep.{option}", "0.1,x") == 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1 and said in lines[0] and "population.sweep" in lines[0]

@@ -39,11 +39,11 @@ _COMMANDS = {
 }
 _DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.
 
-`ruas COMMAND --help` shows the options of a command, `ruas --version` the version."""
+`ruas COMMAND --help` shows the options of a command. `ruas --version` shows the version."""
 
 
 def _parse(arguments: list[str]):
-  """The command with its options; help, the version and unknown options end the process here."""
+  """The command with its options. Help, the version and unknown options end the process here."""
   if arguments == ["--version"]:
     print(f"ruas_jax {__version__}")
     sys.exit()
@@ -58,7 +58,7 @@ def _parse(arguments: list[str]):
 
 
 def _one_line(box: str) -> str:
-  """tyro's boxed message on wrong options, as one line: what is wrong, and which option comes near."""
+  """tyro's boxed message about wrong options as one line: what is wrong, and which option has a similar name."""
   inside = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
   sections = [list(rows) for rule, rows in itertools.groupby(inside, lambda row: row.startswith("──")) if not rule]
   if not sections:
@@ -78,8 +78,11 @@ def _run(command) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Runs `ruas` and exits: 0 when all went well; after a line on what was wrong, 1 for the input and 2 for options; 75
-  where SIGTERM stopped a run, which is saved."""
+  """Runs `ruas` and exits.
+
+  Exit codes: 0 for success; 1 for a mistake in the input and 2 for a mistake in the options, each after a line that
+  says what is wrong; 75 where SIGTERM stopped a run, whose state is saved.
+  """
   try:
     message = io.StringIO()
     try:
@@ -102,6 +105,6 @@ def main(arguments: list[str] | None = None) -> None:
   except BrokenPipeError:  # `ruas ... | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
-  except OSError as error:  # a place that the system refuses: no permission, a name too long
+  except OSError as error:  # a path that the system refuses: no permission, a name too long
     print(f"ruas: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     sys.exit(1)

@@ -5,10 +5,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo:
-  """See everything work in three minutes: search, train, enhance and evaluate on a small built-in set."""
+  """Run search, training, enhancement and evaluation on a small built-in set; takes about three minutes."""
 
   out: str = "demo"
-  """Folder of the results; it is replaced."""
+  """Folder of the results. An earlier demo in it is replaced."""
 
   def run(self) -> None:
     from ruas_jax.experiments.demo import demo

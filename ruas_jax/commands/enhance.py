@@ -16,19 +16,19 @@ class Enhance(ModelChoice):
   """Brighten photographs: files, or folders of files."""
 
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
-  """Image files and folders."""
+  """Image files, and folders of image files."""
   out: str = "bright"
-  """Folder of the results; of one input file also the result itself (bright.jpg), in the format of its extension."""
+  """Folder of the results. For a single input file it may also be the output file, such as bright.jpg."""
   recursive: bool = False
-  """Enter the sub-folders of folders too; the results keep their layout."""
+  """Also read the sub-folders of the input folders. The results keep their layout."""
   quality: int | None = None
-  """1 to 100, for JPEG and lossy WebP. If not given, JPEG is as fine as its input was, and WebP has 95."""
+  """1 to 100, for JPEG and lossy WebP. Default: JPEG keeps the quality of its input, WebP has 95."""
   strength: float = 1.0
-  """0 leaves a photograph as it is, 1 is the model's result, between them a blend."""
+  """Blend of the photograph (0) and the model's result (1)."""
   dtype: Literal["float32", "bfloat16"] = "float32"
-  """What is computed in; bfloat16 is for devices that are faster in it, and off by half a percent on average."""
+  """Number format of the computation. bfloat16 is faster on some devices; its mean error is half a percent."""
   overwrite: bool = False
-  """Replace results that are already there."""
+  """Replace result files that exist already."""
 
   def run(self) -> None:
     from ruas_jax.engine.progress import progress
@@ -60,7 +60,7 @@ class Enhance(ModelChoice):
 
 
 def _grouped(warnings: list[tuple[Path, str]]) -> list[str]:
-  """One line for each text, with the files that it is about."""
+  """One line for each warning, with the names of its files."""
   from ruas_jax.photos.inputs import name_some
 
   files = {}

@@ -9,14 +9,14 @@ from ruas_jax.files import check_writable, write_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(ModelChoice):
-  """PSNR and SSIM on pairs by the strict protocol, with the model's size and cost."""
+  """Measure PSNR and SSIM on pairs of images, and the model's size and cost."""
 
   low: str
   """Folder of low-light images."""
   high: str
-  """Folder of their references, under the same names."""
+  """Folder of the reference images, which have the same names."""
   json: str
-  """File of the result."""
+  """JSON file for the result."""
 
   def run(self) -> None:
     from ruas_jax.data.sources import PairFolders
@@ -25,7 +25,7 @@ class Evaluate(ModelChoice):
 
     model = self.model()
     pairs = PairFolders(self.low, self.high)
-    check_writable(self.json)  # before the work, not after it
+    check_writable(self.json)  # before the work, so that a wrong path costs no time
     failures = []
     with progress(len(pairs), "evaluate") as bar:
       report = evaluate(model, pairs, bar.update, failures.append)

@@ -1,4 +1,5 @@
-"""What `ruas search` and `ruas train` have in common: a configuration, a work directory, how the run is carried out."""
+"""The options that `ruas search` and `ruas train` share: a configuration, a run folder, and how the run is carried
+out."""
 
 import dataclasses
 import os
@@ -13,21 +14,21 @@ from ruas_jax.engine.run_options import RunOptions
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(RunOptions, Config):
   config: str = "lol"
-  """Where the options below start from: a name in configs/, or a Python file with a get_config()."""
+  """Configuration that the options below change: a name in configs/, or a Python file with get_config()."""
   workdir: str
-  """Folder of the results; anything that etils.epath understands. A run that stopped there goes on by itself."""
+  """Run folder, local or remote (etils.epath). A run that stopped there is resumed."""
   distributed: str | None = None
-  """Take part as one of several hosts: `auto`, or ADDRESS:PORT,HOSTS,NUMBER where nothing tells it by itself."""
+  """Join a run of several hosts: `auto` (TPU pods, Slurm), or ADDRESS:PORT,HOSTS,NUMBER with NUMBER from 0."""
 
   def experiment(self) -> Config:
     return self._only(Config)
 
   def how(self) -> RunOptions:
-    """Joins the other hosts, if there are, before the first computation."""
+    """The run options. With `--distributed`, this first joins the other hosts, before any computation."""
     from ruas_jax.engine.distributed import join
 
     if self.distributed and join(self.distributed):
-      sys.stdout = open(os.devnull, "w")  # the first one speaks for all  # noqa: SIM115
+      sys.stdout = open(os.devnull, "w")  # only the first host prints  # noqa: SIM115
     return self._only(RunOptions)
 
   def _only(self, kind):
@@ -35,7 +36,7 @@ class Experiment(RunOptions, Config):
 
 
 def with_config(kind: type[Experiment], arguments: list[str]) -> tuple[list[str], Experiment]:
-  """The arguments as a parser can read them, and the command of this kind that they change: that of `--config`."""
+  """The arguments in a form that the parser can read, and the command with the values of `--config` as its defaults."""
   config = _named_config(arguments)
   options = {field.name: getattr(load_config(config), field.name) for field in dataclasses.fields(Config)}
   required = {field.name: tyro.MISSING for field in dataclasses.fields(kind) if field.name in ("workdir", "genotype")}
@@ -43,7 +44,7 @@ def with_config(kind: type[Experiment], arguments: list[str]) -> tuple[list[str]
 
 
 def _named_config(arguments: list[str]) -> str:
-  """The value of `--config`: it must be known before the options that change it can be read."""
+  """The value of `--config`. It is needed before the other options are read, since it gives their defaults."""
   name = "lol"
   for position, argument in enumerate(arguments):
     if argument == "--config" and position + 1 < len(arguments):
@@ -54,7 +55,10 @@ def _named_config(arguments: list[str]) -> str:
 
 
 def _listed_sweep(arguments: list[str]) -> list[str]:
-  """`--population.sweep.PATH VALUES`, of which no parser knows all, as one `--population.sweep PATH=VALUES ...`."""
+  """Rewrites `--population.sweep.PATH VALUES` as `--population.sweep PATH=VALUES ...`.
+
+  The parser cannot know every PATH.
+  """
   prefix, others, sweep = "--population.sweep", [], []
   rest = iter(arguments)
   for argument in rest:
@@ -65,7 +69,7 @@ def _listed_sweep(arguments: list[str]) -> list[str]:
     sweep.append(f"{name.removeprefix(f'{prefix}.')}={value if equals else next(rest, '')}")
   if not sweep:
     return arguments
-  if prefix in others:  # its own values follow it
-    place = others.index(prefix) + 1
-    return [*others[:place], *sweep, *others[place:]]
+  if prefix in others:  # values follow it already
+    index = others.index(prefix) + 1
+    return [*others[:index], *sweep, *others[index:]]
   return [*others, prefix, *sweep]

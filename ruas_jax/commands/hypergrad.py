@@ -7,33 +7,33 @@ from typing import Literal
 @dataclasses.dataclass(frozen=True)
 class StudyImages:
   train: str | None = None
-  """Low-light images in place of the search's own, half of them for validation: a folder, `builtin`, or
-  `tfds:lol/official:train` and the like."""
+  """Low-light images to use instead of the search's images: a folder, `builtin`, or a TFDS split such as
+  `tfds:lol/official:train`. Half of them are for validation."""
   tfds_dir: str | None = None
-  """Where TFDS data sets live."""
+  """Folder of the TFDS data sets."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hypergrad:
-  """Study every hypergradient estimator where a search stopped: errors, time and memory."""
+  """Measure the error, time and memory of every hypergradient estimator at the end of a search."""
 
   state: str | None = None
-  """Work directory of a finished search; none: a short one is made first."""
+  """Run folder of a finished search. None: a short search is run first."""
   data: StudyImages = StudyImages()
   module: Literal["illumination", "denoising"] = "illumination"
-  """Whose bilevel problem."""
+  """Module whose bilevel problem is studied."""
   crop: int = 96
   """Side of the square crops in pixels."""
   smoothing: float = 0.01
-  """Width of the rounded kinks of the smoothed losses, which stand beside the losses as they are."""
+  """Width of the rounded corners of the smoothed losses. The losses without smoothing are measured too."""
   seed: int = 0
-  """Of the crops, of the estimators that draw at random, and of the short search."""
+  """Random seed of the crops, of the stochastic estimators, and of the short search."""
   out: str | None = None
-  """Folder of the report, the tables and the plots; none: `hypergrad`, or no folder with --quick."""
+  """Folder of the report, the tables and the plots. None: `hypergrad`; with --quick, no folder is written."""
   json: str | None = None
-  """One more file for the report."""
+  """Additional file for the report."""
   quick: bool = False
-  """Only what the bars need."""
+  """Measure only the numbers that have a threshold."""
 
   def run(self) -> None:
     from ruas_jax.experiments.hypergrad import hypergrad
@@ -41,8 +41,8 @@ class Hypergrad:
     out = self.out if self.out or self.quick else "hypergrad"
     options = {name: getattr(self, name) for name in ("state", "module", "crop", "smoothing", "seed", "json", "quick")}
     hypergrad(out=out, train=self.data.train, tfds_dir=self.data.tfds_dir, **options)
-    places = [self.json] * bool(self.json) + [f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png"] * bool(
+    files = [self.json] * bool(self.json) + [f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png"] * bool(
       out
     )
-    if places:
-      print("see", "; ".join(places))
+    if files:
+      print("see", "; ".join(files))

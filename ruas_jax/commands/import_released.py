@@ -11,18 +11,18 @@ from ruas_jax.lowlight.options import RELEASED, Variant
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Import:
-  """Turn your own copy of the authors' released weights (.npz or .pt) into a checkpoint."""
+  """Turn a copy of the authors' released weights (.npz or .pt) into a checkpoint."""
 
   released: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RELEASED")]
-  """The file; it is read without PyTorch, and nothing but tensors is accepted in it."""
+  """File of released weights. PyTorch is not needed; a file that holds more than tensors is refused."""
   out: str
-  """Work directory of the checkpoint."""
+  """Folder of the new checkpoint."""
   variant: Variant = "i+n"
-  """The released lol is used as i+n, upe and dark as i."""
+  """Network output to use. The released lol is an i+n model; upe and dark are i models."""
   genotype: str = "published"
-  """The architecture of the weights: a genotype.json, or `published`."""
+  """Architecture of the weights: a genotype.json, or `published`."""
   overwrite: bool = False
-  """Replace a checkpoint that is already there."""
+  """Replace an existing checkpoint."""
 
   def run(self) -> None:
     from ruas_jax.lowlight.genotype import Genotype
@@ -32,7 +32,7 @@ class Import:
 
     genotype = Genotype.load(self.genotype)
     if has_checkpoint(self.out) and not self.overwrite:
-      raise UserError(f"{self.out} holds a checkpoint already; --overwrite replaces it")
+      raise UserError(f"{self.out} holds a checkpoint already. Choose another --out, or pass --overwrite to replace it")
     weights = convert_released(read_state_dict(self.released), genotype)
     model = Model(weights, genotype, RELEASED).with_variant(self.variant)
     save_model(self.out, model)

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
-  """Show versions, devices, the cache folder and the optional parts that are installed."""
+  """Show versions, devices, the cache folder and the optional packages that are installed."""
 
   def run(self) -> None:
     from ruas_jax.engine.environment import describe_environment

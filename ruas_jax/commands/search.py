@@ -9,7 +9,7 @@ from ruas_jax.sweep import PopulationOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search(Experiment):
-  """Search both architectures on low-light images alone (Algorithm 1 of the paper)."""
+  """Search the architectures of both modules, on low-light images only (Algorithm 1 of the paper)."""
 
   population: PopulationOptions = PopulationOptions()
 

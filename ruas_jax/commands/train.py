@@ -7,10 +7,10 @@ from ruas_jax.commands.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Experiment):
-  """Train the network of a genotype on low-light images alone."""
+  """Train the network of a genotype, on low-light images only."""
 
   genotype: str
-  """A genotype.json, or `published` for the paper's."""
+  """Architecture to train: a genotype.json, or `published` for the paper's."""
 
   def run(self) -> None:
     from ruas_jax.experiments.train import train

@@ -1,4 +1,4 @@
-"""Where images come from, and how they become batches. Imports no jax, so that a command's help is there at once."""
+"""The image data and the batches. This file does not import jax, so that command help is fast."""
 
 import dataclasses
 
@@ -8,22 +8,22 @@ from ruas_jax.errors import require_at_least
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-  """Where images come from. A place is a folder, `builtin`, or `tfds:lol/official:train` and the like."""
+  """The images. A source is a folder, `builtin`, or a TFDS split such as `tfds:lol/official:train`."""
 
   train: str = "builtin"
-  """Low-light images to search or train on."""
+  """Low-light images for searching or training."""
   val: str | None = None
-  """Low-light images for the search's validation loss; none: a seeded half of the training images instead."""
+  """Low-light images for the validation loss of a search. None: a random half of the training images."""
   tfds_dir: str | None = None
-  """Where TFDS data sets live."""
+  """Folder of the TFDS data sets."""
   crop: int = 320
   """Side of the random square crops in pixels."""
   batch_size: int = 1
-  """Crops in a step."""
+  """Number of crops in a step."""
   vary_exposure: float = 0.0
-  """Share of the crops that are made brighter or darker at random, so that every exposure is learned from."""
+  """Share of the crops that are made brighter or darker at random, so that the network learns all exposures."""
   placement: Placement = "auto"
-  """device: all images lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB."""
+  """device: all images are in device memory. stream: batches are read ahead. auto: device, up to 1 GiB."""
 
   def __post_init__(self):
     require_at_least(1, self, "data", "crop", "batch_size")

@@ -1,4 +1,4 @@
-"""How a run is shared out over devices. Imports no jax, so that a command's help is there at once."""
+"""How a run is divided over devices. This file does not import jax, so that command help is fast."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ from ruas_jax.errors import require_at_least
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions:
-  """How a run is shared out; population times data devices take part."""
+  """How a run is divided over devices. It uses `population` times `data` devices."""
 
   population: int | None = None
-  """Devices that share out the members of a population; none: as many as do so evenly."""
+  """Number of devices for the members of a population. None: the largest number that divides them evenly."""
   data: int = 1
-  """Devices that share out the images of every batch."""
+  """Number of devices for the images of every batch."""
 
   def __post_init__(self):
     require_at_least(1, self, "mesh", "data", *["population"] * (self.population is not None))

@@ -1,4 +1,4 @@
-"""How a run is carried out: where, how often it is saved, when it is stopped. None of it changes what is computed."""
+"""How a run is carried out: saving, stopping, devices. These options do not change the results."""
 
 import dataclasses
 from typing import Literal
@@ -13,12 +13,12 @@ LARGEST_LOSS = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-  """Snapshots of a run, from which it goes on after it was stopped or killed."""
+  """Snapshots of a run. A run that was stopped or killed is resumed from the newest one."""
 
   every: int = 100
-  """Steps between two of them; there is always one before the first step and one after the last."""
+  """Steps between two snapshots. The first and the last state of a run are always saved."""
   keep: int = 3
-  """How many of the newest stay."""
+  """Number of newest snapshots to keep."""
 
   def __post_init__(self):
     require_at_least(1, self, "checkpoint", "every", "keep")
@@ -29,13 +29,13 @@ class RunOptions:
   """How a run is carried out."""
 
   fresh: bool = False
-  """Begin anew in an empty folder, in place of going on with the run that is in it."""
+  """Start a new run and require an empty folder, instead of resuming."""
   overwrite: bool = False
-  """Begin anew, in place of a run that is already there."""
+  """Delete the run in the folder and start a new one."""
   largest_loss: float = LARGEST_LOSS
-  """A loss beyond it has exploded and stops the run, as one that is not finite does."""
+  """The run stops with an error when a loss is larger than this, or not finite."""
   tensorboard: bool = False
-  """Write the metrics for TensorBoard too, into the folder `tensorboard`; needs the extra of that name."""
+  """Also write the metrics for TensorBoard, into the folder `tensorboard`. Needs the extra `tensorboard`."""
   checkpoint: CheckpointOptions = CheckpointOptions()
   mesh: MeshOptions = MeshOptions()
 

@@ -1,4 +1,4 @@
-"""Which losses, and their weights. Imports no jax, so that a command's help is there at once."""
+"""The losses and their weights. This file does not import jax, so that command help is fast."""
 
 import dataclasses
 from typing import Literal
@@ -10,41 +10,41 @@ TVKind = Literal["l1", "isotropic", "squared"]
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
-  """Which losses, and their weights; the defaults are the paper's (section 3.2.3)."""
+  """The losses and their weights. The defaults are the paper's (section 3.2.3)."""
 
   illumination: Literal["paper", "released", "exposure"] = "paper"
-  """paper: 1/2 ||t - t_hat_0||^2 + eta_t RTV(t); released: the terms of the authors' code; exposure:
-  1/2 ||log t - log t_hat_0||^2 + eta_t RTV(t) + exposure_weight (mean u - target)^2, which has a minimum that is no
-  matter of when training stops."""
+  """L_t. paper: 1/2 ||t - t_hat_0||^2 + eta_t RTV(t). released: as in the authors' code. exposure:
+  1/2 ||log t - log t_hat_0||^2 + eta_t RTV(t) + exposure_weight (mean u - target)^2. The result of exposure does not
+  depend on when training stops."""
   exposure: float = 0.45
-  """The mean that an image should come out with, if it is not brighter already."""
+  """Target mean of an enhanced image, for exposure. An image with a larger mean keeps its mean."""
   exposure_weight: float = 10.0
-  """How much that counts."""
+  """Weight of the exposure term."""
   colour_weight: float = 0.0
-  """Of exposure: how much the colours' means are to be alike (colour constancy)."""
+  """Weight of the colour constancy term of exposure: the means of the three colours should be equal."""
   eta_t: float = 0.01
   """Weight of the relative total variation of t."""
   rtv_sigma: float = 3.0
-  """Window of the relative total variation in pixels."""
+  """Standard deviation of the relative total variation's Gaussian window, in pixels."""
   rtv_epsilon: float = 1e-3
-  """Keeps its ratio finite where t is flat."""
+  """Added to the denominator of the relative total variation, which is zero where t is flat."""
   denoising: Literal["paper", "released", "pairs"] = "paper"
-  """paper: 1/2 ||x - u_K||^2 + eta_n TV(x); released: the terms of the authors' code; pairs: Noise2Noise between two
-  halves of the image, in place of the first term of the paper's."""
+  """L_n. paper: 1/2 ||x - u_K||^2 + eta_n TV(x). released: as in the authors' code. pairs: the paper's, with
+  Noise2Noise between two halves of the image in its first term."""
   consistency: float = 0.3
-  """Of pairs: how much a denoised half is to be the half of the denoised image."""
+  """Weight of the consistency term of pairs: a denoised half should equal the half of the denoised image."""
   per_noise: bool = False
-  """Of pairs: divide its terms by the noise of each image's u_K, as its halves show it. So the total variation counts
-  for more the noisier an image is, and noisy images do not outweigh the others."""
+  """For pairs: divide the Noise2Noise terms by the estimated noise of each image. Then the total variation has more
+  weight in noisier images, and noisy images do not dominate the loss."""
   eta_n: float = 0.03
   """Weight of the total variation of x."""
   tv: TVKind = "l1"
-  """Which total variation."""
+  """Form of the total variation of x."""
   chroma: float | None = None
-  """Take the total variation of brightness and, this many times, that of colour apart from brightness, in place of that
-  of the three colours: noise of colour is uglier than noise of brightness, and colour has less detail to lose."""
+  """Weight of the total variation of colour relative to that of brightness. None: the total variation of the three
+  colour channels. Noise in colour is more visible than noise in brightness, and colour has less detail to lose."""
   charbonnier: float = 0.0
-  """Width of sqrt(x^2 + s^2) in place of every |x|; 0 takes the network's smoothing, so one switch rounds
+  """s in sqrt(x^2 + s^2), which replaces every |x| of the losses. 0: network.smoothing, so that one option rounds
   everything."""
   beta: float = 1.0
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""

@@ -1,5 +1,5 @@
-"""Everything that fixes the forward pass but the architecture and the weights. Imports no jax, so that a command's help
-is there at once."""
+"""The options of the forward pass, except the architecture. This file does not import jax, so that command help is
+fast."""
 
 import dataclasses
 from typing import Literal
@@ -11,34 +11,36 @@ Variant = Literal["i", "i+n"]
 
 @dataclasses.dataclass(frozen=True)
 class IlluminationOptions:
-  """How the illumination is unrolled; the defaults are the paper's form."""
+  """The unrolled illumination module (IEM). The defaults are the paper's."""
 
   stages: int = 3
   """K, the number of unrolled stages."""
   update: Literal["residual", "direct"] = "residual"
-  """residual: eq. 2; direct: sigmoid of the cell of the warm start, as in the released code."""
+  """residual: eq. 2. direct: t = sigmoid(cell(warm start)), as in the released code."""
   region: int = 3
-  """Side of the warm start's region Omega in pixels; 1 takes the pixel itself."""
+  """Side of the warm start's region Omega in pixels; 1 is the pixel itself."""
   window: Literal["centred", "forward"] = "centred"
-  """Where Omega lies: around its pixel, or from it to the lower right (the released code's 2x2)."""
+  """Position of Omega: around its pixel, or to its lower right (the released code's 2x2)."""
   one_illumination: bool = False
-  """Take the maximum over the colour channels too, so that one illumination serves all three."""
+  """Also take the maximum over the colour channels, so that all three share one illumination."""
   warm_start: Literal["updated", "fixed"] = "updated"
-  """updated: eq. 1 at every stage; fixed: t_hat_0 throughout (Fig. 6b)."""
+  """updated: eq. 1 at every stage. fixed: t_hat_0 at every stage (Fig. 6b)."""
   gamma: float = 0.5
-  """Weight of the residual rectification in eq. 1; 0 leaves it out (Fig. 6c)."""
+  """Weight of the residual rectification in eq. 1; 0 disables it (Fig. 6c)."""
   share_weights: bool = False
-  """One set of cell weights for all stages instead of one per stage."""
+  """All stages use the same cell weights."""
   exponent: float = 1.0
-  """p in u = y / t^p, after LIME (Guo et al. 2017): less than one keeps dark places darker than bright ones."""
+  """p in u = y / t^p, after LIME (Guo et al. 2017). Below 1, dark parts stay darker than bright parts."""
   floor: float = 0.001
-  """Least illumination."""
+  """Smallest illumination."""
   adaptive: bool = False
-  """Blend with a level that follows from the image's mean, so that a bright image stays as it is."""
+  """Blend the illumination with a level computed from the image's mean, so that a bright image is not changed."""
 
   def __post_init__(self):
     if self.adaptive and self.update != "residual":
-      raise UserError("network.illumination.adaptive needs the residual update, not " + self.update)
+      raise UserError(
+        f"network.illumination.adaptive needs network.illumination.update = 'residual', not {self.update!r}"
+      )
     require_at_least(1, self, "network.illumination", "stages", "region")
     require_at_least(0, self, "network.illumination", "gamma", "exponent")
     require_at_least(1e-6, self, "network.illumination", "floor", most=0.5)
@@ -46,18 +48,18 @@ class IlluminationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingOptions:
-  """How noise removal is unrolled; the defaults are the paper's form."""
+  """The unrolled noise removal module (NRM). The defaults are the paper's."""
 
   stages: int = 3
   """N, the number of unrolled stages."""
   channels: int = 6
-  """Width of the cell (section 4.1)."""
+  """Number of channels of the cell (section 4.1)."""
   update: Literal["residual", "stacked"] = "residual"
-  """residual: eq. 3; stacked: the cells in a row on features, one correction at the end, as in the released code."""
+  """residual: eq. 3. stacked: all cells in a row, then one correction, as in the released code."""
   share_weights: bool = False
-  """One set of cell weights for all stages instead of one per stage."""
+  """All stages use the same cell weights."""
   guided: bool = False
-  """Let the illumination say where noise is to be expected."""
+  """Also give the illumination to the module: noise is strongest where the image was brightened most."""
 
   def __post_init__(self):
     require_at_least(1, self, "network.denoising", "stages", "channels")
@@ -65,17 +67,17 @@ class DenoisingOptions:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOptions:
-  """Everything that fixes the forward pass but the architecture and the numbers; the defaults are the paper's form."""
+  """The forward pass of the network, except the architecture. The defaults are the paper's."""
 
   illumination: IlluminationOptions = IlluminationOptions()
   denoising: DenoisingOptions = DenoisingOptions()
   variant: Variant = "i+n"
-  """Which result counts: i, the illumination module's u_K; i+n, the noise removal module's x_N."""
+  """Output of the network: i is u_K of the illumination module, i+n is x_N of the noise removal module."""
   slope: float = 0.05
-  """Of the leaky ReLU."""
+  """Negative slope of the leaky ReLU."""
   smoothing: float = 0.0
-  """Width of every kink's rounded corner (leaky ReLU, max, clip); 0 keeps the kinks. The smooth problem is another
-  one, for the study of gradients: rounded maxima lie above the true ones."""
+  """Width of the rounded corners of leaky ReLU, max and clip; 0: sharp corners. For studies of gradients only: it
+  changes the problem, since rounded maxima are larger than the true ones."""
 
   def __post_init__(self):
     require_at_least(0, self, "network", "smoothing")

@@ -1,4 +1,4 @@
-"""The options of a search. An estimator alone needs jax, and imports it: a command's help shows the options only."""
+"""The options of a search. jax is imported only to check an estimator, so that command help is fast."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ruas_jax.errors import UserError, require_at_least
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosticsOptions:
-  """What a search measures of itself beside its losses; see `nas.diagnostics`."""
+  """Additional measurements during a search; see `nas.diagnostics`."""
 
   every: int = 0
-  """Steps between two measurements; 0: none are made."""
+  """Steps between two measurements; 0: no measurements."""
   batches: int = 4
-  """Validation batches that the Hessian in alpha is averaged over."""
+  """Number of validation batches for the average of the Hessian with respect to alpha."""
   early_stop: bool = False
-  """Stop by the rule of RobustDARTS (Zela et al. 2020), once the Hessian's largest eigenvalue grows fast, and go back
-  to the alpha of `window` measurements before."""
+  """Stop when the largest eigenvalue of the Hessian grows fast (RobustDARTS, Zela et al. 2020), and return the alpha
+  of `window` measurements before."""
   window: int = 5
-  """Measurements that an eigenvalue is averaged over, and how far back the rule looks."""
+  """Number of measurements in the average of the eigenvalue, and distance between the two averages compared."""
   threshold: float = 0.75
-  """The rule stops when the average of `window` measurements ago is less than this share of the present one."""
+  """Stop when the average `window` measurements ago is smaller than this share of the present average."""
 
   def __post_init__(self):
     require_at_least(0, self, "search.diagnostics", "every")
     require_at_least(1, self, "search.diagnostics", "batches", "window")
     require_at_least(0, self, "search.diagnostics", "threshold", most=1)
     if self.early_stop and not self.every:
-      raise UserError("search.diagnostics.early_stop needs search.diagnostics.every, the steps between measurements")
+      raise UserError("search.diagnostics.early_stop needs search.diagnostics.every: set a number of steps")
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-  """A search, whatever the problem. In every step each player updates its alpha and then its weights."""
+  """A search of any problem. In every step each player updates its alpha and then its weights."""
 
   steps: int = 1800
-  """Steps of the search."""
+  """Number of steps of the search."""
   hypergradient: Literal[
     "unrolled",
     "mixed_mode",
@@ -56,20 +56,20 @@ class SearchOptions:
     "nystrom",
     "evolution",
   ] = "unrolled"
-  """Estimator of the outer gradient; unrolled, mixed_mode and forward are exact for `unroll_steps` inner steps."""
+  """Estimator of the hypergradient. unrolled, mixed_mode and forward are exact for `unroll_steps` inner steps."""
   hypergradient_options: tuple[str, ...] = ()
-  """Options of the estimator, each as NAME=VALUE, for instance `terms=20 scale=0.1` for neumann."""
+  """Options of the estimator as NAME=VALUE, for example `terms=20 scale=0.1` for neumann."""
   unroll_steps: int = 1
-  """T, inner steps that the hypergradient looks ahead."""
+  """T, the number of inner steps in the hypergradient (its horizon)."""
   tolerance: float = 0.0
-  """A player's inner loop has converged when its training loss changes by less than this share between iterations; 0:
-  never."""
+  """A player's inner loop ends when its training loss changes by less than this share between two iterations. 0: it
+  runs for its full length."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps")
     require_at_least(0, self, "search", "tolerance")
-    if self.hypergradient != "unrolled" or self.hypergradient_options:  # the default needs no check, and no jax
+    if self.hypergradient != "unrolled" or self.hypergradient_options:  # the default needs no check, hence no jax
       self._check_estimator()
 
   def _check_estimator(self) -> None:
@@ -91,8 +91,8 @@ class SearchOptions:
 def _named_value(text: str) -> tuple[str, int | float | str]:
   name, equals, value = text.partition("=")
   if not (name and equals and value):
-    raise ValueError(f"options are NAME=VALUE, not {text!r}")
+    raise ValueError(f"an option must be NAME=VALUE, not {text!r}")
   try:
     return name, ast.literal_eval(value)
-  except (SyntaxError, ValueError):  # a word
+  except (SyntaxError, ValueError):  # not a Python literal: a word
     return name, value
