@@ -218,7 +218,7 @@ BAD = {
   "nobody": (lambda: two(), "needs at least one player"),
   "a module that is not there": (
     lambda: search(two(dataclasses.replace(PLAYER, modules=("v",)))),
-    "player 'cell' moves the module 'v', but weights has only 'w'",
+    "player 'cell' has the module 'v', but weights has only 'w'",
   ),
   "other data for validation": (
     lambda: search(validation={"x": numbers()}),
@@ -263,7 +263,7 @@ def test_a_value_that_decides_about_the_program_cannot_be_swept():
     return nas.BilevelProblem(inner if hyper["c"] > 1 else outer, outer)
 
   problem = dataclasses.replace(two(nas.Player("cell", chooses)), hyper={"c": 1.0})
-  with pytest.raises(UserError, match=r"^sweep c: cannot be swept, since its value decides which program runs"):
+  with pytest.raises(UserError, match=r"^sweep c: cannot be swept, because Python code depends on its value"):
     nas.search_population(problem, train=numbers(), sweep={"c": (1.0, 2.0)})
 
 
@@ -271,7 +271,7 @@ def test_a_derive_that_raises_loses_nothing(tmp_path):
   def derive(alpha):
     return alpha["nothing"]
 
-  said = r"^derive fails: KeyError: 'nothing'\. The search's last state is in .*state"
+  said = r"^the problem's derive raised KeyError: 'nothing'\. The search's last state is in .*state"
   with pytest.raises(UserError, match=said) as error:
     search(problem_of(derive=derive), workdir=tmp_path)
   assert "\n" not in str(error.value)

@@ -118,7 +118,7 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
     ("nothing=0.1", "there is no option 'nothing'$"),
     ("loss=0.1", "there is no option 'loss'"),
     ("search.steps=3", "search.steps cannot be swept: each of its values needs a separate compilation"),
-    ("training.illumination_optimizer.momentum=0.1", "a search does not depend on it; perhaps you meant search.weight_opt"),
+    ("training.illumination_optimizer.momentum=0.1", "a search does not depend on it; perhaps you meant search.w"),
     ("search.diagnostics.threshold=0.1", "search.diagnostics.threshold cannot be swept"),
     ("loss.eta_t", "loss.eta_t must be numbers separated by commas, not ''"),
     ("loss.eta_t=a,b", "loss.eta_t must be numbers separated by commas, not 'a,b'"),
@@ -140,7 +140,7 @@ def test_wrong_populations_are_refused():
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
   config, images = get_config(), ImageArrays(["a", "b"], dark_images(2))
   measured = dataclasses.replace(config.search, diagnostics=DiagnosticsOptions(every=1))
-  with pytest.raises(UserError, match=r"^search.diagnostics is not available in a population$"):
+  with pytest.raises(UserError, match=r"^search.diagnostics is not available in a population; set search.diagnostics.every to 0$"):
     search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2), train_images=images)
 
 

@@ -19,9 +19,9 @@ class RUASSearchOptions(SearchOptions):
   """Weights at which beta L_n is differentiated for the IEM: after the inner steps (eq. 5), or the current ones (line 5
   of Algorithm 1)."""
   illumination_length: int = 1
-  """Maximum number of iterations of the IEM's inner loop in a step (lines 4-7)."""
+  """Maximum iterations of the IEM's inner loop in a step (lines 4-7)."""
   denoising_length: int = 1
-  """Maximum number of iterations of the NRM's inner loop in a step (lines 9-12). joint uses only illumination_length."""
+  """Maximum iterations of the NRM's inner loop in a step (lines 9-12). joint uses only illumination_length."""
   weight_optimizer: OptimizerOptions = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
   """Optimiser of the weights. The hypergradient is computed through its updates."""
   alpha_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)

@@ -7,7 +7,7 @@
     found = nas.search(problem, train=arrays, validation=arrays, options=nas.SearchOptions(steps=200), batch_size=32)
     found.derived, found.alpha, found.weights, found.metrics, found.state
 
-A problem is pytrees and functions; this room knows no images and no networks. Searches run on `ruas_jax.engine`.
+A problem is pytrees and functions. This package knows no images and no networks. Searches run on `ruas_jax.engine`.
 
 The public names are listed in `__init__.pyi`. Each is imported when it is first used.
 """

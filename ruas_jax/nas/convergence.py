@@ -1,4 +1,4 @@
-"""One line for the user when a search's hypergradient does not converge."""
+"""A message to the user when a search's hypergradient does not converge."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ _REMEDIES = {
 
 
 class ConvergenceWatch:
-  """Called with the new records of a search, or of each member of a population; it says one line for each player."""
+  """Receives the new records of a search, or of each member of a population; prints one message for each player."""
 
   def __init__(self, hypergradient: str, members: Sequence[str] | None = None):
-    """`hypergradient` is the estimator's name, `members` are the names of a population's."""
+    """`hypergradient` is the estimator's name; `members` are the names of a population's members."""
     self._hypergradient, self._members = hypergradient, members
     self._told: set[str] = set()
 
@@ -37,5 +37,5 @@ class ConvergenceWatch:
     say(
       f"search: the hypergradient of {player} did not converge at step {record['step']}{member} "
       f"({self._hypergradient}, residual {residual:.3g}), so alpha may move in a wrong direction; "
-      f"search.hypergradient_options needs {remedy}. {player}_converged in the log has the later steps"
+      f"set {remedy} in search.hypergradient_options. {player}_converged in metrics.jsonl shows the later steps"
     )

@@ -1,4 +1,4 @@
-"""The data of a search: training and validation elements, and what a step reads of them."""
+"""The data of a search: training and validation elements, and the batches that a step reads."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from ruas_jax.nas.step import batches_per_step
 
 
 def open_data(train: Any, validation: Any | None, *, seed: int) -> tuple[Source, Source]:
-  """Both as sources; without validation data, seeded halves of the training data.
+  """Both as sources. Without validation data, these are random halves of the training data.
 
   Raises:
-    UserError: one of them is empty or no data, or there is too little to split.
+    UserError: a source is empty or not data, or there are too few elements to split.
   """
   train = as_source("train", train)
   if validation is None:
@@ -25,27 +25,35 @@ def open_data(train: Any, validation: Any | None, *, seed: int) -> tuple[Source,
 
 
 def check_data(problem: SearchProblem, train: Source, validation: Source, *, batch_size: int, repeat: bool) -> None:
-  """Raises UserError where the two differ in structure, or a batch is larger than the data and may not `repeat`."""
-  one, other = spec_of(train), spec_of(validation)
-  if jax.tree.structure(one) != jax.tree.structure(other):
+  """Raises UserError where the structures differ, or where a batch is larger than the data and `repeat` is false."""
+  train_spec, validation_spec = spec_of(train), spec_of(validation)
+  train_tree, validation_tree = jax.tree.structure(train_spec), jax.tree.structure(validation_spec)
+  if train_tree != validation_tree:
     raise UserError(
-      f"train and validation have different structures: {jax.tree.structure(one)} and {jax.tree.structure(other)}"
+      f"train and validation have different structures, {train_tree} and {validation_tree}: make them equal"
     )
-  for (path, leaf), against in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
+  pairs = zip(jax.tree.leaves_with_path(train_spec), jax.tree.leaves(validation_spec), strict=True)
+  for (path, leaf), against in pairs:
     alike = leaf.dtype == against.dtype and len(leaf.shape) == len(against.shape)
     if not alike or (problem.sample is as_it_is and leaf.shape != against.shape):
       where = jax.tree_util.keystr(path)
-      raise UserError(f"train{where} is {in_words(leaf)} and validation{where} is {in_words(against)}: make them alike")
+      raise UserError(
+        f"train{where} is {in_words(leaf)} and validation{where} is {in_words(against)}: "
+        "give both the same shape and dtype"
+      )
   if not repeat:
     for name, source in (("train", train), ("validation", validation)):
       if batch_size > len(source):
-        raise UserError(f"batch_size {batch_size} is larger than the {name} data, which have {len(source)} elements")
+        raise UserError(
+          f"batch_size {batch_size} is larger than the {name} data, which have {len(source)} elements; "
+          "use a smaller batch_size, or repeat=True"
+        )
 
 
 def readings_of(
   problem: SearchProblem, options: SearchOptions, train: Source, validation: Source, *, batch_size: int, seed: int
 ) -> tuple[Reading, Reading]:
-  """What a step reads: its training and its validation batches, `[N, B]` elements each."""
+  """The training and the validation batches that a step reads, `[N, B]` elements each."""
   numbers = batches_per_step(problem, options)
   return tuple(
     Reading(source, (number, batch_size), seed=2 * seed + position)

@@ -1,4 +1,4 @@
-"""What alpha means where a problem does not say otherwise: every row of the last axis is a choice."""
+"""The default meaning of alpha: every row of the last axis is a choice."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ruas_jax.bilevel import split_inexact
 
 
 def argmax_of_rows(alpha: Any) -> Any:
-  """The index of the largest logit of every row, in alpha's structure as JSON has it; a single number stays."""
+  """The index of the largest logit of every row, in alpha's structure as JSON. A single number stays a number."""
 
   def chosen(leaf):
     leaf = np.asarray(leaf)

@@ -1,5 +1,5 @@
-"""What a search measures of itself: its hypergradient's terms, the curvature in alpha, where alpha goes; and the
-early-stopping rule of RobustDARTS."""
+"""Additional measurements of a search: the terms of the hypergradient, the curvature in alpha, statistics of alpha; and
+the early-stopping rule of RobustDARTS."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,10 +19,12 @@ def make_diagnostics(
 ) -> Callable[[SearchState, Any, Any, jax.Array], dict[str, jax.Array]]:
   """`diagnose(state, train, validation, key) -> metrics`, to be jitted once by the caller.
 
-  `train` is as in a step, `validation` alike with `options.diagnostics.batches` batches for its leading axis.
-  Metrics are the problem's `statistics` of alpha and, for each player X, `X_hessian_eigenvalues` and `X_hessian_spread`
-  `[n]` (of the outer loss in its alpha, `bilevel.Curvature`), the largest eigenvalue by itself as `X_hessian_largest`,
-  and the scalars of `bilevel.summarize` as `X_direct_norm` and so on: the terms through `unroll_steps` inner steps.
+  `train` is as in a step. `validation` is the same with `options.diagnostics.batches` batches on its leading axis.
+
+  The metrics are the problem's `statistics` of alpha, and for each player X:
+    `X_hessian_eigenvalues`, `X_hessian_spread`: `[n]`, of the outer loss with respect to alpha (`bilevel.Curvature`).
+    `X_hessian_largest`: the largest eigenvalue.
+    `X_direct_norm` and the other scalars of `bilevel.summarize`: the terms through `unroll_steps` inner steps.
   """
 
   def sample_all(batches, key):
@@ -59,8 +61,10 @@ def make_diagnostics(
 
 
 def rises_fast(eigenvalues: Sequence[float], *, window: int, threshold: float) -> bool:
-  """The rule of RobustDARTS (Zela et al. 2020, section 4.3) on the largest eigenvalues measured so far: the mean of the
-  last `window` has grown so much that the one `window` measurements earlier is below `threshold` times it."""
+  """Whether the largest eigenvalue grows fast, by the rule of RobustDARTS (Zela et al. 2020, section 4.3).
+
+  It does when the mean of `window` measurements ago is smaller than `threshold` times the mean of the last `window`.
+  """
   if len(eigenvalues) < 2 * window:
     return False
   now, before = np.mean(eigenvalues[-window:]), np.mean(eigenvalues[-2 * window : -window])

@@ -1,4 +1,4 @@
-"""What a search leaves in its run folder."""
+"""The files that a search writes into its run folder."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,15 +20,16 @@ STATE_FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-  """What an application adds to a run folder of the engine.
+  """The files that an application adds to a run folder of the engine.
 
   Attributes:
-    config: for `config.json`; None: the search's own options.
-    identity: what decides every number of the run, as JSON; None: the options, the data, and the names of functions.
-    derived: the file of the derived result. It is written last: it says that the run is complete.
-    outputs: names of further files that `write` makes.
-    about: what `state/` says of itself, as JSON.
-    write: called with the folder and the result before `derived` is written.
+    config: content of `config.json`; None: the search's options.
+    identity: everything that determines the numbers of the run, as JSON; None: the options, the data, and the names of
+      functions.
+    derived: name of the file of the derived result. It is written last, so its presence means a complete run.
+    outputs: names of the other files that `write` makes.
+    about: description that is saved with `state/`, as JSON.
+    write: called with the folder and the result, before `derived` is written.
   """
 
   config: dict[str, Any] | None = None
@@ -40,28 +41,28 @@ class RunFiles:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Of all results."""
+    """Names of all result files."""
     return (self.derived, *self.outputs, STATE)
 
 
 def finish(
   problem: SearchProblem, state: SearchState, records: list[dict[str, Any]], folder: epath.Path | None, files: RunFiles
 ) -> SearchResult:
-  """The result of a search that has come to its end, written into its run folder.
+  """Makes the result of a search that has done all its steps, and writes it into the run folder.
 
   Raises:
-    UserError: the problem's `derive` fails or returns what JSON cannot hold. The state has been written.
+    UserError: the problem's `derive` raises, or returns a value that JSON cannot hold. The state has been written.
   """
   if folder:
     save_checkpoint(folder / STATE, state, {"format": STATE_FORMAT} | files.about)
-  kept = f" The search's last state is in {folder / STATE}." if folder else ""
+  kept = f" The search's last state is in {folder / STATE}" if folder else ""
   try:
     derived = problem.derive(state.alpha)
     as_json = to_json_value(derived)
   except UserError:
     raise
   except Exception as error:
-    raise UserError(f"derive fails: {type(error).__name__}: {error}.{kept}") from error
+    raise UserError(f"the problem's derive raised {type(error).__name__}: {error}.{kept}") from error
   result = SearchResult(derived, state.alpha, state.weights, records, state)
   if folder:
     files.write(folder, result)

@@ -1,4 +1,4 @@
-"""Losses as users write them, as the scalar functions `(weights, alpha, batch)` that estimators differentiate."""
+"""Adapts losses as users write them to the scalar functions `(weights, alpha, batch)` that estimators differentiate."""
 
 import contextlib
 import inspect
@@ -11,14 +11,14 @@ from ruas_jax.bilevel import BilevelProblem, ProblemError
 
 
 class Loss:
-  """A loss that may take a key and may return `(loss, metrics)`; called, it returns the scalar alone.
+  """A loss that may take a key and may return `(loss, metrics)`. Calling it returns the scalar only.
 
-  Where `keyed`, its batch is a pair `(batch, key)`.
+  If `keyed`, its batch is a pair `(batch, key)`.
   """
 
   def __init__(self, loss: Callable, *, keyed: bool):
     self._loss, self.keyed = loss, keyed
-    self._has_metrics = False  # known once the loss has been called
+    self._has_metrics = False  # known after the first call
 
   def __call__(self, weights: Any, alpha: Any, batch: Any) -> jax.Array:
     value = self._value(weights, alpha, batch)
@@ -26,8 +26,8 @@ class Loss:
     return value[0] if self._has_metrics else value
 
   def metrics(self, weights: Any, alpha: Any, batch: Any) -> dict[str, jax.Array]:
-    """What it returns beside the loss; to be called after the loss. The compiler merges the two calls where their
-    arguments are the same."""
+    """The metrics that the loss returns. Call this after the loss; the compiler merges the two calls if their arguments
+    are the same."""
     return dict(self._value(weights, alpha, batch)[1]) if self._has_metrics else {}
 
   def _value(self, weights, alpha, batch):
@@ -36,7 +36,7 @@ class Loss:
 
 
 def wrap(problem: BilevelProblem) -> BilevelProblem:
-  """The problem with both losses as `Loss`, keyed if either takes a key: an estimator may call both on one batch."""
+  """The problem with both losses as `Loss`. Both are keyed if one takes a key: estimators call both on one batch."""
   keyed = any(map(takes_key, problem))
   return BilevelProblem(*(Loss(loss, keyed=keyed) for loss in problem))
 
@@ -48,7 +48,7 @@ def takes_key(loss: Callable) -> bool:
 
 @contextlib.contextmanager
 def naming(player: str) -> Iterator[None]:
-  """Inside, an error about a loss, weights or alpha names the player."""
+  """Context in which an error about a loss, weights or alpha names the player."""
   try:
     yield
   except ProblemError as error:

@@ -1,4 +1,4 @@
-"""Diagnostics of a search while it runs, and the early stop that they may call for."""
+"""Diagnostics during a search, and the early stop that they may cause."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ class DiagnosticsObserver:
 
   Attributes:
     every: steps between two measurements.
-    stopped: whether the rule of early stopping has ended the search.
+    stopped: whether the early-stopping rule has ended the search.
   """
 
   def __init__(self, options: DiagnosticsOptions, diagnose: Callable, held_out: StreamFeed, key: jax.Array):
@@ -26,10 +26,10 @@ class DiagnosticsObserver:
     self._options, self._diagnose, self._held_out, self._key = options, diagnose, held_out, key
     self._measured = 0
     self._largest: dict[str, list[float]] = {}
-    self._alphas: list[list[np.ndarray]] = []  # of the last measurements, the floating leaves
+    self._alphas: list[list[np.ndarray]] = []  # floating leaves of alpha at the last measurements
 
   def __call__(self, state: SearchState, batches: tuple) -> tuple[dict[str, Any], bool]:
-    """The metrics of a measurement, and whether to stop; `batches` are those of the last step."""
+    """The metrics of a measurement, and whether to stop. `batches` are those of the last step."""
     options = self._options
     held_out = jax.tree.map(lambda leaf: leaf[0], self._held_out.read(1))[0]
     metrics = jax.device_get(self._diagnose(state, batches[0], held_out, self._key))
@@ -45,23 +45,23 @@ class DiagnosticsObserver:
     return metrics | ({"early_stop": 1} if self.stopped else {}), self.stopped
 
   def chosen_alpha(self, alpha: Any) -> Any:
-    """The alpha of the search: the last one, or where it was stopped, that of `window` measurements before."""
+    """The alpha to return: the last one, or after an early stop the one of `window` measurements before."""
     if not self.stopped:
       return alpha
     floating, merge = split_inexact(alpha)
     return merge(jax.tree.unflatten(jax.tree.structure(floating), self._alphas[0]))
 
   def about(self) -> dict[str, Any]:
-    """All that it remembers, as a JSON object."""
+    """The observer's state as a JSON object."""
     return {
       "measured": self._measured,
-      "largest": {name: list(past) for name, past in self._largest.items()},  # written while the run goes on
+      "largest": {name: list(past) for name, past in self._largest.items()},  # copied: written in the background
       "alphas": [[leaf.tolist() for leaf in leaves] for leaves in self._alphas],
       "stopped": self.stopped,
     }
 
   def restore(self, about: dict[str, Any], state: SearchState) -> None:
-    """Remembers what `about` says; `state` has the shapes of the search's."""
+    """Restores the state that `about` holds. `state` gives the shapes."""
     self._measured, self._largest, self.stopped = about["measured"], about["largest"], about["stopped"]
     shapes = jax.tree.leaves(split_inexact(state.alpha)[0])
     self._alphas = [

@@ -1,4 +1,4 @@
-"""Searching: a problem and data in, what it derives out."""
+"""Searching: takes a problem and data, returns the derived result."""
 
 import contextlib
 import os
@@ -46,28 +46,28 @@ def search(
   """Searches `problem` on `train` and `validation`.
 
   Args:
-    problem: what is searched.
+    problem: the search problem.
     train: a pytree of numpy arrays with one leading axis, or anything with `__len__` and `__getitem__` that gives
-      pytrees of arrays of the same shapes (`engine.sources.Source`).
-    validation: the same for the outer losses; None: a seeded half of `train`, which then keeps the other half.
+      pytrees of arrays with the same shapes (`engine.sources.Source`).
+    validation: the same for the outer losses. None: a random half of `train`, and training uses the other half.
     options: steps, hypergradient, diagnostics.
-    batch_size: elements of a batch.
-    seed: of the first weights, the order of the data, and every key.
-    workdir: gets `derived.json`, `metrics.jsonl`, `config.json`, `state`, and `snapshots`, from which the search goes
-      on when the same call is made again; any path that `etils.epath` understands. None: nothing is written.
-    run: over which devices, how often it is saved, and whether an earlier run is resumed.
-    weight_optimizer: moves the weights, and is what the hypergradient looks through; any of optax, or a function of
-      the problem's `hyper` that returns one. None: the paper's SGD.
-    alpha_optimizer: moves alpha, likewise. None: the paper's Adam.
-    placement: device: the data lie on the device; stream: batches are read ahead; auto: device up to 1 GiB.
-    repeat: let a batch that is larger than the data hold elements more than once.
-    files: what an application adds to the run folder.
+    batch_size: number of elements in a batch.
+    seed: random seed of the first weights, the order of the data, and all keys.
+    workdir: folder for `derived.json`, `metrics.jsonl`, `config.json`, `state` and `snapshots`; any path that
+      `etils.epath` understands. The same call resumes a run that stopped there. None: nothing is written.
+    run: the devices, how often the run is saved, and whether an earlier run is resumed.
+    weight_optimizer: updates the weights, and the hypergradient is computed through it: an optax optimiser, or a
+      function of the problem's `hyper` that returns one. None: the paper's SGD.
+    alpha_optimizer: updates alpha; the same types. None: the paper's Adam.
+    placement: device: the data are in device memory. stream: batches are read ahead. auto: device, up to 1 GiB.
+    repeat: if true, a batch may be larger than the data, and then holds elements more than once.
+    files: the files that an application adds to the run folder.
 
   Raises:
-    UserError: the problem, the data, the options, the mesh or the folder do not fit; or a loss is not finite, which
-      names the step and the last snapshot.
-    ProblemError: a loss, weights or alpha that cannot be differentiated, by the name of the player.
-    Preempted: SIGTERM came, and the search is saved in `workdir`.
+    UserError: the problem, the data, the options, the mesh or the folder do not fit together; or a loss is not finite
+      (the message names the step and the last snapshot).
+    ProblemError: a loss, weights or alpha cannot be differentiated (the message names the player).
+    Preempted: SIGTERM stopped the search, which is saved in `workdir`.
   """
   setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
   layout = Layout(run.mesh, batch_size=batch_size)

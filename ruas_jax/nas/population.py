@@ -1,4 +1,4 @@
-"""Searching a population: many searches as one program, each with the results of a search alone."""
+"""Searching a population: many searches in one program, each with the results of a single search."""
 
 import dataclasses
 import itertools
@@ -40,8 +40,8 @@ class Member(NamedTuple):
   """One search of a population.
 
   Attributes:
-    seed: its seed.
-    values: of the swept numbers, by path.
+    seed: random seed.
+    values: values of the swept numbers, by path.
   """
 
   seed: int
@@ -51,9 +51,9 @@ class Member(NamedTuple):
 class PopulationResult(NamedTuple):
   """Attributes:
   members: the searches, in order.
-  results: of each; None where it failed.
-  failures: of each; None where it did not fail.
-  metrics: of each, its records.
+  results: result of each search; None where it failed.
+  failures: error of each search; None where it succeeded.
+  metrics: records of each search.
   """
 
   members: list[Member]
@@ -64,14 +64,14 @@ class PopulationResult(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PopulationFiles:
-  """What an application adds to the folder of a population and to those of its members.
+  """The files that an application adds to the folder of a population and to the folders of its members.
 
   Attributes:
-    config: for `config.json`; None: the search's own options.
+    config: content of `config.json`; None: the search's options.
     identity: as in `RunFiles`.
-    member: `Member -> RunFiles` of its folder, `member_000` and so on.
+    member: `Member -> RunFiles` for the member's folder (`member_000` and so on).
     outputs: names of the files that `write` makes.
-    write: called with the folder, None where this process writes nothing, and all results in the end.
+    write: called in the end with the folder (None where this process writes nothing) and all results.
   """
 
   config: dict[str, Any] | None = None
@@ -82,7 +82,7 @@ class PopulationFiles:
 
 
 def list_members(seeds: Sequence[int], sweep: Mapping[str, Sequence[float]]) -> list[Member]:
-  """Every combination of the swept values, the last path fastest, each with all seeds."""
+  """Every combination of the swept values with all seeds. The last path changes fastest."""
   settings = itertools.product(*([(path, value) for value in values] for path, values in sweep.items()))
   return [Member(seed, dict(setting)) for setting in settings for seed in seeds]
 
@@ -104,22 +104,22 @@ def search_population(
   repeat: bool = False,
   files: PopulationFiles = PopulationFiles(),
 ) -> PopulationResult:
-  """Searches all members at once; each is what `search` with its seed and its numbers finds, but for rounding.
+  """Searches all members at once. Each gets the result of `search` with its seed and numbers, up to rounding.
 
-  A member whose loss is not finite stops there, and the others go on.
+  A member whose loss is not finite stops; the others continue.
 
   Args:
-    seeds: how many, counted from 0, or which.
-    sweep: path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, -> its values.
-    workdir: gets `config.json`, `snapshots` and for each member the folder of a search, `member_000` and so on.
-    others: as in `search`; the data must fit on the device.
+    seeds: number of seeds, counted from 0, or a list of seeds.
+    sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values.
+    workdir: folder for `config.json`, `snapshots`, and the run folder of each member, `member_000` and so on.
+    others: as in `search`. The data must fit into device memory.
 
   Raises:
-    UserError: as in `search`; a number cannot be swept; or every member failed.
-    Preempted: SIGTERM came, and the population is saved in `workdir`.
+    UserError: as in `search`; or a number cannot be swept; or every member failed.
+    Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
   if options.diagnostics.every:
-    raise UserError("search.diagnostics is not available in a population")
+    raise UserError("search.diagnostics is not available in a population; set search.diagnostics.every to 0")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)
@@ -139,14 +139,14 @@ def search_population(
   given = None if validation is None else as_source("validation", validation)
   identity = files.identity or setting.identity("population", train, given, **of_run, seeds=seeds, sweep=plain(sweep))
   names = [member_name(position) for position in range(len(members))]
-  own_files = [files.member(member) for member in members]
+  member_files = [files.member(member) for member in members]
   configs = [own.config or setting.config(**of_run | {"seed": member.seed}) | {"values": member.values}
-             for own, member in zip(own_files, members, strict=True)]  # fmt: skip
+             for own, member in zip(member_files, members, strict=True)]  # fmt: skip
   opened = open_run_folder(
     *(workdir, identity, run),
     steps=options.steps,
     config=files.config or setting.config(**of_run),
-    outputs=(*files.outputs, *own_files[0].names),
+    outputs=(*files.outputs, *member_files[0].names),
     members=list(zip(names, configs, strict=True)),
   )
   with opened as folder:
@@ -156,7 +156,7 @@ def search_population(
     outcome = iterate(
       loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
     )
-    result = _finish(problem, folders, own_files, members, outcome)
+    result = _finish(problem, folders, member_files, members, outcome)
     files.write(folder.path, result)
   if not any(result.results):
     lines = [f"{name}: {failure}" for name, failure in zip(names, result.failures, strict=True)]
@@ -165,7 +165,7 @@ def search_population(
 
 
 def _begin(setting: Setting, members: list[Member], feed, layout: Layout, *, largest_loss: float) -> DeviceLoop:
-  """The loop at its beginning."""
+  """The loop before its first step."""
   take = setting.step()
 
   def init(key, values):
@@ -190,7 +190,7 @@ def _finish(
   members: list[Member],
   outcome: Outcome,
 ) -> PopulationResult:
-  """Writes what the members found, each into its folder."""
+  """Writes the result of each member into its folder."""
   results: list[SearchResult | None] = []
   failures = list(outcome.failures)
   with progress(len(members), "write") as bar:
@@ -200,7 +200,7 @@ def _finish(
         try:
           state = jax.device_put(jax.tree.map(lambda leaf, at=position: leaf[at], outcome.state))
           result = finish(problem, state, outcome.records[position], folders[position], files[position])
-        except UserError as error:  # alpha alone is not finite, or the disk is full
+        except UserError as error:  # alpha is not finite though the losses are, or the disk is full
           failures[position] = str(error)
       results.append(result)
       bar.update(position + 1)
@@ -216,13 +216,13 @@ def _path(path) -> str:
 
 
 def _with_values(hyper: Any, values: Mapping[str, Any]) -> Any:
-  """The numbers of the problem, those at these paths replaced."""
+  """The problem's `hyper` with the numbers at these paths replaced."""
   return jax.tree.map_with_path(lambda path, leaf: values.get(_path(path), leaf), hyper)
 
 
 def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
-  """Raises UserError for a number that is not there, or whose value decides which program runs, so that it cannot be an
-  input of one."""
+  """Raises UserError for a path that does not exist, or whose number cannot be traced because Python code branches on
+  it."""
   problem, known = setting.problem, _paths(setting.problem.hyper)
   raw = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), spec_of(train))
 
@@ -246,7 +246,7 @@ def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
       raise UserError(f"sweep {path}: the problem's hyper has no such number; it has {listed}")
     try:
       jax.eval_shape(trace, {path: jax.ShapeDtypeStruct((), jnp.float32)})
-    except TypeError:  # what jax raises where Python asks for a traced number's value
+    except TypeError:  # jax raises it where Python code needs the value of a traced number
       raise UserError(
-        f"sweep {path}: cannot be swept, since its value decides which program runs; search one value after the other"
+        f"sweep {path}: cannot be swept, because Python code depends on its value; run one search for each value"
       ) from None

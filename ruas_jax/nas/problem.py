@@ -1,4 +1,4 @@
-"""A search problem: all that the engine needs to know of what is searched."""
+"""A search problem: everything that the engine needs to know about it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,18 +18,19 @@ MakeProblem = Callable[[PyTree, PyTree, PyTree], BilevelProblem]
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-  """One bilevel problem of a search. Players move one after the other in every step.
+  """One bilevel problem of a search. In every step the players update their variables one after the other.
 
-  The losses are `(weights, alpha, batch) -> []`. One that has a parameter `key` gets a PRNG key, and one may return
+  The losses are `(weights, alpha, batch) -> []`. A loss with a parameter `key` receives a PRNG key. A loss may return
   `(loss, metrics)` with a dictionary of scalars, which are logged.
 
   Attributes:
-    name: of its metrics and optimiser states.
+    name: prefix of its metrics, and key of its optimiser states.
     problem: a `BilevelProblem`, or a function of all weights, all alpha and the problem's `hyper` that returns one.
-    modules: whose weights and alpha it moves. Weights and alpha are then dictionaries by module, the losses get those
-      of these modules as such dictionaries, and the others stay constant. None: it moves everything.
-    length: the most iterations of its inner loop in a step, at least 1.
-    active: a function of the step (`[]` int32) that says whether it takes part; None: always.
+    modules: names of the modules whose weights and alpha this player updates. Weights and alpha are then dictionaries
+      by module; the losses receive only these modules, and the others stay constant. None: the player updates
+      everything.
+    length: maximum number of iterations of its inner loop in a step, at least 1.
+    active: a function of the step (`[]` int32) that returns whether the player takes part; None: always.
   """
 
   name: str
@@ -39,42 +40,42 @@ class Player:
   active: Callable[[jax.Array], jax.Array] | None = None
 
   def pick(self, tree: PyTree) -> PyTree:
-    """What it moves, of weights or alpha."""
+    """The part of `tree` (weights or alpha) that this player updates."""
     return tree if self.modules is None else {name: tree[name] for name in self.modules}
 
   def merge(self, tree: PyTree, moved: PyTree) -> PyTree:
-    """The whole tree with what it has moved."""
+    """`tree` with this player's part replaced by `moved`."""
     return moved if self.modules is None else tree | moved
 
   def bilevel_problem(self, weights: PyTree, alpha: PyTree, hyper: PyTree) -> BilevelProblem:
-    """Its problem, given all weights and all alpha."""
+    """The player's bilevel problem, given all weights and all alpha."""
     if isinstance(self.problem, BilevelProblem):
       return self.problem
     return self.problem(weights, alpha, hyper)
 
   def length_at(self, step: jax.Array) -> int | jax.Array:
-    """The most iterations in this step."""
+    """Maximum number of iterations in this step."""
     return self.length if self.active is None else jnp.where(self.active(step), self.length, 0)
 
 
 def as_it_is(element: PyTree, key: jax.Array) -> PyTree:
-  """The default `sample`: the element is the batch."""
+  """The default `sample`: returns the element itself as the batch."""
   del key
   return element
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchProblem:
-  """What is searched.
+  """A problem that can be searched.
 
   Attributes:
     init: `key -> (weights, alpha)`, pytrees. Integers, booleans and PRNG keys in them are constants.
-    players: who moves, in this order.
-    sample: `(raw, key) -> batch`, inside jit: what the losses get, of a raw batch, which has the data's structure with
-      `batch_size` elements along the leading axis. Random crops and noise belong here.
-    derive: `alpha -> ` what the search has found, anything that JSON can hold. Default: argmax of every row.
-    hyper: numbers that a population may sweep, a pytree. They reach the players' problems and the optimisers.
-    statistics: `alpha -> {name: []}`, inside jit: what diagnostics measure of alpha. Default: entropies.
+    players: the players, in the order of their updates.
+    sample: `(raw, key) -> batch`, inside jit. `raw` has the data's structure with `batch_size` elements along the
+      leading axis; the losses receive the batch. Use it for random crops and noise.
+    derive: `alpha -> result` of the search, any value that JSON can hold. Default: argmax of every row.
+    hyper: pytree of numbers that a population may sweep. The players' problems and the optimisers receive it.
+    statistics: `alpha -> {name: []}`, inside jit: statistics of alpha for the diagnostics. Default: entropies.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -90,15 +91,15 @@ class SearchProblem:
       raise UserError("a search problem needs at least one player")
     for name in names:
       if names.count(name) > 1:
-        raise UserError(f"two players are named {name!r}: give each a name of its own")
+        raise UserError(f"two players are named {name!r}: give every player a different name")
 
   def check_modules(self, weights: PyTree, alpha: PyTree) -> None:
-    """Raises UserError where a player moves a module that is not there."""
+    """Raises UserError where a player's module does not exist."""
     for player in self.players:
       for module in player.modules or ():
         for name, tree in (("weights", weights), ("alpha", alpha)):
           if not isinstance(tree, dict):
-            raise UserError(f"player {player.name!r} moves modules, so {name} must be a dictionary by module")
+            raise UserError(f"player {player.name!r} has modules, so {name} must be a dictionary by module")
           if module not in tree:
             known = ", ".join(map(repr, tree))
-            raise UserError(f"player {player.name!r} moves the module {module!r}, but {name} has only {known}")
+            raise UserError(f"player {player.name!r} has the module {module!r}, but {name} has only {known}")

@@ -1,4 +1,4 @@
-"""What a search returns."""
+"""The result of a search."""
 
 from typing import Any, NamedTuple
 
@@ -7,11 +7,11 @@ from ruas_jax.nas.state import SearchState
 
 class SearchResult(NamedTuple):
   """Attributes:
-  derived: what the problem's `derive` makes of alpha.
-  alpha: architecture logits; where the search was stopped early, those that the rule goes back to.
-  weights: of the supernet.
-  metrics: a record for each step: `step`, and of every player its losses and scalars (`engine.metrics.StepMetrics`).
-  state: the last state, with alpha and weights in it.
+  derived: result of the problem's `derive`.
+  alpha: architecture logits; after an early stop, those that the rule returns to.
+  weights: weights of the supernet.
+  metrics: one record for each step: `step`, and the losses and scalars of every player (`engine.metrics.StepMetrics`).
+  state: the last state, including alpha and weights.
   """
 
   derived: Any

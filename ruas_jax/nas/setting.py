@@ -1,4 +1,4 @@
-"""A search, ready to be run: the problem with its options and optimisers."""
+"""A search that is ready to run: the problem with its options and optimisers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from ruas_jax.nas.step import make_search_step
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 
 WEIGHT_OPTIMIZER = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
-"""The default, the paper's."""
+"""Default optimiser of the weights, the paper's."""
 ALPHA_OPTIMIZER = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
-"""The default, the paper's (section 4.1)."""
+"""Default optimiser of alpha, the paper's (section 4.1)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
   """Attributes:
-  problem: what is searched.
-  options: how.
-  optimizers: of weights and alpha.
+  problem: the search problem.
+  options: the options of the search.
+  optimizers: the optimisers of weights and alpha.
   """
 
   problem: SearchProblem
@@ -34,23 +34,23 @@ class Setting:
   optimizers: Optimizers
 
   def init(self, key: jax.Array, hyper: Any = None) -> SearchState:
-    """The first state; without `hyper`, that of the problem's own numbers."""
+    """The first state. Without `hyper`, the problem's numbers are used."""
     return init_state(self.problem, self.optimizers, key, self.problem.hyper if hyper is None else hyper)
 
   def step(self) -> Callable:
-    """`make_search_step` of it."""
+    """The search step (`make_search_step`)."""
     return make_search_step(self.problem, self.options, self.optimizers)
 
   def config(self, *, batch_size: int, seed: int) -> dict[str, Any]:
-    """For `config.json`, where no application has its own."""
+    """Content of `config.json`, unless an application provides it."""
     return plain({"search": dataclasses.asdict(self.options), "batch_size": batch_size, "seed": seed})
 
   def identity(
     self, kind: str, train: Source, validation: Source | None, *, batch_size: int, seed: int, **more: Any
   ) -> dict[str, Any]:
-    """What decides every number of the run, as far as it can be named."""
+    """Everything that determines the numbers of the run, as far as it has a name."""
     config = self.config(batch_size=batch_size, seed=seed)
-    del config["search"]["steps"]  # they may grow
+    del config["search"]["steps"]  # a resumed run may have more steps
     problem = {
       "players": [player.name for player in self.problem.players],
       "init": self.problem.init,
@@ -71,11 +71,11 @@ def make_setting(
   weight_optimizer: optax.GradientTransformation | MakeOptimizer | None,
   alpha_optimizer: optax.GradientTransformation | MakeOptimizer | None,
 ) -> Setting:
-  """With the default optimisers where None is given.
+  """A setting; an optimiser that is None is replaced by the default.
 
   Raises:
-    ProblemError: a player's weights or alpha have a complex leaf or no floating one.
-    UserError: a player moves a module that is not there.
+    ProblemError: a player's weights or alpha have a complex leaf, or no floating leaf.
+    UserError: a player's module does not exist.
   """
   optimizers = Optimizers(
     weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)

@@ -1,4 +1,4 @@
-"""The search's state: one immutable pytree, everything that makes the run what it is besides its seed and its data."""
+"""The state of a search: one immutable pytree. With the seed and the data, it determines the rest of the run."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ MakeOptimizer = Callable[[Any], optax.GradientTransformation]
 
 class SearchState(NamedTuple):
   """Attributes:
-  step: `[]` int32, steps done.
-  weights: of the supernet.
+  step: `[]` int32, number of steps done.
+  weights: weights of the supernet.
   alpha: architecture logits.
   weight_state, alpha_state: optimiser states, by player.
   """
@@ -29,7 +29,7 @@ class SearchState(NamedTuple):
 
 
 class Optimizers(NamedTuple):
-  """What moves weights and alpha: each an optax optimiser, or a function of the problem's `hyper` that returns one."""
+  """The optimisers of weights and alpha: each an optax optimiser, or a function of `hyper` that returns one."""
 
   weights: optax.GradientTransformation | MakeOptimizer
   alpha: optax.GradientTransformation | MakeOptimizer
@@ -44,10 +44,10 @@ def _at(optimizer: optax.GradientTransformation | MakeOptimizer, hyper: Any) -> 
 
 
 def init_state(problem: SearchProblem, optimizers: Optimizers, key: jax.Array, hyper: Any) -> SearchState:
-  """The first state, by the problem's `init`.
+  """The first state, from the problem's `init`.
 
   Raises:
-    UserError: a player moves a module that is not there.
+    UserError: a player's module does not exist.
   """
   weights, alpha = problem.init(key)
   problem.check_modules(weights, alpha)

@@ -15,18 +15,21 @@ from ruas_jax.nas.state import Optimizers, SearchState
 
 
 def batches_per_step(problem: SearchProblem, options: SearchOptions) -> tuple[int, int]:
-  """How many training and validation batches a step reads: those of the player with the longest inner loop."""
+  """Number of training and validation batches that a step reads: those of the player with the longest inner loop."""
   iterations = max(player.length for player in problem.players)
   return iterations * options.unroll_steps, iterations
 
 
 def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers: Optimizers):
-  """`step(state, train, validation, key, hyper) -> (state, Metrics)`, to be jitted once by the caller.
+  """`step(state, train, validation, key, hyper) -> (state, Metrics)`, not jitted.
 
-  `train` and `validation` are raw batches, `[N, B, ...]` with `N` from `batches_per_step`; `problem.sample` gets each
-  with a key that follows from `key` and the state's step. The part of a player has the losses `train` and `validation`
-  (its outer loss where the estimator evaluates it), the scalar `iterations`, of an implicit estimator its `residual`
-  and whether that `converged`, and the metrics of its losses as `train_NAME` and `validation_NAME`.
+  `train` and `validation` are raw batches, `[N, B, ...]` with `N` from `batches_per_step`. `problem.sample` receives
+  each with a key derived from `key` and the state's step.
+
+  The metrics of a player:
+    losses: `train`, and `validation` (the outer loss, if the estimator evaluates it).
+    scalars: `iterations`; for an implicit estimator `residual` and `converged`; and the metrics of its losses, as
+      `train_NAME` and `validation_NAME`.
   """
 
   def step(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> tuple[SearchState, Metrics]:
@@ -34,7 +37,7 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
     estimator = options.estimator(of_weights)
 
     def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:
-      """Alpha by the hypergradient, then the weights at the new alpha."""
+      """Updates alpha by the hypergradient, then the weights at the new alpha."""
       train_key, validation_key, estimator_key = jax.random.split(key, 3)
       train = jax.vmap(problem.sample)(train, jax.random.split(train_key, options.unroll_steps))
       validation = problem.sample(validation, validation_key)
@@ -68,7 +71,7 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
       ), StepMetrics({"train": loss, "validation": out.outer_loss}, scalars)
 
     def play(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:
-      """The player's inner loop, "while not converged"."""
+      """The player's inner loop ("while not converged" in Algorithm 1)."""
       unroll = options.unroll_steps
 
       def iteration(index, state):
@@ -77,7 +80,7 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
         return iterate(player, state, batches, held_out, jax.random.fold_in(key, index))
 
       length = player.length_at(state.step)
-      if isinstance(length, int) and length == 1:  # the usual step: no loop to compile
+      if isinstance(length, int) and length == 1:  # the usual case: no loop to compile
         state, metrics = iteration(0, state)
         return state, _counted(metrics, jnp.ones((), jnp.int32))
 
