@@ -97,7 +97,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     # work directories
     (
       f"{SEARCH} images --workdir run",
-      "run holds a run already, and no snapshot to resume it from. Choose another --workdir",
+      "run holds a run already, but no snapshot to resume it from. Choose another --workdir",
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),

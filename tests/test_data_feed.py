@@ -117,7 +117,7 @@ def test_images_that_do_not_fit_are_streamed_or_refused(monkeypatch):
   large = [reading(arrays(3), (1,), 0)]
   assert isinstance(open_feed(large, placement="auto"), StreamFeed)
   assert isinstance(open_feed(large, placement="device"), DeviceFeed)
-  with pytest.raises(UserError, match=r"placement device puts them there"):
+  with pytest.raises(UserError, match=r"data\.placement device to put them there"):
     open_population_feed([large], placement="auto")
   open_population_feed([large], placement="device")
 

@@ -66,7 +66,7 @@ def test_a_checkpoint_of_another_version_is_one_line(saved, tmp_path):
   sums.write_text(
     json.dumps({name: each for name, each in json.loads(sums.read_text()).items() if name != "about.json"})
   )
-  with pytest.raises(UserError, match=r"^checkpoint \S+ is of another version: it has no about\.json$"):
+  with pytest.raises(UserError, match=r"^checkpoint \S+ was written by another version.*: it has no about\.json$"):
     load(tmp_path)
 
 

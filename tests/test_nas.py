@@ -234,13 +234,13 @@ BAD = {
   ),
   "leading axes that differ": (
     lambda: search(train={"x": numbers(3), "y": numbers(4)}),
-    r"train: all arrays need the same leading axis.*train\['x'\] 3, train\['y'\] 4",
+    r"train: all arrays must have the same leading axis.*train\['x'\] 3, train\['y'\] 4",
   ),
   "no data": (lambda: search(train=numbers(0)), "train: holds no element"),
   "data of a strange kind": (lambda: search(train=3), "train: must be a pytree of arrays or have __len__"),
   "elements that differ": (
     lambda: search(train=Rows([np.zeros(3, np.float32)] * 7 + [np.zeros(4, np.float32)])),
-    r"element 7: is float32\[4\], and in others float32\[3\]",
+    r"element 7: is float32\[4\], but other elements have float32\[3\]",
   ),
   "a number that is not there": (
     lambda: nas.search_population(problem_of(hyper={"c": 1.0}), train=numbers(), seeds=2, sweep={"d": (1.0, 2.0)}),

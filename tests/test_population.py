@@ -140,7 +140,8 @@ def test_wrong_populations_are_refused():
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
   config, images = get_config(), ImageArrays(["a", "b"], dark_images(2))
   measured = dataclasses.replace(config.search, diagnostics=DiagnosticsOptions(every=1))
-  with pytest.raises(UserError, match=r"^search.diagnostics is not available in a population; set search.diagnostics.every to 0$"):
+  said = r"^search.diagnostics is not available in a population; set search.diagnostics.every to 0$"
+  with pytest.raises(UserError, match=said):
     search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2), train_images=images)
 
 

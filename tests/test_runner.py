@@ -151,7 +151,7 @@ def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, t
     ):
       with pytest.raises(UserError, match=rf"belongs to another configuration \({said}.*choose another --workdir"):
         run(dataclasses.replace(config, **change), *arguments, workdir=workdir)
-    with pytest.raises(UserError, match="is not empty, and --fresh starts anew; --overwrite"):
+    with pytest.raises(UserError, match="is not empty, but --fresh needs an empty folder; pass --overwrite"):
       run(config, *arguments, workdir=workdir, run=RunOptions(fresh=True))
     assert contents(workdir) == before
 

@@ -126,7 +126,7 @@ def test_damaged_ones_are_named_and_passed_over(folder):
   with pytest.raises(UserError, match="000003 is damaged"):
     Snapshots(folder, keep=3).at(3)
   damage(folder, 1)
-  with pytest.raises(UserError, match=r"^.*snapshots: no checkpoint in it is sound; --fresh --overwrite begins anew$"):
+  with pytest.raises(UserError, match=r"^.*snapshots: all checkpoints are damaged\. Choose another --workdir"):
     newest(folder)
 
 
@@ -256,7 +256,7 @@ with only_run_in(epath.Path(sys.argv[1])):
 
 def test_one_run_holds_a_folder_until_it_ends(tmp_path):
   place = epath.Path(tmp_path)
-  said = rf"^--workdir {tmp_path}: another run is at work in it$"
+  said = rf"^--workdir {tmp_path}: another run is at work in it; wait for its end, or choose another --workdir$"
   with only_run_in(place):
     with pytest.raises(UserError, match=said), only_run_in(place):
       pass

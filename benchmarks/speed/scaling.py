@@ -152,7 +152,7 @@ def compile_step(
   if members is not None:
     run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
     key, feed = jax.random.split(key, members), PopulationFeed([feed] * members)
-  run, key = layout.put((run, key), layout.own)
+  run, key = layout.put((run, key), layout.per_member)
   data = layout.put(feed.data, layout.everywhere)
   program = make_program(step, feed, layout, members=members)
   return program.lower(run, data, feed.read(1), np.int32(1), key).compile()

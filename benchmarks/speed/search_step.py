@@ -120,7 +120,7 @@ class Runner:
       self._feed = PopulationFeed([open_problem_feed(problem.config, seed) for seed in range(members)])
       key = jax.random.split(key, members)
     layout = Layout(members=members)
-    self._run, self._key = layout.put(jax.tree.map(jnp.array, (run, key)), layout.own)
+    self._run, self._key = layout.put(jax.tree.map(jnp.array, (run, key)), layout.per_member)
     self._data = layout.put(self._feed.data, layout.everywhere)
     self._program = make_program(problem.step, self._feed, layout, members=members)
 

@@ -1,1 +1,1 @@
-"""What a run keeps: checkpoints and its log of metrics."""
+"""Running a step function: the loop on the device, feeds, devices, run folders, snapshots and logs."""

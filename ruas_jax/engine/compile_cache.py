@@ -1,23 +1,23 @@
-"""Programs that were compiled once are kept on disk, so that the next run of the same search starts at once."""
+"""Keeps compiled programs on disk, so that the next run of the same search starts without compiling."""
 
 import os
 import pathlib
 
 import jax
 
-_SWITCH = "RUAS_JAX_CACHE"  # "off" turns it off
-_LEAST_SECONDS = 0.0  # of compilation, for which a program is kept: small ones are many
+_SWITCH = "RUAS_JAX_CACHE"  # the value "off" disables the cache
+_LEAST_SECONDS = 0.0  # shortest compilation that is cached: there are many short ones
 _LEAST_OPTION = "jax_persistent_cache_min_compile_time_secs"
 
 
 def enable_compilation_cache() -> pathlib.Path | None:
-  """Turns on jax's persistent compilation cache in the user's own cache folder; call it before anything is compiled.
+  """Turns on jax's persistent compilation cache in the user's cache folder. Call it before anything is compiled.
 
-  A folder that jax was given already (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`) stays. The environment's
-  `RUAS_JAX_CACHE=off` leaves all as it is, and so does a folder that cannot be written.
+  A folder that jax has already (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`) is kept. Nothing changes if the
+  environment has `RUAS_JAX_CACHE=off`, or if the folder cannot be written.
 
   Returns:
-    The folder that this call chose: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it chose none.
+    The folder that this call set: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it set none.
   """
   if os.environ.get(_SWITCH) == "off" or jax.config.jax_compilation_cache_dir:
     return None
@@ -25,7 +25,7 @@ def enable_compilation_cache() -> pathlib.Path | None:
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = (base if base.is_absolute() else pathlib.Path.home() / ".cache") / "ruas_jax"
     folder.mkdir(parents=True, exist_ok=True)
-  except (OSError, RuntimeError):  # no home is a RuntimeError
+  except (OSError, RuntimeError):  # RuntimeError: there is no home folder
     return None
   if not os.access(folder, os.W_OK | os.X_OK):
     return None

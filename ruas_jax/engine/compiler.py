@@ -1,4 +1,4 @@
-"""What the compiler is told for the programs that the package runs itself."""
+"""Compiler options for the programs that the package runs."""
 
 import functools
 
@@ -9,8 +9,8 @@ import jax
 def compiler_options() -> dict[str, int | bool]:
   """Options for `jax.jit(..., compiler_options=)` on the default backend.
 
-  On a CPU, its widest vectors: XLA stops at 256 bits by itself, and the convolutions are a fifth slower so; and a
-  closer look at which copies are needed: a quarter of those around loops are not.
+  On a CPU: the widest vectors (XLA's default limit of 256 bits makes the convolutions a fifth slower), and an analysis
+  that removes a quarter of the copies around loops.
   """
   if jax.default_backend() != "cpu":
     return {}

@@ -1,9 +1,9 @@
-"""Many steps in one call of one program: they are fed, taken and recorded on the device.
+"""Many steps in one call of a compiled program: feeding, stepping and recording happen on the device.
 
-The program is compiled once, for any number of steps up to the feed's capacity, and its state is donated. It stops by
-itself at the first step with a loss or new weights that are not finite, or with a loss that has exploded: that step is
-recorded, and the state stays as it was before it. A population is the same program with the step mapped over its
-members, which are shared out over the devices; each stops for itself.
+The program is compiled once for any number of steps up to the feed's capacity, and its state is donated. It stops at
+the first step whose loss or new weights are not finite, or whose loss is larger than the limit. That step is recorded,
+and the state from before it is kept. For a population, the step is mapped over the members, which are divided over the
+devices; each member stops independently.
 """
 
 import time
@@ -21,15 +21,16 @@ from ruas_jax.engine.mesh import Layout
 from ruas_jax.engine.metrics import Metrics, losses_of
 from ruas_jax.engine.run_options import LARGEST_LOSS
 
-_CALL_SECONDS = 2.5  # that a call should take: the log is to move every five seconds at the latest
+_CALL_SECONDS = 2.5  # target duration of a call, so that the log is updated at least every five seconds
 
 
 class Run(NamedTuple):
-  """What a call hands to the next.
+  """The state that one call passes to the next.
 
   Attributes:
-    state: of the search or training; with members, a leading axis on every leaf.
-    sound: bool `[]` or `[P]`, whether all was well so far; where not, nothing moves any more.
+    state: state of the search or training; for a population, every leaf has a leading axis of members.
+    sound: bool `[]` or `[P]`, whether every step so far was healthy; if not, the state does not change any more. The
+      name is part of the snapshots' format.
   """
 
   state: Any
@@ -37,12 +38,12 @@ class Run(NamedTuple):
 
 
 class Log(NamedTuple):
-  """What steps left, each array `[steps]` or `[steps, P]`.
+  """The record of steps, each array `[steps]` or `[steps, P]`.
 
   Attributes:
-    metrics: of the parts of a step, by name.
+    metrics: metrics of the parts of a step, by name.
     taken: bool, whether the step was taken.
-    sound: bool, whether all was well in it and before.
+    sound: bool, whether this step and all before it were healthy.
   """
 
   metrics: Metrics
@@ -51,12 +52,12 @@ class Log(NamedTuple):
 
 
 class Call(NamedTuple):
-  """What a call left.
+  """The result of a call.
 
   Attributes:
-    first: its first step, counted from one.
-    log: of its steps, numpy arrays.
-    snapshot: the `Run` after it, a copy on the device, where one was asked for; else None.
+    first: number of its first step, counted from one.
+    log: record of its steps, numpy arrays.
+    snapshot: a copy of the `Run` after it, on the device, if one was requested; else None.
   """
 
   first: int
@@ -72,29 +73,29 @@ def make_program(
   members: int | None = None,
   largest_loss: float = LARGEST_LOSS,
 ) -> Callable:
-  """`advance(run, data, tickets, count, key) -> (run, log)` by `count` steps, jitted; `run` is donated.
+  """`advance(run, data, tickets, count, key) -> (run, log)`, which takes `count` steps; jitted, `run` is donated.
 
   Args:
     step: `(state, *batches, key) -> (state, Metrics)`; the state has `weights`.
-    feed: whose `fetch` makes batches of a ticket.
-    layout: the devices; None: one.
-    members: of a population, whose run, tickets and key have an axis of members, for each of which `step` works.
-    largest_loss: beyond which a loss has exploded.
+    feed: its `fetch` makes batches from a ticket.
+    layout: the devices; None: one device.
+    members: size of the population. Then run, tickets and key have an axis of members, and `step` gets a single member.
+    largest_loss: a larger loss counts as a failure.
   """
   layout = layout or Layout(members=members)
 
-  def one(run, data, ticket, key):
+  def take_step(run, data, ticket, key):
     batches = layout.share_out(feed.fetch(data, ticket), feed.batch_axes)
     state, metrics = step(run.state, *batches, key)
     losses = losses_of(metrics)
     sound = run.sound & _all_finite((losses, state.weights))
     for loss in losses:
       sound &= jnp.abs(loss) <= largest_loss
-    state = lax.cond(sound, lambda: state, lambda: run.state)  # a choice for each leaf would be a kernel for each
+    state = lax.cond(sound, lambda: state, lambda: run.state)  # jnp.where on each leaf would be one kernel per leaf
     return Run(state, sound), Log(metrics, run.sound, sound)
 
-  # Jitted, so that it is traced once for its shapes and for the loop.
-  one = jax.jit(_over_members(one, at_once=jax.default_backend() != "cpu") if members else one)
+  # Jitted, so that it is traced only once, for its shapes and for the loop.
+  take_step = jax.jit(_over_members(take_step, at_once=jax.default_backend() != "cpu") if members else take_step)
 
   def advance(run, data, tickets, count, key):
     def ticket(index):
@@ -106,11 +107,11 @@ def make_program(
 
     def body(loop):
       index, run, log = loop
-      run, new = one(run, data, ticket(index), key)
+      run, new = take_step(run, data, ticket(index), key)
       log = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, index, 0), log, new)
       return index + 1, run, log
 
-    _, shapes = jax.eval_shape(one, run, data, ticket(0), key)
+    _, shapes = jax.eval_shape(take_step, run, data, ticket(0), key)
     log = jax.tree.map(lambda shape: jnp.zeros((feed.capacity, *shape.shape), shape.dtype), shapes)
     _, run, log = lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), run, log))
     return run, log
@@ -125,24 +126,24 @@ def make_program(
   return jax.jit(readable, donate_argnums=0, compiler_options=compiler_options())
 
 
-def _over_members(one: Callable, *, at_once: bool) -> Callable:
-  """`one` for every member of a device: all at once, or one after the other where the cache is small, as on a CPU."""
+def _over_members(take_step: Callable, *, at_once: bool) -> Callable:
+  """`take_step` for all members on a device: in parallel, or one after the other, which a CPU's small cache needs."""
   if at_once:
-    return jax.vmap(one, in_axes=(0, None, 0, 0))
+    return jax.vmap(take_step, in_axes=(0, None, 0, 0))
 
   def each(run, data, ticket, key):
-    return lax.map(lambda member: one(member[0], data, *member[1:]), (run, ticket, key))
+    return lax.map(lambda member: take_step(member[0], data, *member[1:]), (run, ticket, key))
 
   return each
 
 
 class DeviceLoop:
-  """Calls of the program, one always under way while the log of the one before is read.
+  """Calls the program repeatedly. The next call is always running while the log of the previous one is read.
 
   Attributes:
-    run: the newest; it belongs to the call that was yielded only where that ended at a multiple of `observe_every`, or
-      was the last.
-    done: steps that have been begun, those before a restart among them.
+    run: the newest state. It belongs to the call just yielded only if that call ended at a multiple of `observe_every`,
+      or was the last.
+    done: number of steps begun, including those before a restart.
   """
 
   def __init__(
@@ -156,35 +157,36 @@ class DeviceLoop:
     members: int | None = None,
     largest_loss: float = LARGEST_LOSS,
   ):
-    """`state` is not used up; `members` is the length of its leading axis, where it has one; `key` then has it too."""
+    """`state` is copied, not donated. `members` is the length of the leading axis of `state` and `key`; None: no
+    axis."""
     self._layout = layout = layout or Layout(members=members)
     self._feed, self.done = feed, 0
     self._fetch = jax.jit(feed.fetch)
     self._copy = jax.jit(lambda run: layout.readable(_copied(run)))
     self._ticket: Any = None
-    state = jax.jit(_copied)(state)  # since it is donated
-    self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.own)
-    self._key, self._data = layout.put(key, layout.own), layout.put(feed.data, layout.everywhere)
+    state = jax.jit(_copied)(state)  # the program donates its input
+    self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.per_member)
+    self._key, self._data = layout.put(key, layout.per_member), layout.put(feed.data, layout.everywhere)
     self._program = make_program(step, feed, layout, members=members, largest_loss=largest_loss)
 
-  def go_on_from(self, run: Run, done: int) -> None:
-    """Takes the place of what was begun with: a run after `done` steps, as numpy arrays."""
-    self.run, self.done = self._layout.put(run, self._layout.own), done
+  def resume_from(self, run: Run, done: int) -> None:
+    """Replaces the state by that of a run after `done` steps, given as numpy arrays."""
+    self.run, self.done = self._layout.put(run, self._layout.per_member), done
     self._feed.seek(done)
 
   def calls(
     self, steps: int, *, observe_every: int = 0, snapshot_every: int = 0, stop: Callable[[], bool] = lambda: False
   ) -> Iterator[Call]:
-    """Takes all steps up to `steps`, or fewer where `stop` says so between two calls.
+    """Takes all steps up to `steps`, or fewer if `stop` returns true between two calls.
 
-    At multiples of `observe_every` a call ends, and the next one begins only when the caller goes on. At multiples of
-    `snapshot_every` it ends too, and so it does at the last step, but the next one begins at once: the caller gets a
-    copy of the run.
+    A call ends at every multiple of `observe_every`; the next one begins only when the caller continues the iteration.
+    A call also ends at every multiple of `snapshot_every`, and at the last step, and then carries a copy of the run, so
+    that the next one can begin at once.
     """
     most, under_way, last = 1, [], time.monotonic()
     while self.done < steps or under_way:
-      looked_at = observe_every and self.done % observe_every == 0 and under_way  # so the state must not move on
-      if self.done < steps and len(under_way) < 2 and not looked_at:
+      observed = observe_every and self.done % observe_every == 0 and under_way  # the state must not change yet
+      if self.done < steps and len(under_way) < 2 and not observed:
         most, stopping = self._layout.agree(most, stop())
         if stopping:
           steps = self.done
@@ -202,15 +204,15 @@ class DeviceLoop:
       last = time.monotonic()
 
   def snapshot(self) -> Run:
-    """A copy of the newest run, which every process can read."""
+    """A copy of the newest run, readable by every process."""
     return self._copy(self.run)
 
   def batches(self) -> tuple:
-    """What the last step of the newest call was fed with; only where there is an `observe_every`."""
+    """The batches of the last step of the newest call; available only with `observe_every`."""
     return self._fetch(self._data, self._ticket)
 
   def _begin(self, count: int, keep_ticket: bool) -> tuple[int, int, Log]:
-    """The first step, the number of steps and the log, still to come, of a call."""
+    """Begins a call; returns its first step, its number of steps and its log, which is not computed yet."""
     tickets = self._feed.read(count)
     if self._feed.streams:
       tickets = self._layout.put_batches(tickets, [1 + axis for axis in self._feed.batch_axes])
@@ -221,11 +223,11 @@ class DeviceLoop:
 
 
 def _copied(tree: Any) -> Any:
-  """A copy without weak types, which would make the next call compile another program."""
+  """A copy without weak types, because weak types would cause another compilation at the next call."""
   return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), tree)
 
 
 def _all_finite(tree: Any) -> jax.Array:
-  """Of the floating leaves, all at once: small kernels add up."""
+  """Whether all floating leaves are finite. One test for all of them, because small kernels add up."""
   leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
   return jnp.isfinite(jnp.concatenate(leaves)).all()

@@ -1,4 +1,4 @@
-"""Several hosts as one machine, by `jax.distributed`."""
+"""Running one program on several hosts, with `jax.distributed`."""
 
 import re
 
@@ -6,33 +6,33 @@ import jax
 
 from ruas_jax.errors import UserError
 
-_PLACE = re.compile(r"(?P<address>[^,\s]+:\d+),(?P<hosts>\d+),(?P<number>\d+)")
+_ADDRESS = re.compile(r"(?P<address>[^,\s]+:\d+),(?P<hosts>\d+),(?P<number>\d+)")
 
 
-def join(place: str) -> int:
-  """Makes this process one of several; to be called before the first computation.
+def join(address: str) -> int:
+  """Joins the other hosts of a run. Call it before the first computation.
 
   Args:
-    place: `auto`, where the platform tells (TPU pods, Slurm and the like), or `ADDRESS:PORT,HOSTS,NUMBER`: where the
-      first host listens, how many there are, and which one this is, counted from zero.
+    address: `auto`, if the platform knows the hosts (TPU pods, Slurm), or `ADDRESS:PORT,HOSTS,NUMBER`: where the first
+      host listens, the number of hosts, and the number of this host, counted from zero.
 
   Returns:
     The number of this host.
 
   Raises:
-    UserError: it has another form, or the hosts do not find each other.
+    UserError: the address has another form, or the hosts do not find each other.
   """
-  match = _PLACE.fullmatch(place)
-  if place != "auto" and not match:
-    raise UserError(f"--distributed takes `auto` or ADDRESS:PORT,HOSTS,NUMBER, not {place!r}")
+  match = _ADDRESS.fullmatch(address)
+  if address != "auto" and not match:
+    raise UserError(f"--distributed must be `auto` or ADDRESS:PORT,HOSTS,NUMBER, not {address!r}")
   told = {}
   if match:
     hosts, number = int(match["hosts"]), int(match["number"])
     if number >= hosts:
-      raise UserError(f"--distributed {place}: of {hosts} hosts the last one has the number {hosts - 1}")
+      raise UserError(f"--distributed {address}: the number of a host must be 0 to {hosts - 1}, not {number}")
     told = {"coordinator_address": match["address"], "num_processes": hosts, "process_id": number}
   try:
     jax.distributed.initialize(**told)
   except (RuntimeError, ValueError) as error:
-    raise UserError(f"--distributed {place}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+    raise UserError(f"--distributed {address}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
   return jax.process_index()

@@ -1,4 +1,4 @@
-"""What the package runs on: versions, devices, the compilation cache, and the optional parts that are installed."""
+"""The environment of the package: versions, devices, the compilation cache, and installed extras."""
 
 import importlib.metadata
 import importlib.util
@@ -13,7 +13,7 @@ from ruas_jax import __version__
 from ruas_jax.convolution import native
 
 _FIGURES_DEPEND_ON = ("jax", "jaxlib", "flax", "optax", "numpy")
-_OPTIONAL = {  # the extra that installs it -> its module
+_OPTIONAL = {  # name of the extra -> module that it installs
   "cuda": "jax_cuda12_plugin",
   "tpu": "libtpu",
   "tensorboard": "tensorboardX",
@@ -22,14 +22,14 @@ _OPTIONAL = {  # the extra that installs it -> its module
 
 
 def versions() -> dict[str, str]:
-  """Of Python, of the packages and of the convolution that a figure, or the bits of a run, may depend on."""
+  """Versions of Python, of the packages and of the convolution, which the bits of a result may depend on."""
   packages = [*_FIGURES_DEPEND_ON] + (["torch"] if "torch" in sys.modules else [])
   found = {name: importlib.metadata.version(name) for name in packages}
   return {"python": platform.python_version(), **found, "convolution": str(native.form())}
 
 
 def device_in_words() -> str:
-  """The first device; for a CPU its model and the cores that this process may use."""
+  """The first device; for a CPU its model and the number of cores that this process may use."""
   device = jax.devices()[0]
   if device.platform != "cpu":
     return f"{device.platform}: {device.device_kind}"
@@ -41,10 +41,10 @@ def device_in_words() -> str:
 
 
 def describe_environment() -> dict[str, str]:
-  """Name -> one line, for people to read; starts jax's backend.
+  """Name -> one line for people to read. Starts jax's backend.
 
-  The version of the package is followed by those of what it stands on, by the devices, the cache folder, and the extras
-  of the package: installed or not.
+  It lists the version of the package, the versions of its dependencies, the devices, the cache folder, and which extras
+  are installed.
   """
   devices = [f"{device.platform} {device.id} ({device.device_kind})" for device in jax.devices()]
   extras = {name: importlib.util.find_spec(module) is not None for name, module in _OPTIONAL.items()}

@@ -1,7 +1,8 @@
-"""What a loop on the device reads: numbers of elements that lie on the device too, or whole batches that are streamed.
+"""The input of a loop on the device: indices of elements that are in device memory, or whole batches that are streamed.
 
-Both give the same batches for the same seed, those of `stream.make_batches`. What one step reads is a *ticket*; `read`
-delivers many of them at once, stacked, and `fetch`, a pure function, turns one into batches inside the program.
+Both give the same batches for the same seed, those of `stream.make_batches`. The input of one step is a *ticket*.
+`read` returns the tickets of many steps, stacked. `fetch` is a pure function that turns a ticket into batches in the
+program.
 """
 
 import math
@@ -17,17 +18,17 @@ from ruas_jax.engine.stream import Order, make_batches
 from ruas_jax.errors import UserError
 
 MOST_STEPS = 100  # in one call of the program
-_DEVICE_BYTES = 2**30  # of data that are put on the device unasked
-_STREAM_BYTES = 2**26  # of batches in one call
+_DEVICE_BYTES = 2**30  # largest data that "auto" puts into device memory
+_STREAM_BYTES = 2**26  # size of the batches of one call
 
 
 class Reading(NamedTuple):
   """An endless sequence of batches.
 
   Attributes:
-    source: of the elements.
-    shape: leading axes of a batch's arrays; their product counts its elements.
-    seed: of the order.
+    source: source of the elements.
+    shape: leading axes of a batch's arrays; their product is the number of elements in a batch.
+    seed: random seed of the order.
   """
 
   source: Source
@@ -36,13 +37,13 @@ class Reading(NamedTuple):
 
 
 class DeviceData:
-  """The elements that `sources` show, on the device; each is read once, however many sources show it.
+  """The elements of `sources` in device memory. An element that several sources share is read and stored once.
 
   Attributes:
-    pools: for each of the sources that lie under the parts, its elements along a leading axis.
+    pools: for each base source (`engine.sources.base_of`), its elements along a leading axis.
 
   Raises:
-    UserError: an element cannot be read, or they do not fit on the device.
+    UserError: an element cannot be read, or the data do not fit into device memory.
   """
 
   def __init__(self, sources: Sequence[Source]):
@@ -55,17 +56,19 @@ class DeviceData:
       self.pools = tuple(jax.device_put(pools))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
       reason = next(iter(str(error).splitlines()), "out of memory")
-      raise UserError(f"data.placement device: the data do not fit on the device ({reason})") from None
+      raise UserError(
+        f"data.placement device: the data do not fit into device memory ({reason}); use data.placement stream"
+      ) from None
 
   def locate(self, source: Source) -> tuple[int, np.ndarray]:
-    """Which pool shows this source, and the index in it of each of the source's elements."""
+    """The pool that holds this source, and the index in it of each of the source's elements."""
     base, indices = base_of(source)
     pool = next(pool for pool, (other, _) in enumerate(self._bases) if other == base)
     return pool, np.searchsorted(self._bases[pool][1], indices).astype(np.int32)
 
 
 class DeviceFeed:
-  """Tickets are element numbers, int32; the data are an argument of the program."""
+  """Tickets are indices of elements, int32. The data are an argument of the program."""
 
   capacity = MOST_STEPS
   streams = False
@@ -86,7 +89,7 @@ class DeviceFeed:
     )
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:
-    """Tickets of the next `count` steps, `[capacity, *shape]` for each reading; the rest is unused."""
+    """Tickets of the next `count` steps, `[capacity, *shape]` for each reading; the other rows are unused."""
     tickets = []
     for shape, order, numbers in zip(self._shapes, self._orders, self._numbers, strict=True):
       size = math.prod(shape)
@@ -98,15 +101,15 @@ class DeviceFeed:
     return tuple(tickets)
 
   def seek(self, step: int) -> None:
-    """The next ticket is that of this step, counted from zero."""
+    """Sets the step of the next ticket, counted from zero."""
     self._first = step
 
   def close(self) -> None:
-    """Nothing runs in the background."""
+    """Does nothing: no thread is running."""
 
 
 class PopulationFeed:
-  """Feeds of many members over the same data; tickets are `[capacity, P, ...]`."""
+  """The feeds of all members over the same data. Tickets are `[capacity, P, ...]`."""
 
   streams = False
 
@@ -116,22 +119,22 @@ class PopulationFeed:
     self.batch_axes = feeds[0].batch_axes
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:
-    """Those of the members, stacked."""
+    """The tickets of all members, stacked."""
     return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
 
   def seek(self, step: int) -> None:
-    """The next tickets are those of this step, counted from zero."""
+    """Sets the step of the next tickets, counted from zero."""
     for feed in self._feeds:
       feed.seek(step)
 
   def close(self) -> None:
-    """Nothing runs in the background."""
+    """Does nothing: no thread is running."""
 
 
 class StreamFeed:
-  """Tickets are the batches themselves, read ahead by grain, as many in a call as a bounded memory holds.
+  """Tickets are the batches themselves, read ahead by grain. The size of a call's batches is limited.
 
-  Of every batch only `rows` are read, the part of the last axis of its shape whose devices this host has.
+  Only `rows` of every batch are read: the part of the last batch axis that belongs to this host's devices.
   """
 
   data = ()
@@ -147,12 +150,12 @@ class StreamFeed:
     self.seek(0)
 
   def fetch(self, data: Any, ticket: Any) -> tuple[PyTree, ...]:
-    """The ticket."""
+    """Returns the ticket."""
     del data
     return ticket
 
   def read(self, count: int) -> tuple[PyTree, ...]:
-    """Tickets of the next `count` steps, every leaf `[capacity, *shape, ...]`; the rest is unused."""
+    """Tickets of the next `count` steps, every leaf `[capacity, *shape, ...]`; the other rows are unused."""
     tickets = []
     for shape, stream in zip(self._shapes, self._streams, strict=True):
       batches = [next(stream) for _ in range(count * math.prod(shape[:-1]))]
@@ -166,7 +169,7 @@ class StreamFeed:
     return tuple(tickets)
 
   def seek(self, step: int) -> None:
-    """The next ticket is that of this step, counted from zero."""
+    """Sets the step of the next ticket, counted from zero."""
     self.close()
     self._streams = [
       make_batches(
@@ -180,7 +183,7 @@ class StreamFeed:
     ]
 
   def close(self) -> None:
-    """Ends the reading threads."""
+    """Stops the reading threads."""
     for stream in self._streams:
       stream.close()
 
@@ -191,16 +194,16 @@ Feed = DeviceFeed | PopulationFeed | StreamFeed
 def open_feed(
   readings: Sequence[Reading], *, placement: Placement = "auto", rows: range | None = None
 ) -> DeviceFeed | StreamFeed:
-  """The feed of these readings.
+  """The feed for these readings.
 
   Args:
     readings: one for each batch of a step.
-    placement: device: all elements lie there; stream: batches are read ahead; auto: device if they take at most 1 GiB.
-    rows: of every batch, those that this host streams; None: all. A host that has the data on its devices reads them
-      all, since any element may be any device's.
+    placement: device: all elements are in device memory. stream: batches are read ahead. auto: device, up to 1 GiB.
+    rows: rows of every batch that this host streams; None: all. With the data in device memory every host reads all
+      elements, because any device may need any of them.
 
   Raises:
-    UserError: an element cannot be read, or the data do not fit on the device.
+    UserError: an element cannot be read, or the data do not fit into device memory.
   """
   sources = [reading.source for reading in readings]
   if placement == "device" or (placement == "auto" and _device_bytes(sources) <= _DEVICE_BYTES):
@@ -215,32 +218,32 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, placement: Pla
   """The feed of a population: the readings of each member, in the same order over the same data.
 
   Raises:
-    UserError: as `open_feed`, or the data cannot lie on the device, which a population needs.
+    UserError: as `open_feed`; or the data are not in device memory, which a population needs.
   """
   sources = [reading.source for readings in members for reading in readings]
   if placement == "stream":
-    raise UserError("data.placement stream: a population needs its data on the device")
+    raise UserError("data.placement stream: a population needs its data in device memory; use data.placement device")
   if placement == "auto" and (total := _device_bytes(sources)) > _DEVICE_BYTES:
     raise UserError(
-      f"data: a population needs its data on the device, where they take {total / 2**30:.1f} GiB; "
-      "placement device puts them there all the same"
+      f"data: a population needs its data in device memory, and they take {total / 2**30:.1f} GiB; "
+      "use less data, or data.placement device to put them there anyway"
     )
   data = DeviceData(sources)
   return PopulationFeed([DeviceFeed(readings, data) for readings in members])
 
 
 def _batch_axes(readings: Sequence[Reading]) -> tuple[int, ...]:
-  """Which axis of each batch counts the elements that devices may share out."""
+  """For each batch, the axis of its elements, which may be divided over devices."""
   return tuple(len(reading.shape) - 1 for reading in readings)
 
 
 def _device_bytes(sources: Sequence[Source]) -> int:
-  """What `DeviceData` takes."""
+  """Size of the `DeviceData` of these sources."""
   return sum(len(indices) * element_bytes(base) for base, indices in _shown(sources))
 
 
 def _shown(sources: Sequence[Source]) -> list[tuple[Source, np.ndarray]]:
-  """Each source under `sources` once, with the indices that any of them shows, sorted."""
+  """Each base source once, with the sorted indices that any of the sources uses."""
   bases: list[tuple[Source, np.ndarray]] = []
   for source in sources:
     base, indices = base_of(source)

@@ -1,4 +1,4 @@
-"""What several hosts tell each other before a run begins."""
+"""Communication of several hosts before a run begins."""
 
 import contextlib
 import dataclasses
@@ -19,18 +19,18 @@ _FAILED, _BEGINNING = -2, -1
 
 
 def require_one_run(identity: dict[str, Any], steps: int, run: RunOptions) -> None:
-  """Raises UserError, on every host, where they read other data or were given other options: each would wait for the
-  others at another step, or take their numbers for its own."""
+  """Raises UserError on every host if the hosts have different data or options. They would otherwise wait for each
+  other at different steps, or mix the numbers of different runs."""
   if jax.process_count() > 1:
     asked = json.dumps([identity, steps, dataclasses.asdict(run)])
     digest = np.frombuffer(hashlib.sha256(asked.encode()).digest(), np.uint8)
     if (multihost_utils.process_allgather(digest) != digest).any():
-      raise UserError("the hosts read other data, or were given other options: give the same command to all of them")
+      raise UserError("the hosts have different data or different options: start all of them with the same command")
 
 
 @contextlib.contextmanager
 def told_to_other_hosts() -> Iterator[Callable[[Snapshot | None], None]]:
-  """On the first host: the start that it chooses inside reaches the others, and so does its failure."""
+  """On the first host: a context whose function sends the chosen start to the other hosts. A failure is sent too."""
   told = _FAILED
 
   def tell(start: Snapshot | None) -> None:
@@ -45,12 +45,12 @@ def told_to_other_hosts() -> Iterator[Callable[[Snapshot | None], None]]:
 
 
 def follow_first_host(snapshots: Snapshots) -> Snapshot | None:
-  """On the other hosts: the start that the first one chose, in the folder that all share.
+  """On the other hosts: the start that the first host chose, read from the shared folder.
 
   Raises:
     UserError: the first host failed.
   """
   step = int(multihost_utils.broadcast_one_to_all(np.int32(0)))
   if step == _FAILED:
-    raise UserError("the first host could not begin the run; the reason is in its output")
+    raise UserError("the first host could not begin the run; see the error in its output")
   return None if step == _BEGINNING else snapshots.at(step)

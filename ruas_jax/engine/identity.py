@@ -1,4 +1,4 @@
-"""What decides every number of a run, as JSON: a run is resumed only where it is the same."""
+"""Everything that determines the numbers of a run, as JSON. A run is resumed only if this identity is the same."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from ruas_jax.engine.sources import Source, base_of, in_words, spec_of
 
 
 def plain(value: Any) -> Any:
-  """The value as JSON gives it back; functions and optimisers by their names."""
+  """The value as it is after writing and reading JSON; functions and optimisers become their names."""
   if isinstance(value, dict):
     return {name: plain(item) for name, item in value.items()}
   if callable(value) or isinstance(value, optax.GradientTransformation):
@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
 
 
 def describe_source(source: Source) -> str:
-  """How many elements of which shapes there are, and which of those under a part."""
+  """The number and shapes of the elements, and for a part, a hash of its indices."""
   base, indices = base_of(source)
   shown = "" if len(indices) == len(base) else f", those of {hashlib.sha256(indices.tobytes()).hexdigest()[:12]}"
   leaves = [f"{jax.tree_util.keystr(path)} {in_words(leaf)}" for path, leaf in jax.tree.leaves_with_path(spec_of(base))]
@@ -31,7 +31,7 @@ def describe_source(source: Source) -> str:
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-  """What differs between two identities, in words, by path."""
+  """The differences between two identities, as text with the path."""
   if isinstance(before, dict) and isinstance(now, dict):
     for name in [*before, *(name for name in now if name not in before)]:
       yield from differences(before.get(name), now.get(name), f"{path}.{name}" if path else name)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk while it goes on, and how it is resumed from there."""
+"""The files that a run writes during its steps, and how a run is resumed from them."""
 
 import contextlib
 import hashlib
@@ -20,25 +20,25 @@ from ruas_jax.engine.tensorboard import TensorBoardLog
 
 try:
   import resource
-except ImportError:  # not on Windows
+except ImportError:  # on Windows
   resource = None
 
-OF_THE_MACHINE = ("seconds", "steps_per_second", "peak_bytes")  # fields of the log that are others in every process
+OF_THE_MACHINE = ("seconds", "steps_per_second", "peak_bytes")  # fields of the log that differ between processes
 
 _EMPTY = Position(0, hashlib.sha256().hexdigest())
 
 
 class Journal(contextlib.ExitStack):
-  """The records of a run, in memory and in its logs, and its snapshots. A context manager.
+  """The records of a run, in memory and in its logs, and its snapshots. Use it as a context manager.
 
   Attributes:
-    records: of each member, all steps so far.
-    failures: of each member; None while all is well.
-    saved: the step of the newest snapshot; None before the first.
+    records: records of each member, for all steps so far.
+    failures: error of each member; None where there is no error.
+    saved: step of the newest snapshot; None before the first.
   """
 
   def __init__(self, run_folder: RunFolder, folders: Sequence[epath.Path | None]):
-    """`folders` get a log each; None gets none."""
+    """Each of the `folders` gets a log; None gets none."""
     super().__init__()
     self._run_folder, self._folders = run_folder, folders
     self._sinks: list[list[MetricLog | TensorBoardLog]] = [[] for _ in folders]
@@ -49,12 +49,12 @@ class Journal(contextlib.ExitStack):
     self._last = self._started = time.monotonic()
 
   def begin(self, loop: DeviceLoop, observer: Observer | None) -> None:
-    """Brings the loop to where the run stopped; a run at its beginning is saved first, so that it can always go on."""
+    """Brings the loop to the step where the run stopped. A new run is saved first, so that it can always be resumed."""
     start = self._run_folder.start
     positions = [_EMPTY] * len(self._folders)
     if start:
       shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), loop.run)
-      loop.go_on_from(start.read(shapes), start.step)
+      loop.resume_from(start.read(shapes), start.step)
       self.failures, self.saved = start.about["failures"], start.step
       positions = [Position(*position) for position in start.about["logs"]]
       if observer:
@@ -72,7 +72,7 @@ class Journal(contextlib.ExitStack):
       self.records[member] = [_of_the_run(record) for record in read_metrics(folder / METRICS)]
 
   def add(self, records: Sequence[list[Record]], failures: Sequence[str | None]) -> None:
-    """The records of a call, for each member, and what failed in it."""
+    """Adds the records of a call, for each member, and the error of each member in it."""
     now = time.monotonic()
     if not self._has_moved:
       self._run_folder.forget_results()
@@ -88,30 +88,30 @@ class Journal(contextlib.ExitStack):
     self._last = now
 
   def save(self, step: int, run: Run, observer: Observer | None, positions: list[Position] | None = None) -> None:
-    """Begins to write a snapshot of `run` after `step`, all of whose records were added."""
+    """Begins to write a snapshot of `run` after `step`. The records of all steps up to it must have been added."""
     self.saved = step
     if not self._run_folder.snapshots:
       return
     positions = positions or [sink.position() for sinks in self._sinks for sink in sinks if isinstance(sink, MetricLog)]
     about = self._run_folder.about() | {
       "logs": positions,
-      "failures": list(self.failures),  # as they are now: it is written while the run goes on
+      "failures": list(self.failures),  # copied: the snapshot is written in the background
       "observer": observer.about() if observer else None,
     }
     self._run_folder.snapshots.write(step, run, about)
 
   def newest(self) -> list[Record]:
-    """The last record of each member that goes on."""
+    """The last record of each member that has not failed."""
     going = zip(self.records, self.failures, strict=True)
     return [records[-1] for records, failure in going if records and not failure]
 
   def wait(self) -> None:
-    """Until the snapshots are on disk; UserError where they cannot be."""
+    """Waits until the snapshots are on disk. Raises UserError if they cannot be written."""
     if self._run_folder.snapshots:
       self._run_folder.snapshots.wait()
 
   def last_good(self) -> str:
-    """Words that name the newest snapshot; none without one."""
+    """Text that names the newest snapshot; empty without one."""
     if not self._run_folder.snapshots:
       return ""
     self.wait()
@@ -123,7 +123,7 @@ def _of_the_run(record: Record) -> Record:
 
 
 def _peak_bytes() -> int | None:
-  """The most memory that the first device has held; of a CPU, that the process has."""
+  """The largest memory use of the first device so far; for a CPU, of the process."""
   statistics: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in statistics:
     return statistics["peak_bytes_in_use"]

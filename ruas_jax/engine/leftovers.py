@@ -1,4 +1,4 @@
-"""The files that runs write into a run folder, and how they are removed; files of others stay."""
+"""The files that a run writes into its folder, and how they are removed. Other files are not touched."""
 
 import re
 from collections.abc import Iterable
@@ -12,32 +12,32 @@ CONFIG = "config.json"
 TENSORBOARD = "tensorboard"
 SNAPSHOTS = "snapshots"
 LOGS = (SNAPSHOTS, METRICS, TENSORBOARD)
-"""What a run writes while it goes on. The snapshots first: what is left without them cannot be resumed by any run."""
+"""The files that a run writes during its steps. Snapshots are removed first: no run can be resumed without them."""
 _MEMBER = re.compile(r"member_\d{3,}")
 
 
 def member_name(position: int) -> str:
-  """The folder of a population's member."""
+  """Name of the folder of a population's member."""
   return f"member_{position:03}"
 
 
 def outputs_in(folder: epath.Path, names: Iterable[str]) -> list[epath.Path]:
-  """What runs wrote here and in the folders of members: logs and `names`, but not the configurations."""
+  """Files of runs in this folder and in the members' folders: logs and `names`, but not the configurations."""
   names = list(dict.fromkeys((*LOGS, *names)))
   return [within / name for within in (folder, *_members(folder)) for name in names if (within / name).exists()]
 
 
 def tidy(folder: epath.Path, snapshots: Snapshots, names: Iterable[str]) -> None:
-  """Removes what killed processes left half-written."""
+  """Removes the incomplete files of killed processes."""
   snapshots.clean()
   listed = "|".join(map(re.escape, (*LOGS, CONFIG, *names)))
-  unfinished = re.compile(rf"\.({listed})\.\d+(\.\w+)?")  # as `files` names it
+  unfinished = re.compile(rf"\.({listed})\.\d+(\.\w+)?")  # the temporary names of `files`
   folders = (folder, *_members(folder))
   remove([path for within in folders for path in within.iterdir() if unfinished.fullmatch(path.name)])
 
 
 def clear(folder: epath.Path, names: Iterable[str]) -> None:
-  """Removes what runs wrote, so that a run that fails leaves no other run's results."""
+  """Removes the files of earlier runs, so that a failed run does not leave the results of another run."""
   remove(outputs_in(folder, names))
   for path in _members(folder):
     (path / CONFIG).unlink()
@@ -46,7 +46,7 @@ def clear(folder: epath.Path, names: Iterable[str]) -> None:
 
 
 def remove(paths: Iterable[epath.Path]) -> None:
-  """Files, and folders with all that is in them."""
+  """Removes files, and folders with their content."""
   for path in paths:
     if path.is_dir():
       path.rmtree()

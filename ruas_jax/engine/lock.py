@@ -1,4 +1,4 @@
-"""One live run in a work directory."""
+"""Ensures that only one process runs in a run folder."""
 
 import contextlib
 import os
@@ -10,19 +10,19 @@ from ruas_jax.errors import UserError
 
 try:
   import fcntl
-except ImportError:  # no such lock on Windows
+except ImportError:  # Windows has no such lock
   fcntl = None
 
 
 @contextlib.contextmanager
 def only_run_in(folder: epath.Path) -> Iterator[None]:
-  """Holds the folder's lock; the system drops it when the process dies, however it dies.
+  """Holds a lock on the folder. The system releases it when the process ends, in any way.
 
-  The folder itself is what is locked, so that nothing is left in it. A remote folder, or a file system that knows no
-  locks, is not guarded.
+  The folder itself is locked, so no lock file is left. There is no protection for a remote folder, or on a file system
+  without locks.
 
   Raises:
-    UserError: a run is at work in the folder.
+    UserError: another process runs in the folder.
   """
   if fcntl is None or "://" in os.fspath(folder):
     yield
@@ -33,7 +33,9 @@ def only_run_in(folder: epath.Path) -> Iterator[None]:
       try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
-        raise UserError(f"--workdir {folder}: another run is at work in it") from None
+        raise UserError(
+          f"--workdir {folder}: another run is at work in it; wait for its end, or choose another --workdir"
+        ) from None
     yield
   finally:
     os.close(handle)

@@ -1,5 +1,5 @@
-"""What search, population and training share: the loop that logs, saves and shows progress, and that stops where a loss
-is not finite or the system wants the machine back."""
+"""The loop that searches, populations and trainings share. It logs, saves and shows progress, and it stops if a loss is
+not finite or if SIGTERM arrives."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ from ruas_jax.errors import UserError
 
 class Outcome(NamedTuple):
   """Attributes:
-  state: the last one, numpy arrays.
-  records: of each member, one for each of its steps; on a host that does not write, for those since a restart.
-  failures: of each member; None where all went well.
+  state: the last state, numpy arrays.
+  records: records of each member, one for each step; on a host that does not write, only since a restart.
+  failures: error of each member; None where there is no error.
   """
 
   state: Any
@@ -41,21 +41,21 @@ def iterate(
   observer: Observer | None = None,
   watch: Callable[[Sequence[list[Record]]], None] | None = None,
 ) -> Outcome:
-  """Takes the steps of a run up to `steps`, from where its folder says that it stopped.
+  """Takes the steps of a run up to `steps`, starting where the run folder says that it stopped.
 
   Args:
-    loop: at its beginning.
-    steps: in the end.
-    description: of the run, in a word or two.
-    run_folder: gets `metrics.jsonl` and the snapshots.
-    members: of a population, the folder of each, for its own `metrics.jsonl`; None: a single run.
-    observer: of a single run; it is asked for more metrics, and whether to stop.
-    watch: is called with the new records of every member, or of the single run.
+    loop: the loop before its first step.
+    steps: total number of steps.
+    description: description of the run in one or two words.
+    run_folder: folder for `metrics.jsonl` and the snapshots.
+    members: folder of each member of a population, for its `metrics.jsonl`; None: a single run.
+    observer: observer of a single run: it adds metrics and may stop the run.
+    watch: function that receives the new records of every member, or of the single run.
 
   Raises:
-    UserError: in a single run, a loss or new weights are not finite, or a loss has exploded; it names the step and the
-      last snapshot. The log holds all steps up to it.
-    Preempted: SIGTERM came, and the run is saved.
+    UserError: in a single run, a loss or the new weights are not finite, or a loss is too large; the message names the
+      step and the last snapshot. The log holds all steps up to it.
+    Preempted: SIGTERM stopped the run, which is saved.
   """
   every = observer.every if observer else 0
   with contextlib.ExitStack() as stack:
@@ -88,7 +88,7 @@ def iterate(
     if run_folder.saves and journal.saved != loop.done:
       journal.save(loop.done, loop.snapshot(), observer)
     journal.wait()
-    if loop.done < steps and not finished:  # on every host, whichever of them SIGTERM came to
+    if loop.done < steps and not finished:  # on every host, even if only one received SIGTERM
       raise Preempted(
         f"{description}: stopped by SIGTERM after step {loop.done} of {steps}; the same command resumes it"
       )

@@ -1,23 +1,24 @@
-"""How the process's memory is managed."""
+"""Settings of the process's memory allocator."""
 
 import contextlib
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
-_LARGEST_MMAP_THRESHOLD = 2**25  # that glibc takes
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of glibc's mallopt
+_LARGEST_MMAP_THRESHOLD = 2**25  # largest value that glibc accepts
 
 
 def keep_freed_memory() -> None:
-  """Has glibc keep large buffers that were freed, for the next ones.
+  """Makes glibc keep large freed buffers for reuse.
 
-  Without it every program that XLA runs on a CPU gets its buffers anew from the system, which fills them with zeros: a
-  third of the time of enhancing a photograph. To be called before threads are started. Other systems are left alone.
+  Otherwise every program that XLA runs on a CPU gets new buffers from the system, which fills them with zeros. That
+  takes a third of the time of enhancing a photograph. Call this before threads are started. It does nothing on other
+  systems.
   """
   if not sys.platform.startswith("linux"):
     return
-  with contextlib.suppress(OSError, AttributeError):  # another C library
+  with contextlib.suppress(OSError, AttributeError):  # not glibc
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_TRIM_THRESHOLD, 2**30)
-    mallopt(_ARENA_MAX, 1)  # the buffers of all threads come from one heap, which alone can hold large ones
+    mallopt(_ARENA_MAX, 1)  # all threads use one heap, because only the main heap can hold large buffers

@@ -1,8 +1,8 @@
-"""Where everything lies: one mesh of devices with the axes `population` and `data`.
+"""Devices and the distribution of arrays over them: one mesh with the axes `population` and `data`.
 
-The members of a population are shared out over the first axis and hear nothing of each other; the elements of every
-batch are shared out over the second, where the partitioner puts the sums between devices. All else lies on every
-device. One device, several, and several hosts, of which each sees the part of its own devices, are the same here.
+The members of a population are divided over the first axis and do not communicate. The elements of every batch are
+divided over the second axis, where the partitioner inserts the sums between devices. Everything else is replicated. The
+same code runs on one device, on several, and on several hosts, each of which sees the part of its devices.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ POPULATION, DATA = "population", "data"
 
 
 def one_cpu_device_per_core() -> None:
-  """Makes a CPU as many devices as this process has cores, so that members of a population run side by side.
+  """Makes jax show one CPU device for each core of this process, so that members of a population run in parallel.
 
-  To be called before the first computation; afterwards it has no effect. Other platforms are left alone, and so is a
-  number of devices that was set already, in XLA_FLAGS or as `jax_num_cpu_devices`.
+  Call it before the first computation; later it has no effect. It changes nothing on other platforms, or if the number
+  of devices is set already, in XLA_FLAGS or as `jax_num_cpu_devices`.
   """
   flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
   if flag or jax.config.jax_num_cpu_devices > 0:
@@ -37,47 +37,52 @@ def one_cpu_device_per_core() -> None:
 
 
 class Layout:
-  """A mesh, and what lies where on it.
+  """A mesh, and the distribution of arrays over it.
 
   Attributes:
-    mesh: `[population, data]` devices; of a run that is no population, `[1, data]`.
-    everywhere: the sharding of what lies on every device.
-    own: of what has a leading axis of members; without members, the same as `everywhere`.
-    rows: of every batch, those whose devices this process has.
+    mesh: `[population, data]` devices; `[1, data]` for a run that is not a population.
+    everywhere: sharding of arrays that are replicated on every device.
+    per_member: sharding of arrays with a leading axis of members; without members, the same as `everywhere`.
+    rows: the rows of every batch that belong to the devices of this process.
   """
 
   def __init__(self, options: MeshOptions = MeshOptions(), *, batch_size: int = 1, members: int | None = None):
     """Raises:
-    UserError: there are fewer devices, or some of another host would be left out, or they do not divide the batch or
-      the population.
+    UserError: there are too few devices; or devices of another host would not be used; or the numbers of devices do not
+      divide the batch or the population.
     """
-    # Those of a host are neighbours, whatever their own order: it reads one range of rows.
+    # Sorted by host, because each host reads one contiguous range of rows.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    things = members or 1
-    population = options.population or _most_that_divide(things, len(devices) // options.data)
-    if things % population:
-      raise UserError(f"mesh.population {population} does not divide the population of {things}")
+    count_of_members = members or 1
+    population = options.population or _most_that_divide(count_of_members, len(devices) // options.data)
+    if count_of_members % population:
+      raise UserError(
+        f"mesh.population {population} does not divide the population of {count_of_members}; choose a divisor"
+      )
     if batch_size % options.data:
-      raise UserError(f"mesh.data {options.data} does not divide data.batch_size {batch_size}")
+      raise UserError(f"mesh.data {options.data} does not divide data.batch_size {batch_size}; choose a divisor")
     count = population * options.data
     if count > len(devices):
-      raise UserError(f"mesh: {population} x {options.data} are {count} devices, and there are {len(devices)}")
+      raise UserError(f"mesh: {population} x {options.data} needs {count} devices, but there are {len(devices)}")
     if jax.process_count() > 1 and count < len(devices):
-      raise UserError(f"mesh: {population} x {options.data} leaves out some of {len(devices)} devices of several hosts")
+      raise UserError(
+        f"mesh: {population} x {options.data} devices do not use all {len(devices)} devices of the hosts; "
+        "set mesh.population and mesh.data to use all"
+      )
     self.mesh = Mesh(np.array(devices[:count]).reshape(population, options.data), (POPULATION, DATA))
     self.everywhere = NamedSharding(self.mesh, PartitionSpec())
-    self.own = NamedSharding(self.mesh, PartitionSpec(POPULATION)) if members else self.everywhere
+    self.per_member = NamedSharding(self.mesh, PartitionSpec(POPULATION)) if members else self.everywhere
     cut = NamedSharding(self.mesh, PartitionSpec(DATA)).addressable_devices_indices_map((batch_size,))
-    places = {row for (piece,) in cut.values() for row in range(batch_size)[piece]}
-    self.rows = range(min(places), max(places) + 1)
+    rows = {row for (piece,) in cut.values() for row in range(batch_size)[piece]}
+    self.rows = range(min(rows), max(rows) + 1)
 
   def put(self, tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays that are the same in every process, onto the devices."""
+    """Puts arrays that are the same in every process onto the devices."""
     return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)
 
   def put_batches(self, batches: Sequence[Any], axes: Sequence[int]) -> tuple:
-    """Batches of which every process has its own rows, on these axes, onto the devices; those of one device are left
-    where they are."""
+    """Puts batches onto the devices; every process gives its rows along these axes. With one data device, they are
+    returned unchanged."""
     if self.mesh.shape[DATA] == 1:
       return tuple(batches)
     return tuple(
@@ -86,20 +91,20 @@ class Layout:
     )
 
   def share_out(self, batches: Sequence[Any], axes: Sequence[int]) -> tuple:
-    """Inside a program: batches whose rows, on these axes, are shared out."""
+    """Divides the rows of batches, along these axes, over the data devices. Use it inside a program."""
     if self.mesh.shape[DATA] == 1:
       return tuple(batches)
-    mesh = jax.sharding.get_abstract_mesh()  # that of `over_members`, if this is inside it
+    mesh = jax.sharding.get_abstract_mesh()  # the mesh of `over_members`, if this is called inside it
     return tuple(
       lax.with_sharding_constraint(batch, self._cut(axis, None if mesh.empty else mesh))
       for batch, axis in zip(batches, axes, strict=True)
     )
 
   def over_members(self, function: Callable, *, takes: Sequence[int | None], gives: Sequence[int | None]) -> Callable:
-    """`function` as each device sees it, with its own members only.
+    """Maps `function` over the devices, so that it sees only the members on its device.
 
     Args:
-      takes: for each argument the axis of its members; None where it has none.
+      takes: axis of the members in each argument; None: it has no such axis.
       gives: the same for each result.
     """
 
@@ -113,11 +118,11 @@ class Layout:
     )
 
   def readable(self, tree: Any) -> Any:
-    """Inside a program: what every process can read."""
+    """Replicates arrays so that every process can read them. Use it inside a program."""
     return lax.with_sharding_constraint(tree, self.everywhere) if jax.process_count() > 1 else tree
 
   def agree(self, most: int, wish: bool) -> tuple[int, bool]:
-    """The least of all processes' numbers, and whether any of them wishes."""
+    """The smallest `most` of all processes, and whether `wish` is true in any of them."""
     if jax.process_count() == 1:
       return most, wish
     all_of_them = multihost_utils.process_allgather(np.array([most, wish], np.int32))

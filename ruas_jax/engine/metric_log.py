@@ -1,7 +1,7 @@
-"""The file of metrics that a run writes: one JSON object per line.
+"""The metrics file of a run: one JSON object per line.
 
-The file is strict JSON: a number that is NaN or infinite becomes null, since JSON has no word for either. A run that is
-killed loses at most the line it was writing, and a later `MetricLog` goes on after the last whole one.
+The file is strict JSON: NaN and infinities become null, because JSON cannot express them. A killed run loses at most
+the line that it was writing, and a new `MetricLog` continues after the last complete line.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from etils import epath
 from ruas_jax.errors import UserError
 from ruas_jax.files import sync, write_atomically
 
-_REMOTE_SECONDS = 30.0  # between two uploads of a remote log
+_REMOTE_SECONDS = 30.0  # time between two uploads of a remote log
 
 
 def to_json_value(value: Any) -> Any:
-  """The value in JSON's types: arrays as (nested) lists, NaN and infinities as None; TypeError for what has no form."""
+  """The value as JSON types: arrays become (nested) lists, NaN and infinities None. Raises TypeError for other
+  types."""
   if value is None or isinstance(value, str | bool | int):
     return value
   if isinstance(value, float):
@@ -34,25 +35,24 @@ def to_json_value(value: Any) -> Any:
     return os.fspath(value)
   if hasattr(value, "tolist"):  # numpy and jax scalars and arrays
     return to_json_value(value.tolist())
-  raise TypeError(f"no JSON form for {value!r} of type {type(value).__name__}")
+  raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON: {value!r}")
 
 
 class Position(NamedTuple):
-  """How far a log goes: so many bytes, with this SHA-256."""
+  """A position in a log: number of bytes before it, and their SHA-256."""
 
   size: int
   sha256: str
 
 
 class MetricLog:
-  """Appends records to a file, one JSON object per line. When `write` returns, a kill spares them; after `position`, a
-  power cut does. A context manager.
+  """Appends records to a file, one JSON object per line. Use it as a context manager.
 
-  An existing file is continued: a torn last line of a killed run is dropped first, or with `until` all that lies beyond
-  that position.
+  Records survive a kill of the process when `write` returns, and a power failure when `position` returns. An existing
+  file is continued: an incomplete last line is removed first. With `until`, everything after that position is removed.
 
   Raises:
-    UserError: the file cannot be read or written, or up to `until` it is not what was written.
+    UserError: the file cannot be read or written, or its content up to `until` has changed.
   """
 
   def __init__(self, path: str | os.PathLike, until: Position | None = None):
@@ -62,19 +62,20 @@ class MetricLog:
     self._size, self._digest = len(content), hashlib.sha256(content)
     if until and self._position() != until:
       raise UserError(
-        f"{path}: its first {until.size} bytes are not what the run logged; --fresh --overwrite begins anew"
+        f"{path}: its first {until.size} bytes have changed since the run logged them. Choose another --workdir, or "
+        "pass --overwrite to start anew"
       )
     if content != there or not self._path.exists():
       write_atomically(self._path, content)
-    # Object stores cannot append: a remote log is kept in memory and written anew twice a minute and on closing.
+    # Object stores cannot append: a remote log is kept in memory and uploaded twice a minute and on closing.
     self._content, self._written = content if _is_remote(self._path) else None, time.monotonic()
 
   def write(self, *records: Mapping[str, Any]) -> None:
-    """Appends records, each name -> number, text, list or object; numpy and jax scalars are fine."""
+    """Appends records: dictionaries from name to number, text, list or object; numpy and jax scalars are allowed."""
     lines = "".join(json.dumps(to_json_value(record), allow_nan=False) + "\n" for record in records).encode()
     if self._content is None:
       try:
-        with self._path.open("ab") as file:  # anew each time: a large population has more logs than a process may hold
+        with self._path.open("ab") as file:  # a large population has more logs than open files allowed
           file.write(lines)
       except OSError as error:
         raise UserError(f"{self._path}: cannot be written ({error.strerror or error})") from None
@@ -86,13 +87,13 @@ class MetricLog:
     self._digest.update(lines)
 
   def position(self) -> Position:
-    """How far the log goes now, on disk."""
+    """The present end of the log, which is then on disk."""
     self.close()
     sync(self._path)
     return self._position()
 
   def close(self) -> None:
-    """Writes what is not on disk yet."""
+    """Writes everything that is not on disk yet."""
     if self._content is not None:
       write_atomically(self._path, self._content)
       self._written = time.monotonic()
@@ -108,10 +109,10 @@ class MetricLog:
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """All records of a log, oldest first; a number that was NaN or infinite is None. A torn last line is left out.
+  """All records of a log, oldest first; NaN and infinities are None. An incomplete last line is ignored.
 
   Raises:
-    UserError: where the file cannot be read, or another line is not a JSON object; it names the line.
+    UserError: the file cannot be read, or a line is not a JSON object (the message names the line).
   """
   records = []
   for number, line in enumerate(_complete_lines(_decode(_read_bytes(epath.Path(path)))).split("\n")[:-1], start=1):
@@ -134,11 +135,11 @@ def _read_bytes(path: epath.Path) -> bytes:
 
 
 def _decode(content: bytes) -> str:
-  return content.decode("utf-8", errors="replace")  # what is no text fails later, as a line with a number
+  return content.decode("utf-8", errors="replace")  # invalid text becomes an invalid line, with a number
 
 
 def _complete_lines(text: str) -> str:
-  """The text without a torn last line: one that has no newline and is not a whole record either."""
+  """The text without an incomplete last line: one without a newline that is not a whole record either."""
   head, newline, last = text.rpartition("\n")
   return head + newline if _parse(last) is None else text + "\n"
 

@@ -1,4 +1,4 @@
-"""What a step reports, and how it stands in the log."""
+"""The metrics of a step, and their names in the log."""
 
 from typing import Any, NamedTuple
 
@@ -6,14 +6,14 @@ import jax
 
 
 class StepMetrics(NamedTuple):
-  """What one part of a step reports: a player of a search, a module in training.
+  """The metrics of one part of a step: a player of a search, or a module in training.
 
-  In the log, the loss `train` of the part `cell` is `cell_train_loss`, and its scalar `residual` is `cell_residual`.
+  In the log, the loss `train` of the part `cell` is `cell_train_loss`; its scalar `residual` is `cell_residual`.
 
   Attributes:
     losses: `[]` by name. A loss that is not finite, or larger than the run's limit, stops the run.
     scalars: `[]` by name.
-    active: bool `[]`, whether the part took part in this step; where not, its values are not logged.
+    active: bool `[]`, whether the part took part in this step; if not, its values are not logged.
   """
 
   losses: dict[str, jax.Array]
@@ -22,7 +22,7 @@ class StepMetrics(NamedTuple):
 
 
 Metrics = dict[str, StepMetrics]
-"""Of a whole step: its parts by name."""
+"""The metrics of a whole step: its parts by name."""
 
 
 def losses_of(metrics: Metrics) -> list[jax.Array]:
@@ -31,6 +31,6 @@ def losses_of(metrics: Metrics) -> list[jax.Array]:
 
 
 def columns_of(part: str, metrics: StepMetrics) -> dict[str, Any]:
-  """The values of a part by their names in the log."""
+  """The values of a part, by their names in the log."""
   losses = {f"{part}_{name}_loss": value for name, value in metrics.losses.items()}
   return losses | {f"{part}_{name}": value for name, value in metrics.scalars.items()}

@@ -1,4 +1,4 @@
-"""A pytree as one array of bytes: what is written and read array by array takes its time for each."""
+"""A pytree as one array of bytes, because writing and reading take time for every array."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ Layout = list[list[Any]]
 
 
 def layout_of(tree: Any) -> Layout:
-  """`[path, dtype, shape]` of every leaf, as JSON has it; the leaves have a shape and a dtype."""
+  """`[path, dtype, shape]` of every leaf, as JSON types. The leaves must have a shape and a dtype."""
   leaves = jax.tree.leaves_with_path(tree)
   return [[jax.tree_util.keystr(path), str(leaf.dtype), list(leaf.shape)] for path, leaf in leaves]
 
 
 def pack(tree: Any) -> np.ndarray:
-  """The bytes of all leaves, one leaf after the other: uint8 `[bytes]`."""
+  """The bytes of all leaves, one after the other: uint8 `[bytes]`."""
   leaves = [np.asarray(_words(leaf)) for leaf in jax.tree.leaves(jax.device_get(tree))]
   return np.concatenate([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
 
 
 def unpack(packed: np.ndarray, shapes: Any) -> Any:
-  """What `pack` was given, numpy arrays and PRNG keys; `shapes` is a pytree of the same layout."""
+  """Inverse of `pack`: numpy arrays and PRNG keys. `shapes` is a pytree with the same layout."""
   begun = 0
 
   def take(leaf):
@@ -38,13 +38,13 @@ def unpack(packed: np.ndarray, shapes: Any) -> Any:
 
 
 def size_of(tree: Any) -> int:
-  """Bytes of all leaves."""
+  """Size of all leaves in bytes."""
   leaves = [jax.eval_shape(_words, leaf) for leaf in jax.tree.leaves(tree)]
   return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in leaves)
 
 
 def _words(leaf: Any) -> Any:
-  """The integers of a PRNG key; any other leaf as it is."""
+  """The integers of a PRNG key; any other leaf unchanged."""
   return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 

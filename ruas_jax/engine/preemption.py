@@ -1,22 +1,22 @@
-"""SIGTERM as a request: the run ends its step, writes a snapshot, and the process exits with a code of its own."""
+"""SIGTERM is a request: the run finishes its step, writes a snapshot, and the process exits with a special code."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again, and it goes on
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: run the command again to resume
 
 
 class Preempted(Exception):
-  """The run was stopped by SIGTERM and its state is saved; the message is one line for the user."""
+  """SIGTERM stopped the run, and its state is saved. The message is one line for the user."""
 
 
 @contextlib.contextmanager
 def notice_preemption() -> Iterator[Callable[[], bool]]:
-  """Inside, SIGTERM does not end the process; what is yielded says whether it has come.
+  """Context in which SIGTERM does not end the process. The yielded function returns whether SIGTERM has arrived.
 
-  Signals reach the main thread only: in another one, nothing is changed and the answer is always no.
+  Only the main thread receives signals. In another thread, nothing changes and the function returns False.
   """
   noticed = threading.Event()
   if threading.current_thread() is not threading.main_thread():

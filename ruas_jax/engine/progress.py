@@ -1,4 +1,4 @@
-"""What the user sees of long work: a bar on a terminal, elsewhere a plain line now and then; and notices."""
+"""Progress of long work: a bar on a terminal, otherwise plain lines; and messages to the user."""
 
 import contextlib
 import sys
@@ -6,20 +6,20 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+_PLAIN_SECONDS = 10.0  # between two plain lines
 
 
 def say(text: str) -> None:
-  """One line for the user that is no result."""
+  """Prints one line for the user that is not a result."""
   print(f"ruas: {text}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def progress(total: int, description: str) -> Iterator["_Bar | _Lines"]:
-  """A progress bar with the current metrics beside it; where stdout is no terminal, a plain line now and then.
+  """A progress bar with the current metrics. If stdout is not a terminal, plain lines instead.
 
-  Use it as `with progress(800, "search") as bar: bar.update(step, loss=loss)`, where `step` counts the finished steps.
-  Metrics may be jax scalars; off a terminal they are read (and so waited for) only when a line is due.
+  Use it as `with progress(800, "search") as bar: bar.update(step, loss=loss)`, where `step` is the number of finished
+  steps. Metrics may be jax scalars; without a terminal, they are read (and waited for) only when a line is printed.
   """
   if not sys.stdout.isatty():
     yield _Lines(total, description)
@@ -51,7 +51,7 @@ class _Bar:
 
 
 class _Lines:
-  """A line at every tenth of the way and whenever the last one is old."""
+  """Prints a line at every tenth of the work, and when the last line is old."""
 
   def __init__(self, total: int, description: str):
     self._total, self._description = total, description

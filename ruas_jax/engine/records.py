@@ -1,4 +1,4 @@
-"""What the steps of a run leave, as records: one dictionary for each step."""
+"""The records of a run: one dictionary for each step."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ Record = dict[str, Any]
 
 
 def make_records(first: int, log: Log, *, largest_loss: float = LARGEST_LOSS) -> tuple[list[Record], str | None]:
-  """The records of a call's steps, the first of which is the step `first`; and what was wrong in the last one.
+  """The records of a call's steps, counted from the step `first`, and the failure in the last one (None: no failure).
 
   Args:
-    log: of one search or training, arrays `[steps]`.
-    largest_loss: beyond which a loss has exploded.
+    log: log of one search or training, arrays `[steps]`.
+    largest_loss: a larger loss is a failure.
   """
   parts = {
     part: ({name: values.tolist() for name, values in columns_of(part, metrics).items()}, np.asarray(metrics.active))
@@ -41,15 +41,15 @@ def split(log: Log, members: int) -> list[Log]:
 
 
 def losses_of(record: Record) -> dict[str, float]:
-  """A record's losses by name; in the log, a loss is a field that ends in `_loss` (`StepMetrics`)."""
+  """The losses of a record by name. In the log, a loss is a field that ends in `_loss` (`StepMetrics`)."""
   return {name.removesuffix("_loss"): value for name, value in record.items() if name.endswith("_loss")}
 
 
 def median_losses(records: list[Record]) -> dict[str, float]:
-  """Of several members."""
+  """The median over several members of each loss."""
   losses = [losses_of(record) for record in records]
-  names = dict.fromkeys(name for own in losses for name in own)
-  return {name: float(np.median([own[name] for own in losses if name in own])) for name in names}
+  names = dict.fromkeys(name for member in losses for name in member)
+  return {name: float(np.median([member[name] for member in losses if name in member])) for name in names}
 
 
 def _what_failed(record: Record, largest_loss: float) -> str:
@@ -60,6 +60,6 @@ def _what_failed(record: Record, largest_loss: float) -> str:
   for name, value in losses.items():
     if abs(value) > largest_loss:
       return (
-        f"the {name.replace('_', ' ')} loss exploded to {value:.3g} at step {step} (largest_loss {largest_loss:.3g})"
+        f"the {name.replace('_', ' ')} loss is {value:.3g} at step {step}, larger than largest_loss {largest_loss:.3g}"
       )
   return f"the weights are not finite after step {step}"

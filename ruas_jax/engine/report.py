@@ -1,7 +1,8 @@
-"""What every measurement reports: one JSON object, and tables on the terminal.
+"""The report of a measurement: one JSON object, and tables on the terminal.
 
-A report is `device`, `versions`, `commit`, `date`, `settings`, `results` and `bars`, name -> {"value", "bar", "met"}. A
-missed bar is a result like any other; what could not be measured raises instead.
+A report is `device`, `versions`, `commit`, `date`, `settings`, `results` and `bars`. `bars` maps the name of a number
+to {"value", "bar", "met"}, where "bar" is its threshold. A missed threshold is a valid result; a number that cannot be
+measured is an error.
 """
 
 import dataclasses
@@ -25,8 +26,8 @@ class Bar:
   """A threshold for one measured number.
 
   Attributes:
-    threshold: the bar itself, in the unit that `source` gives.
-    sense: whether a number must be "at_least", "at_most" or "above" the threshold; equality does not meet the last.
+    threshold: the threshold, in the unit that `source` gives.
+    sense: whether a number must be "at_least", "at_most" or "above" the threshold; equality does not satisfy "above".
     source: the requirement in words.
   """
 
@@ -35,7 +36,7 @@ class Bar:
   source: str
 
   def met(self, value: float) -> bool:
-    """Whether this finite number meets the bar."""
+    """Whether this finite number satisfies the requirement."""
     if self.sense == "at_most":
       return value <= self.threshold
     return value > self.threshold or (value == self.threshold and self.sense == "at_least")
@@ -49,18 +50,18 @@ def write_report(
   bars: Mapping[str, tuple[float, Bar]],
   about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Writes a report as JSON, whole or not at all, and returns it.
+  """Writes a report as JSON, completely or not at all, and returns it.
 
   Args:
-    path: the file; None writes nothing.
-    settings: what the figures depend on: sizes, repeats, seeds.
-    results: the figures; numpy and jax values are fine, NaN and infinities become null.
-    bars: name -> (measured number, its bar).
-    about: `device`, `versions` and `commit` where another process measured; none: this one's.
+    path: the file; None: nothing is written.
+    settings: everything that the numbers depend on: sizes, repeats, seeds.
+    results: the numbers; numpy and jax values are allowed, NaN and infinities become null.
+    bars: name -> (measured number, its threshold).
+    about: `device`, `versions` and `commit`, if another process measured; None: those of this process.
 
   Raises:
     UserError: the file cannot be written.
-    ValueError: where a bar's number is NaN or infinite: then it was not measured.
+    ValueError: a number with a threshold is NaN or infinite, so it was not measured.
   """
   if about is None:
     about = {"device": device_in_words(), "versions": versions(), "commit": checked_out_commit()}
@@ -80,13 +81,14 @@ def write_report(
 def print_table(
   rows: Sequence[Mapping[str, Any]], title: str | None = None, *, file: TextIO | None = None, width: int | None = None
 ) -> None:
-  """Prints rows as a table; the first row's keys head the columns, floats get four digits, a missing value a blank.
+  """Prints rows as a table. The keys of the first row are the header, floats have four digits, a missing value is
+  blank.
 
   Args:
     rows: at least one.
-    title: over the table.
-    file: to write to; none: the terminal.
-    width: in characters; none: the terminal's.
+    title: text above the table.
+    file: output file; None: the terminal.
+    width: width in characters; None: that of the terminal.
   """
   from rich.console import Console
   from rich.table import Table
@@ -107,21 +109,21 @@ def _cell(value: Any) -> str:
 
 def _compare(name: str, value: float, bar: Bar) -> dict[str, Any]:
   if not math.isfinite(value):
-    raise ValueError(f"{name}: {value} is no measurement")
+    raise ValueError(f"{name}: the measured value is {value}, not a finite number")
   return {"value": value, "bar": bar.threshold, "met": bar.met(value)}
 
 
 def checked_out_commit() -> str:
-  """The checked-out commit, with "-dirty" where anything but the results differs from it; "unknown" where this package
-  is installed rather than checked out."""
+  """The commit that is checked out, with "-dirty" if any file except the results differs from it; "unknown" if the
+  package is installed without its repository."""
 
   def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-  if not (_ROOT / ".git").exists():  # a repository further up is somebody else's
+  if not (_ROOT / ".git").exists():  # a repository in a parent folder is not this project
     return "unknown"
   try:
-    # One measurement's new result does not make the next one's code another.
+    # New results are not a change of the code.
     dirty = git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")
     return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
   except (OSError, subprocess.CalledProcessError):

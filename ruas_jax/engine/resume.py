@@ -1,4 +1,4 @@
-"""From where a run goes on that an earlier process left in its folder."""
+"""Finds the snapshot from which a run is resumed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,42 +12,42 @@ from ruas_jax.engine.progress import say
 from ruas_jax.engine.snapshots import Snapshot, Snapshots
 from ruas_jax.errors import UserError
 
-_FORMAT = 4  # of what a snapshot's arrays and description say
+_FORMAT = 4  # version of the arrays and the description of a snapshot
 
 
 def about_run(identity: dict[str, Any]) -> dict[str, Any]:
-  """What every snapshot says of its run."""
+  """The description of the run in every snapshot."""
   return {"format": _FORMAT, "identity": identity, "versions": versions()}
 
 
 def find_start(
   folder: epath.Path, snapshots: Snapshots, identity: dict[str, Any], steps: int, names: Iterable[str]
 ) -> Snapshot | None:
-  """The newest healthy snapshot of this run; None where nothing has run in the folder.
+  """The newest healthy snapshot of this run; None if the folder has no run.
 
   Args:
     folder: the run folder.
-    snapshots: of that folder.
-    identity: of the run that is to be resumed.
-    steps: that it is to have in the end.
-    names: of the files that such a run writes.
+    snapshots: snapshots in that folder.
+    identity: identity of the run that is to be resumed.
+    steps: total number of steps of the run.
+    names: names of the files that such a run writes.
 
   Raises:
-    UserError: the folder holds another run, a longer one, or one without a snapshot.
+    UserError: the folder holds another run, a run with more steps, or a run without a snapshot.
   """
   start = snapshots.newest(on_damage=say)
   if start is None:
-    if any(path.name != SNAPSHOTS for path in outputs_in(folder, names)):  # an empty one was killed in its first write
+    if any(path.name != SNAPSHOTS for path in outputs_in(folder, names)):  # empty: killed during its first write
       raise UserError(
-        f"{folder} holds a run already, and no snapshot to resume it from. Choose another --workdir, or pass "
+        f"{folder} holds a run already, but no snapshot to resume it from. Choose another --workdir, or pass "
         "--overwrite to start anew"
       )
     return None
   about = start.about
   if about.get("format") != _FORMAT:
     raise UserError(
-      f"{start.path}: written by another version of ruas_jax (format {about.get('format')}; this one reads {_FORMAT}). "
-      "Choose another --workdir, or pass --overwrite to start anew"
+      f"{start.path} was written by another version of ruas_jax (format {about.get('format')}, not {_FORMAT})."
+      " Choose another --workdir, or pass --overwrite to start anew"
     )
   others = list(differences(about["identity"], identity))
   if others:
@@ -57,10 +57,13 @@ def find_start(
       "--workdir, or pass --overwrite to start anew"
     )
   if start.step > steps:
-    raise UserError(f"{folder} holds a run that has {start.step} steps already, more than {steps}")
+    raise UserError(
+      f"{folder} holds a run with {start.step} steps, more than the {steps} that were asked for. Ask for more steps, "
+      "choose another --workdir, or pass --overwrite to start anew"
+    )
   for name, version in versions().items():
     if (before := about["versions"].get(name, version)) != version:
       say(f"{folder} was written with {name} {before} and is resumed with {version}: the last bits may differ")
-  if snapshots.steps() != [0]:  # every run begins there
+  if snapshots.steps() != [0]:  # a run with only the first snapshot has done no step
     say(f"resuming after step {start.step} from {start.path}")
   return start

@@ -1,5 +1,5 @@
-"""A run's folder: it belongs to one run at a time, keeps its configuration, logs and snapshots, and says from where the
-run goes on."""
+"""The run folder. It belongs to one run at a time, holds its configuration, logs and snapshots, and knows from which
+snapshot the run is resumed."""
 
 import contextlib
 import dataclasses
@@ -25,14 +25,14 @@ from ruas_jax.files import write_json
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
   """Attributes:
-  path: where this process writes; None where it writes nothing: there is no folder, or another host writes.
-  run: the options.
-  identity: what decides every number of the run, as a JSON object.
-  outputs: names of the files that the run's results have.
-  snapshots: in which the run is saved; None without a path.
-  start: from which it goes on; None at its beginning.
-  saves: whether the run has snapshots at all, by whichever host.
-  stopping: whether SIGTERM has come; as long as the folder is open, it does nothing else.
+  path: folder where this process writes; None: it writes nothing, because there is no folder or another host writes.
+  run: the run options.
+  identity: everything that determines the numbers of the run, as a JSON object.
+  outputs: names of the run's result files.
+  snapshots: snapshots of the run; None without a path.
+  start: snapshot from which the run is resumed; None for a new run.
+  saves: whether any host saves snapshots of the run.
+  stopping: function that returns whether SIGTERM has arrived. While the folder is open, SIGTERM has no other effect.
   """
 
   path: epath.Path | None
@@ -45,11 +45,11 @@ class RunFolder:
   stopping: Callable[[], bool] = lambda: False
 
   def about(self) -> dict[str, Any]:
-    """What every snapshot says of its run."""
+    """The description of the run in every snapshot."""
     return about_run(self.identity)
 
   def forget_results(self) -> None:
-    """Removes the results of a run with fewer steps: they are not this run's."""
+    """Removes the results of the same run with fewer steps."""
     if self.path:
       results = leftovers.outputs_in(self.path, self.outputs)
       leftovers.remove(path for path in results if path.name not in LOGS)
@@ -66,20 +66,20 @@ def open_run_folder(
   outputs: Sequence[str],
   members: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> Iterator[RunFolder]:
-  """Opens the folder for this run alone, writes `config.json`, and finds where an earlier process stopped.
+  """Opens the folder for this run only, writes `config.json`, and finds the snapshot to resume from.
 
   Args:
-    workdir: any path that `etils.epath` understands; None: the run leaves nothing on disk.
-    identity: what decides every number of the run, as a JSON object.
+    workdir: any path that `etils.epath` understands; None: the run writes nothing to disk.
+    identity: everything that determines the numbers of the run, as a JSON object.
     run: whether an earlier run is resumed (the default), refused or replaced.
-    steps: that the run is to have in the end.
-    config: what `config.json` says of the run.
-    outputs: names of the files that the run's results have.
-    members: of a population, the names of their folders and their configurations.
+    steps: total number of steps.
+    config: content of `config.json`.
+    outputs: names of the run's result files.
+    members: names of the folders and configurations of a population's members.
 
   Raises:
-    UserError: there is another run, it is damaged, another process runs there, or the folder cannot be written; or the
-      hosts were not given the same.
+    UserError: the folder holds another run or a damaged one, another process runs in it, or it cannot be written; or
+      the hosts have different options or data.
   """
   require_one_run(identity, steps, run)
   if workdir is None:
@@ -101,12 +101,14 @@ def open_run_folder(
         if run.overwrite:
           leftovers.clear(folder, outputs)
         elif run.fresh and any(folder.iterdir()):
-          raise UserError(f"{folder} is not empty, and --fresh starts anew; --overwrite replaces the run that is there")
+          raise UserError(
+            f"{folder} is not empty, but --fresh needs an empty folder; pass --overwrite to replace the run in it"
+          )
         start = find_start(folder, snapshots, identity, steps, outputs)
         write_json(folder / CONFIG, config)
         for name, values in members:
           write_json(folder / name / CONFIG, values)
-      except (OSError, ImportError) as error:  # the second where a remote folder needs another package
+      except (OSError, ImportError) as error:  # ImportError: a remote folder needs a package that is not installed
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir {folder}: cannot be written ({reason})") from None
       tell(start)

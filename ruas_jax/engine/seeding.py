@@ -1,4 +1,4 @@
-"""A run's keys."""
+"""The random keys of a run."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import jax
 
 
 def seeded(init: Callable) -> Callable:
-  """`(seed, *arguments) -> (init(key, *arguments), key, step_key)`, to be jitted: a run's first state and its two keys,
-  of that state and of the steps, by one program."""
+  """`(seed, *arguments) -> (init(key, *arguments), key, step_key)`, not jitted: the first state of a run, the key that
+  made it, and the key of the steps. One program computes all three."""
 
   def start(seed, *arguments):
     init_key, step_key = jax.random.split(jax.random.key(seed))

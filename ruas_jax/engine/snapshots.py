@@ -1,7 +1,7 @@
-"""The numbered checkpoints of a run: written in the background, the last few kept, the newest sound one found again.
+"""The numbered checkpoints of a run. They are written in the background, and only the newest ones are kept.
 
-`FOLDER/000100` is the checkpoint after step 100. It appears whole or not at all, and damage in it is found by its
-checksums before anything is read from it (`checkpoint`).
+`FOLDER/000100` is the checkpoint after step 100. It is written completely or not at all. Checksums find damage before
+anything is read from it (`checkpoint`).
 """
 
 import os
@@ -19,14 +19,14 @@ from ruas_jax.engine.packing import layout_of, pack, size_of, unpack
 from ruas_jax.errors import UserError
 
 _PACKED = "packed"  # the name of the one array
-_UNFINISHED = re.compile(r"\.\d{6,}\..+")  # names that a write, and a removal, have for a while
+_UNFINISHED = re.compile(r"\.\d{6,}\..+")  # temporary names during a write or a removal
 
 
 class Snapshot(NamedTuple):
   """Attributes:
-  step: after which it was taken.
-  about: its JSON object, and the `layout` of its arrays.
-  path: its folder.
+  step: number of steps before the snapshot.
+  about: JSON object with the description of the run and the `layout` of the arrays.
+  path: folder of the snapshot.
   """
 
   step: int
@@ -34,37 +34,41 @@ class Snapshot(NamedTuple):
   path: epath.Path
 
   def read(self, shapes: Any) -> Any:
-    """The arrays, numpy's, as the pytree of `jax.ShapeDtypeStruct` says; UserError where they are others."""
+    """The arrays as numpy arrays, in the structure of `shapes` (`ShapeDtypeStruct`). UserError if the layout
+    differs."""
     if self.about["layout"] != layout_of(shapes):
-      raise UserError(f"checkpoint {self.path} holds other arrays than this run has")
+      raise UserError(
+        f"checkpoint {self.path} holds other arrays than this run has. Resume with the same options, choose another "
+        "--workdir, or pass --overwrite to start anew"
+      )
     packed = read_arrays(self.path, {_PACKED: jax.ShapeDtypeStruct((size_of(shapes),), np.uint8)})[_PACKED]
     return unpack(np.asarray(packed), shapes)
 
 
 class Snapshots:
-  """The snapshots in a folder, of one run at a time. A context manager: leaving it waits for the last write."""
+  """The snapshots of one run in a folder. Use it as a context manager; leaving it waits for the last write."""
 
   def __init__(self, folder: epath.Path, *, keep: int):
-    """`keep` is how many stay, at least 1."""
+    """`keep` is the number of snapshots to keep, at least 1."""
     self._folder, self._keep = folder, keep
     self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
     self._under_way: Future | None = None
 
   def steps(self) -> list[int]:
-    """Of all that are there, sound or not, the newest first."""
+    """The steps of all snapshots in the folder, healthy or damaged, newest first."""
     inside = self._folder.iterdir() if self._folder.is_dir() else ()
     return sorted((int(path.name) for path in inside if path.name.isdecimal()), reverse=True)
 
   def at(self, step: int) -> Snapshot:
-    """The one after this step; UserError where it is damaged, or not there."""
+    """The snapshot after this step. Raises UserError if it is damaged or does not exist."""
     return Snapshot(step, read_about(self.path(step)), self.path(step))
 
   def path(self, step: int) -> epath.Path:
-    """Where the one after this step lies, if there is one."""
+    """Path of the snapshot after this step, which need not exist."""
     return self._folder / f"{step:06}"
 
   def newest(self, on_damage: Callable[[str], None]) -> Snapshot | None:
-    """The newest sound one, or None where there is none at all; `on_damage` hears of each that is passed over.
+    """The newest healthy snapshot, or None if there is no snapshot. `on_damage` receives a line for each damaged one.
 
     Raises:
       UserError: all are damaged.
@@ -76,31 +80,33 @@ class Snapshots:
       except UserError as error:
         on_damage(str(error))
     if steps:
-      raise UserError(f"{self._folder}: no checkpoint in it is sound; --fresh --overwrite begins anew")
+      raise UserError(
+        f"{self._folder}: all checkpoints are damaged. Choose another --workdir, or pass --overwrite to start anew"
+      )
     return None
 
   def write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
-    """Begins to write, after the end of the write before.
+    """Waits for the previous write, then begins to write in the background.
 
     Args:
-      step: after which `arrays` were taken.
-      arrays: a pytree that nobody changes or donates any more.
+      step: number of steps before the snapshot.
+      arrays: a pytree that is not changed or donated any more.
       about: a JSON object.
 
     Raises:
-      UserError: the write before failed.
+      UserError: the previous write failed.
     """
     self.wait()
     self._under_way = self._writer.submit(self._write, step, arrays, about)
 
   def wait(self) -> None:
-    """Until what was written is on disk; UserError where it could not be."""
+    """Waits until the snapshot is on disk. Raises UserError if it cannot be written."""
     under_way, self._under_way = self._under_way, None
     if under_way:
       under_way.result()
 
   def clean(self) -> None:
-    """Removes what a killed process left half-written or half-removed."""
+    """Removes the incomplete snapshots of a killed process."""
     for path in self._folder.iterdir() if self._folder.is_dir() else ():
       if _UNFINISHED.fullmatch(path.name):
         path.rmtree()
@@ -113,14 +119,15 @@ class Snapshots:
       if kind is None:
         self.wait()
     finally:
-      self._writer.shutdown()  # a write under way is not cut off
+      self._writer.shutdown()  # waits for a write that is running
 
   def _write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:
     save_checkpoint(self.path(step), {_PACKED: pack(arrays)}, about | {"layout": layout_of(arrays)})
-    # What lies ahead is a future that this run does not come from: it was damaged, or it would have gone on from there.
-    others = [other for other in self.steps() if other != step]
-    for other in [*(o for o in others if o > step), *[o for o in others if o < step][self._keep - 1 :]]:
+    # Snapshots of later steps do not belong to this run: it would have been resumed from them if they were healthy.
+    steps = [other for other in self.steps() if other != step]
+    later, earlier = [other for other in steps if other > step], [other for other in steps if other < step]
+    for other in [*later, *earlier[self._keep - 1 :]]:
       path = self.path(other)
-      hidden = path.with_name(f".{path.name}.{os.getpid()}.gone")  # at once: a half-removed one would count as damaged
+      hidden = path.with_name(f".{path.name}.{os.getpid()}.gone")  # renamed first: a half-removed one looks damaged
       path.rename(hidden)
       hidden.rmtree()

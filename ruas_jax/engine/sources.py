@@ -1,4 +1,4 @@
-"""Data that a run reads: elements by number, each a pytree of numpy arrays of the same shapes."""
+"""The data of a run: elements by number, each a pytree of numpy arrays with the same shapes."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ PyTree = Any
 class Source(Protocol):
   """Elements by number: anything with `__len__` and `__getitem__`.
 
-  It may also have `spec() -> pytree of jax.ShapeDtypeStruct`, where that is known without reading an element, and
-  `check()`, which raises UserError for elements that cannot be read and is called once before a long run streams them.
+  It may also have two methods. `spec()` returns a pytree of `jax.ShapeDtypeStruct` without reading an element.
+  `check()` raises UserError if an element cannot be read; it is called once before a long run streams the data.
   """
 
   def __len__(self) -> int: ...
@@ -28,11 +28,11 @@ class Arrays:
   """A pytree of arrays with one leading axis as a source.
 
   Raises:
-    UserError: there is no array, a leaf has no axis, or the leading axes differ.
+    UserError: the tree holds no array, a leaf has no axis, or the leading axes differ.
   """
 
   def __init__(self, name: str, tree: PyTree):
-    """`name` is the data's, for errors."""
+    """`name` is the name of the data in errors."""
     leaves = jax.tree.leaves_with_path(tree)
     if not leaves:
       raise UserError(f"{name}: holds no array")
@@ -40,11 +40,11 @@ class Arrays:
     for path, leaf in leaves:
       where = f"{name}{jax.tree_util.keystr(path)}"
       if np.ndim(leaf) == 0:
-        raise UserError(f"{where}: needs a leading axis that counts the elements, and is a single number")
+        raise UserError(f"{where}: must have a leading axis of elements, but is a single number")
       lengths[where] = len(leaf)
     if len(set(lengths.values())) > 1:
       listed = ", ".join(f"{where} {length}" for where, length in lengths.items())
-      raise UserError(f"{name}: all arrays need the same leading axis, but their lengths are {listed}")
+      raise UserError(f"{name}: all arrays must have the same leading axis, but their lengths are {listed}")
     self._tree = jax.tree.map(np.asarray, tree)
 
   def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Arrays:
     return jax.tree.map(lambda leaf: leaf[index], self._tree)
 
   def spec(self) -> PyTree:
-    """Of an element."""
+    """Shapes and dtypes of an element."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._tree)
 
   def take(self, indices: np.ndarray) -> PyTree:
@@ -63,7 +63,7 @@ class Arrays:
 
 
 class Part:
-  """The elements of `source` at `indices`, in that order. Parts of one source share its memory on the device."""
+  """The elements of `source` at `indices`, in that order. Parts of one source share its copy in device memory."""
 
   def __init__(self, source: Source, indices: Sequence[int]):
     self.source, self.indices = source, np.asarray(indices, np.int64)
@@ -75,19 +75,19 @@ class Part:
     return self.source[int(self.indices[index])]
 
   def spec(self) -> PyTree:
-    """Of an element."""
+    """Shapes and dtypes of an element."""
     return spec_of(self.source)
 
   def check(self) -> None:
-    """Of the elements of this part."""
+    """Raises UserError if an element of this part cannot be read."""
     read_each(self.source, self.indices)
 
 
 def as_source(name: str, data: Any) -> Source:
-  """The data as a source: a pytree of arrays, or what is one already. `name` is for errors.
+  """The data as a source. They are a pytree of arrays or a source already; `name` is their name in errors.
 
   Raises:
-    UserError: it is empty, or neither.
+    UserError: the data are empty, or neither a pytree nor a source.
   """
   is_tree = isinstance(data, np.ndarray | jax.Array | dict | list | tuple)
   if not is_tree and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
@@ -99,19 +99,19 @@ def as_source(name: str, data: Any) -> Source:
 
 
 def spec_of(source: Source) -> PyTree:
-  """Shapes and dtypes of an element, `jax.ShapeDtypeStruct`s."""
+  """Shapes and dtypes of an element, as `jax.ShapeDtypeStruct`s."""
   if hasattr(source, "spec"):
     return source.spec()
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), source[0])
 
 
 def element_bytes(source: Source) -> int:
-  """The memory of one element."""
+  """Size of one element in bytes."""
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(spec_of(source)))
 
 
 def base_of(source: Source) -> tuple[Source, np.ndarray]:
-  """The source under all parts, and the indices in it of `source`'s elements."""
+  """The base source under all nested parts, and the indices in it of `source`'s elements."""
   indices = np.arange(len(source))
   while isinstance(source, Part):
     source, indices = source.source, source.indices[indices]
@@ -122,7 +122,7 @@ def stack(source: Source, indices: Sequence[int]) -> PyTree:
   """The elements at `indices` along a new leading axis.
 
   Raises:
-    UserError: one line for each element that cannot be read; or an element has other shapes than the first.
+    UserError: an element cannot be read (one line for each), or an element has other shapes than the first.
   """
   if isinstance(source, Arrays):
     return source.take(np.asarray(indices))
@@ -139,7 +139,7 @@ def stack(source: Source, indices: Sequence[int]) -> PyTree:
 
 
 def read_each(source: Source, indices: Sequence[int], use=lambda position, element: None) -> None:
-  """Calls `use(position, element)` for every index; then raises UserError, a line for each element not read."""
+  """Calls `use(position, element)` for every index. Then raises UserError with a line for each element not read."""
   with all_failures() as attempt:
     for position, index in enumerate(indices):
       attempt(lambda position=position, index=index: use(position, source[int(index)]))
@@ -147,7 +147,7 @@ def read_each(source: Source, indices: Sequence[int], use=lambda position, eleme
 
 @contextlib.contextmanager
 def all_failures() -> Iterator[Callable[[Callable[[], None]], None]]:
-  """Inside, `attempt(action)` goes on after an action's UserError; in the end one is raised with the lines of all."""
+  """Context that collects errors: `attempt(action)` continues after a UserError; the end raises one with all lines."""
   failures = []
 
   def attempt(action):
@@ -162,30 +162,30 @@ def all_failures() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 def require_same(name: str, element: PyTree, spec: PyTree) -> None:
-  """Raises UserError where the element's structure or a leaf's shape or dtype is not that of `spec`."""
+  """Raises UserError if the element's structure, or a leaf's shape or dtype, differs from `spec`."""
   found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), element)
-  if jax.tree.structure(found) != jax.tree.structure(spec):
-    one, other = jax.tree.structure(found), jax.tree.structure(spec)
-    raise UserError(f"{name}: its structure is {one}, and that of others {other}")
+  structure, expected_structure = jax.tree.structure(found), jax.tree.structure(spec)
+  if structure != expected_structure:
+    raise UserError(f"{name}: its structure is {structure}, but other elements have {expected_structure}")
   for (path, leaf), expected in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(spec), strict=True):
     if (leaf.shape, leaf.dtype) != (expected.shape, expected.dtype):
       where = f"{name}{jax.tree_util.keystr(path)}"
-      raise UserError(f"{where}: is {in_words(leaf)}, and in others {in_words(expected)}")
+      raise UserError(f"{where}: is {in_words(leaf)}, but other elements have {in_words(expected)}")
 
 
 def in_words(leaf: jax.ShapeDtypeStruct) -> str:
-  """For errors, `float32[3, 4]`."""
+  """Dtype and shape for errors, such as `float32[3, 4]`."""
   return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def split_in_half(source: Source, *, seed: int) -> tuple[Part, Part]:
-  """Seeded halves (training, validation) that share no element; of an odd number, training has one more.
+  """Random halves (training, validation) without common elements. If the number is odd, training has one more.
 
   Raises:
-    UserError: fewer than two elements.
+    UserError: there are fewer than two elements.
   """
   count = len(source)
   if count < 2:
-    raise UserError("one element cannot be split into training and validation data; give validation data, or more")
+    raise UserError("one element cannot be split into training and validation data; add elements or validation data")
   order, first = np.random.default_rng(seed).permutation(count), count - count // 2
   return Part(source, np.sort(order[:first])), Part(source, np.sort(order[first:]))

@@ -1,4 +1,4 @@
-"""Batches in a seeded order, read ahead in background threads (grain)."""
+"""Batches in a random order, read ahead by grain in background threads."""
 
 import functools
 import sys
@@ -15,7 +15,7 @@ _READING_THREADS = 4
 
 
 class Order:
-  """The endless order of visits: entry k is the index of the k-th element; every epoch is a new permutation."""
+  """The endless order of elements: entry k is the index of the k-th element; every epoch is a new permutation."""
 
   def __init__(self, count: int, *, seed: int):
     self._count, self._seed = count, seed
@@ -33,25 +33,25 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 def make_batches(
   source: Source, *, batch_size: int, seed: int, first: int = 0, rows: range | None = None
 ) -> "grain.DatasetIterator":
-  """An endless iterator of batches, elements stacked along a leading axis, in the `Order` of `seed`.
+  """An endless iterator of batches in the `Order` of `seed`. Elements are stacked along a leading axis.
 
-  A batch may reach over the end of an epoch, so no element is dropped.
+  A batch may continue into the next epoch, so no element is dropped.
 
   Args:
-    source: at least one element.
-    batch_size: may exceed the number of elements; then a batch holds an element more than once.
-    seed: of the order, not negative.
-    first: batches that are left out at the beginning, without reading them.
-    rows: of every batch, those to read, where other hosts read the rest; None: all.
+    source: source with at least one element.
+    batch_size: may be larger than the number of elements; then a batch holds elements more than once.
+    seed: random seed of the order, at least 0.
+    first: number of batches to skip at the beginning, without reading them.
+    rows: rows of every batch to read, if other hosts read the others; None: all.
 
   Returns:
-    A grain iterator: besides `next`, `get_state()` is a small JSON-able dict, `set_state(state)` continues from there
-    and `close()` ends its threads. The state counts elements, so it outlives a change of the batch size.
+    A grain iterator. `get_state()` returns a small JSON object, `set_state(state)` continues from it, and `close()`
+    stops the threads. The state counts elements, so it stays valid if the batch size changes.
 
   Raises:
-    UserError: from `next`, an element that cannot be read.
+    UserError: raised by `next` if an element cannot be read.
   """
-  import grain  # a second to load, and only streams need it
+  import grain  # takes a second to import, and only streams need it
 
   rows = range(batch_size) if rows is None else rows
   order = Order(len(source), seed=seed)
@@ -60,7 +60,7 @@ def make_batches(
     batch, row = divmod(visit, len(rows))
     return source[order[batch * batch_size + rows[row]]]
 
-  # Prefetching single elements, not batches, lets the threads share the work of one batch.
+  # Prefetches single elements, not batches, so that all threads work on one batch.
   ahead = grain.ReadOptions(num_threads=_READING_THREADS, prefetch_buffer_size=len(rows) + _READING_THREADS)
   elements = grain.MapDataset.range(first * len(rows), sys.maxsize).map(load).to_iter_dataset(ahead)
   return iter(elements.batch(len(rows)))

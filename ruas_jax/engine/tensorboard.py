@@ -1,4 +1,4 @@
-"""The metrics for TensorBoard, beside the log (`metric_log`) that is always there."""
+"""The metrics for TensorBoard, in addition to the log (`metric_log`)."""
 
 import os
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from ruas_jax.errors import UserError
 
 
 class TensorBoardLog:
-  """Writes every number of a record as a scalar under its name. A context manager.
+  """Writes every number of a record as a scalar with its name. Use it as a context manager.
 
   Args:
-    folder: of the event files; what an earlier process wrote there is gone on with.
-    after: the last step that is kept of it.
+    folder: folder of the event files; those of an earlier process are continued.
+    after: last step of the earlier events to keep.
 
   Raises:
-    UserError: the extra is not installed.
+    UserError: the extra `tensorboard` is not installed.
   """
 
   def __init__(self, folder: str | os.PathLike, *, after: int):
@@ -23,7 +23,7 @@ class TensorBoardLog:
       from tensorboardX import SummaryWriter
     except ImportError:
       raise UserError('--tensorboard needs the extra: pip install "ruas-jax[tensorboard]"') from None
-    # The suffix, since names of event files have whole seconds in them, and the second would replace the first.
+    # The suffix makes names unique: they contain whole seconds, so a second file would replace the first.
     self._writer = SummaryWriter(os.fspath(folder), purge_step=after + 1, filename_suffix=f".after_{after}")
 
   def write(self, *records: Mapping[str, Any]) -> None:
