@@ -12,7 +12,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.lowlight import losses
 from ruas_jax.lowlight.genotype import PUBLISHED
 from ruas_jax.lowlight.loss_options import LossOptions
-from ruas_jax.lowlight.objectives import Lit, make_objectives
+from ruas_jax.lowlight.objectives import Illuminated, make_objectives
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.photos.enhancer import Enhancer
 from ruas_jax.photos.model import Model, enhance
@@ -190,7 +190,7 @@ def test_the_objectives_use_them(model):
   np.testing.assert_allclose(by_noise.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
   own = make_objectives(model.network, denoising_loss=lambda x, u: jnp.mean(x - u))
   np.testing.assert_allclose(
-    own.denoising(model.weights["denoising"], None, Lit(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7
+    own.denoising(model.weights["denoising"], None, Illuminated(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7
   )
 
 
@@ -218,7 +218,7 @@ def test_colour_and_brightness_are_smoothed_apart(model):
   """On a grey image the variation of colour is zero; on one of even brightness, that of brightness."""
   options = LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0, eta_n=1.0, chroma=3.0)
   base = make_objectives(model.network, dataclasses.replace(options, eta_n=0.0))
-  lit = Lit(*jax.random.uniform(jax.random.key(1), (2, 1, 8, 8, 3)))
+  lit = Illuminated(*jax.random.uniform(jax.random.key(1), (2, 1, 8, 8, 3)))
   x = model.network.denoising(model.weights["denoising"], None, *lit)
   brightness = x.mean(axis=-1, keepdims=True)
   expected = losses.total_variation(brightness) + 3 * losses.total_variation(x - brightness)

@@ -234,8 +234,8 @@ def _losses(model: Model, config: Config, images: Sequence[np.ndarray]) -> dict[
 
   @jax.jit
   def losses(image):
-    loss_t, lit = objectives.illumination(model.weights["illumination"], None, image[None])
-    return loss_t, objectives.denoising(model.weights["denoising"], None, lit)
+    loss_t, illuminated = objectives.illumination(model.weights["illumination"], None, image[None])
+    return loss_t, objectives.denoising(model.weights["denoising"], None, illuminated)
 
   loss_t, loss_n = np.mean([losses(image.astype(np.float32) / 255) for image in images], axis=0).tolist()
   return {"l_t": loss_t, "l_n": loss_n, "validation_loss": loss_t + config.loss.beta * loss_n}

@@ -21,8 +21,8 @@ def score(model: Model, config: Config, images: ImageSource) -> dict[str, float]
   @jax.jit
   def losses(weights, batch, key):
     crops = random_crops(batch, key, crop=config.data.crop)
-    loss_t, lit = objectives.illumination(weights["illumination"], None, crops)
-    return loss_t, objectives.denoising(weights["denoising"], None, lit)
+    loss_t, illuminated = objectives.illumination(weights["illumination"], None, crops)
+    return loss_t, objectives.denoising(weights["denoising"], None, illuminated)
 
   each = []
   largest = np.max(images.sizes(), axis=0)

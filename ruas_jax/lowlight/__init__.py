@@ -1,1 +1,1 @@
-"""The unrolled Retinex network: illumination module, noise removal module, and the Flax module over both."""
+"""RUAS: the unrolled Retinex network of the illumination and noise removal modules, its losses, search and training."""

@@ -1,4 +1,4 @@
-"""Deriving the strongest architecture that fits a number of parameters."""
+"""Deriving the strongest architecture within a limit on the number of parameters."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,11 @@ from ruas_jax.errors import UserError
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, alpha_shares
 
 Size = Callable[[Genotype], int]
-"""Parameters of a genotype's network, a sum over its edges."""
+"""Number of parameters of a genotype's network; it is a sum over edges."""
 
 
 def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> None:
-  """Raises UserError where even the smallest network has more than `most` parameters; 0: any number will do."""
+  """Raises UserError if even the smallest network has more than `most` parameters. 0: no limit."""
   if not most:
     return
   alike = {name: (name,) * len(EDGES) for name in operation_names}
@@ -22,18 +22,21 @@ def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> N
     min(alike.values(), key=lambda names: size(Genotype(first, names))),
   )
   if (least := size(smallest)) > most:
-    raise UserError(f"search.parameters {most}: the smallest network of these candidates has {least}")
+    raise UserError(
+      f"search.parameters {most}: the smallest network of these candidates has {least}; allow at least that many"
+    )
 
 
 def derive_within(most: int, alpha: dict[str, np.ndarray], operation_names: tuple[str, ...], size: Size) -> Genotype:
-  """`Genotype.derive`; then, while `size` of it is above `most`, the exchange of one edge's operation that gives up the
-  least of softmax(alpha) for a number saved.
+  """The genotype of `Genotype.derive`, made smaller until its `size` is at most `most`.
+
+  Each step exchanges the operation of one edge: the exchange that loses the least softmax(alpha) per parameter saved.
 
   Args:
-    most: parameters that the network may have (`require_within`); 0: as many as come.
+    most: maximum number of parameters, which `require_within` has checked; 0: no limit.
     alpha: architecture logits of the two cells, `[7, O]` each.
     operation_names: the O candidates.
-    size: parameters of a genotype's network.
+    size: number of parameters of a genotype's network.
   """
   genotype = Genotype.derive(*(alpha[cell] for cell in CELLS), operation_names)
   shares = {cell: alpha_shares(alpha[cell], cell=cell, operation_names=operation_names) for cell in CELLS}
@@ -41,10 +44,10 @@ def derive_within(most: int, alpha: dict[str, np.ndarray], operation_names: tupl
     exchanges = []
     for cell in CELLS:
       for edge, name in enumerate(getattr(genotype, cell)):
-        own = dict(zip(operation_names, shares[cell][edge], strict=True))
+        share = dict(zip(operation_names, shares[cell][edge], strict=True))
         for other in operation_names:
           candidate = genotype.replace(cell, edge, other)
           if (saved := present - size(candidate)) > 0:
-            exchanges.append(((own[name] - own[other]) / saved, candidate))
+            exchanges.append(((share[name] - share[other]) / saved, candidate))
     genotype = min(exchanges, key=lambda exchange: exchange[0])[1]
   return genotype

@@ -4,9 +4,9 @@ With `r_0` the input, activation `a`, and for i = 1, 2, 3
 
     d_i = a(distill_i(r_{i-1})),   r_i = a(remain_i(r_{i-1}) + r_{i-1}),   d_4 = a(distill_4(r_3))
 
-the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network are this one wiring over other
-edges. `+ r_{i-1}` folds into the centre tap of `remain_i`. `distill_i` and `remain_i` read the same node: where they
-see the same taps, as in the supernet, they are one convolution of twice the width.
+the cell's value is `fusion([d_1, d_2, d_3, d_4])`. The supernet and a derived network use the same wiring with
+different edges. `+ r_{i-1}` is folded into the centre tap of `remain_i`. `distill_i` and `remain_i` read the same node:
+if they have the same taps, as in the supernet, they are computed as one convolution of twice the width.
 """
 
 import dataclasses
@@ -31,19 +31,19 @@ from ruas_jax.lowlight.operations import (
 Weights = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
 
-PAIRS = 3  # of a distill and a remain edge that read the same node; a last distill edge follows
+PAIRS = 3  # pairs of a distill and a remain edge that read the same node; one more distill edge follows
 NODES = PAIRS + 1
 
 
 class Affine(NamedTuple):
-  """A convolution ready to run: `kernel [T, O, C]` (its taps are the cell's), `bias [O]`."""
+  """A convolution that is ready to run: `kernel [T, O, C]`, whose taps the cell gives, and `bias [O]`."""
 
   kernel: jax.Array
   bias: jax.Array
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: the three pairs, each as one convolution or two; the last edge; the fusion."""
+  """A cell's convolutions for one stage: three pairs (each is one convolution or two), the last edge, the fusion."""
 
   pairs: tuple[tuple[Affine, ...], ...]
   last: Affine
@@ -53,23 +53,23 @@ class FoldedCell(NamedTuple):
 def apply_affine(x: jax.Array, affine: Affine, taps: Taps, valid: jax.Array | None = None) -> jax.Array:
   """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`.
 
-  `valid`, bool `[1 or B, 1, H, W]`, says which pixels are the image; the others count as outside of it, hence as zero.
+  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it and count as zero.
   """
-  x = x if taps == identity_taps else inside(x, valid)  # a pixel that sees no other need not be told
+  x = x if taps == identity_taps else inside(x, valid)  # a 1x1 convolution reads no other pixel
   return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
 
 
 def inside(x: jax.Array, valid: jax.Array | None) -> jax.Array:
-  """`x` with zeros where it is not valid; None: all of it is. A choice, not a product: NaN stays outside too."""
+  """`x` with zeros where it is not valid; None: all is valid. It selects instead of multiplying, to remove NaN too."""
   return x if valid is None else jnp.where(valid, x, jnp.zeros((), x.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """A cell of `channels` channels over `operations`: the supernet, or the network that `genotype` names.
+  """A cell with `channels` channels over `operations`: the supernet, or the network of `genotype`.
 
-  Weights: `{"edges": ..., "fusion": {"kernel": [1, 1, 4C, C], "bias": [C]}}`; the supernet's edges are those of
-  `mixed_op`, a derived network's are `{edge name: {"kernel", "bias"}}` without the edges that have none.
+  Weights: `{"edges": ..., "fusion": {"kernel": [1, 1, 4C, C], "bias": [C]}}`. The edges of the supernet are those of
+  `mixed_op`. The edges of a derived network are `{edge name: {"kernel", "bias"}}`, without edges that have no weights.
   """
 
   channels: int
@@ -79,7 +79,7 @@ class Cell:
   def __post_init__(self):
     names = operation_names(self.operations)
     if len(set(names)) != len(names):
-      raise ValueError(f"candidate operations need different names, got {names}")
+      raise ValueError(f"candidate operations must have different names, but they are {names}")
 
   @property
   def edge_operations(self) -> tuple[Operation, ...]:
@@ -88,19 +88,19 @@ class Cell:
     return tuple(by_name[name] for name in self.genotype)
 
   def edge_taps(self) -> tuple[Taps, ...]:
-    """Each edge's taps: in the supernet all that the candidates can use, in a derived cell those of its operation."""
+    """The taps of each edge: in the supernet those of all candidates, in a derived cell those of its operation."""
     names = [None] * len(EDGES) if self.genotype is None else [(name,) for name in self.genotype]
-    return tuple(live_taps(self.operations, self.channels, own) for own in names)
+    return tuple(live_taps(self.operations, self.channels, of_edge) for of_edge in names)
 
   def node_taps(self) -> tuple[tuple[Taps, ...], ...]:
-    """For each node the taps of its convolutions: of one where its edges see the same taps, else of one for each
+    """The taps of the convolutions at each node: one convolution if its edges have the same taps, else one per
     edge."""
     taps = self.edge_taps()
     nodes = (taps[2 * node : 2 * node + 2] for node in range(NODES))
     return tuple(node[:1] if len(set(node)) == 1 else node for node in nodes)
 
   def reach(self) -> int:
-    """How many pixels away the cell's value looks at its input, along the farthest of its paths."""
+    """Distance in pixels to the farthest input pixel that the cell's value depends on."""
     edges = [reach(taps) for taps in self.edge_taps()]
     on_the_way, farthest = 0, 0
     for distill, remain in zip(edges[:-1:2], edges[1::2], strict=True):
@@ -109,7 +109,7 @@ class Cell:
     return max(farthest, on_the_way + edges[-1])
 
   def init(self, key: jax.Array, *, output_scale: float = 1.0, dtype=jnp.float32) -> Weights:
-    """Weights; `output_scale` multiplies the fusion's kernel, so that an unrolled stage can start near the identity."""
+    """Random weights. `output_scale` multiplies the fusion's kernel, so that a stage can start near the identity."""
     edge_key, fusion_key = jax.random.split(key)
     if self.genotype is None:
       edges = init_edges(edge_key, self.operations, self.channels, len(EDGES), dtype)
@@ -126,12 +126,12 @@ class Cell:
     return {"edges": edges, "fusion": {"kernel": output_scale * fusion, "bias": jnp.zeros((self.channels,), dtype)}}
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
-    """Folds edges, pairs and residuals of one stage; `alpha [E, O]` is used by the supernet only."""
+    """Folds edges, pairs and residuals of one stage. Only the supernet uses `alpha [E, O]`."""
     taps = self.edge_taps()
     if self.genotype is None:
       kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
     else:
-      kernels, biases = zip(*(self._derived_edge(weights, *own) for own in enumerate(taps)), strict=True)
+      kernels, biases = zip(*(self._derived_edge(weights, *edge) for edge in enumerate(taps)), strict=True)
     pairs = []
     for node in range(PAIRS):
       distill, remain = (Affine(kernels[edge], biases[edge]) for edge in (2 * node, 2 * node + 1))
@@ -143,29 +143,29 @@ class Cell:
 
   def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> tuple[jax.Array, jax.Array]:
     operation, dtype = self.edge_operations[edge], weights["fusion"]["kernel"].dtype
-    own = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
-    return kernel_on_taps(operation.to_kernel(own["kernel"], self.channels), taps, dtype), own["bias"]
+    of_edge = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
+    return kernel_on_taps(operation.to_kernel(of_edge["kernel"], self.channels), taps, dtype), of_edge["bias"]
 
   def apply(
     self, folded: FoldedCell, x: jax.Array, activation: Activation, valid: jax.Array | None = None
   ) -> jax.Array:
-    """`[B, C, H, W]` to the same shape; `valid` as in `apply_affine`."""
+    """Maps `[B, C, H, W]` to the same shape; `valid` as in `apply_affine`."""
     taps = self.node_taps()
 
     distilled = []
-    for pair, own_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-      edges = [activation(apply_affine(x, *edge, valid)) for edge in zip(pair, own_taps, strict=True)]
+    for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
+      edges = [activation(apply_affine(x, *edge, valid)) for edge in zip(pair, pair_taps, strict=True)]
       distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
       distilled.append(distill)
     distilled.append(activation(apply_affine(x, folded.last, *taps[-1], valid)))
     return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
-    """The oracle: `apply` of the supernet as its definition reads, every candidate on its own and nothing folded."""
+    """Reference for `apply` of the supernet: the definition, with each candidate computed separately."""
 
     def edge(index, r):
-      own = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
-      return sum_of_operations(r, own, alpha[index], self.operations)
+      of_edge = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
+      return sum_of_operations(r, of_edge, alpha[index], self.operations)
 
     distilled = []
     for node in range(PAIRS):
@@ -175,12 +175,12 @@ class Cell:
     return apply_affine(jnp.concatenate(distilled, axis=1), fold_fusion(weights["fusion"]), identity_taps)
 
 
-def _side_by_side(one: Affine, other: Affine) -> Affine:
-  """Two convolutions of the same taps as one of twice the width."""
-  return Affine(jnp.concatenate([one.kernel, other.kernel], axis=1), jnp.concatenate([one.bias, other.bias]))
+def _side_by_side(first: Affine, second: Affine) -> Affine:
+  """Two convolutions with the same taps as one of twice the width."""
+  return Affine(jnp.concatenate([first.kernel, second.kernel], axis=1), jnp.concatenate([first.bias, second.bias]))
 
 
 def fold_fusion(weights: Weights) -> Affine:
-  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as the convolution on all of its taps."""
+  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as a convolution with all its taps."""
   kernel = weights["kernel"]
   return Affine(kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"])

@@ -2,12 +2,12 @@
 
     x_0 = u_K,   x_{n+1} = u_K - head(C(stem(x_n)))     (eq. 3; `update="residual"`)
 
-A 3x3 stem and head, shared by all stages, carry the three colours into the cell's channels and back. `update="stacked"`
-is the released code's form: features = C_N(...C_1(stem(u_K))), x = u_K - head(features), without an iteration over
-images.
+A 3x3 stem and a 3x3 head, shared by all stages, convert the three colours to the cell's channels and back.
+`update="stacked"` is the form of the released code: features = C_N(...C_1(stem(u_K))), x = u_K - head(features). It
+iterates over features, not over images.
 
-`guided=True` shows the stem the illumination t_K too, and a correction counts by 1 - t_K: noise is where the image was
-brightened, and what was not brightened stays as it is.
+With `guided=True` the stem also reads the illumination t_K, and the correction is multiplied by 1 - t_K: noise is
+strong where the image was brightened, and parts that were not brightened do not change.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _TAPS = square_taps(3)
 
 
 class FoldedDenoising(NamedTuple):
-  """The module's convolutions; `cells` has a leading axis of stages."""
+  """The module's convolutions. `cells` has a leading axis of stages."""
 
   stem: Affine
   cells: FoldedCell
@@ -37,7 +37,7 @@ class FoldedDenoising(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingModule:
-  """The NRM over a cell: supernet or derived network, as the cell is."""
+  """The NRM over a cell, which is a supernet or a derived network."""
 
   options: DenoisingOptions
   cell: Cell
@@ -45,7 +45,7 @@ class DenoisingModule:
   smoothing: float = 0.0
 
   def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
-    """`{"stem", "cells", "head"}`; a residual correction starts near zero."""
+    """Random weights `{"stem", "cells", "head"}`. A residual correction starts near zero."""
     ends_key, cell_key = jax.random.split(key)
     scale = 0.1 if self.options.update == "residual" else 1.0
     stages = 1 if self.options.share_weights else self.options.stages
@@ -61,18 +61,18 @@ class DenoisingModule:
   def __call__(
     self, weights: Weights, alpha: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
   ) -> jax.Array:
-    """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]; the result has the same shape and is not clipped.
+    """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]. The result has the same shape and is not clipped.
 
     Args:
-      weights: as `init` gives them.
-      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+      weights: weights from `init`.
+      alpha: `[E, O]` logits of the supernet; a derived network ignores them.
       images: u_K.
-      illumination: t_K, of the same shape; only a guided module looks at it.
+      illumination: t_K, with the same shape; only a guided module reads it.
     """
     return self.run(self.fold(weights, alpha), images, illumination)
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
-    """What `run` starts from."""
+    """The convolutions that `run` needs."""
     cells = fold_stages(self.cell, weights["cells"], alpha)
     return FoldedDenoising(fold_fusion(weights["stem"]), cells, fold_fusion(weights["head"]))
 
@@ -83,7 +83,7 @@ class DenoisingModule:
     illumination: jax.Array | None = None,
     valid: jax.Array | None = None,
   ) -> jax.Array:
-    """The module from its folded form; `valid` (`apply_affine`) marks the image in larger arrays."""
+    """The module with folded convolutions. `valid` (`apply_affine`) marks the image in a larger array."""
     u = to_channels_first(images)
     t = to_channels_first(illumination) if self.options.guided else None
 
@@ -112,6 +112,6 @@ class DenoisingModule:
     return to_channels_last(u - correction(scan(stacked_stage, features_of(u))))
 
   def reach(self) -> int:
-    """How many pixels away the result looks at `images`."""
+    """Distance in pixels to the farthest pixel of `images` that the result depends on."""
     stages, ends = self.options.stages, 2 * reach(_TAPS)
     return stages * self.cell.reach() + ends * (stages if self.options.update == "residual" else 1)

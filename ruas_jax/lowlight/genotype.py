@@ -1,8 +1,8 @@
-"""The discrete result of a search: which operation each searched edge of the two cells got.
+"""The discrete result of a search: the operation on each searched edge of the two cells.
 
 A genotype names seven operations for the illumination module's cell (IEM) and seven for the noise removal module's
-(NRM), in the order of `EDGES`. Operations are plain names here; which exist is the candidate set's to say (`require`).
-It is written in two forms: JSON with the edges as keys (`to_json`, `from_json`), and one line in the paper's short
+(NRM), in the order of `EDGES`. Operations are plain names in this file; `require` checks them against a candidate set.
+There are two written forms: JSON with the edges as keys (`to_json`, `from_json`), and one line in the paper's short
 names, with edges that read the same node side by side (`str(genotype)`, `from_text`):
 `IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]`.
 """
@@ -34,20 +34,20 @@ SHORT_NAMES = {
   "residual_dilated_conv_3x3": "3-2-RDC",
 }
 _FULL_NAMES = {short: name for name, short in SHORT_NAMES.items()}
-_NAME = re.compile(r"[^\s|\[\]]+")  # anything that the one-line form can hold
+_NAME = re.compile(r"[^\s|\[\]]+")  # any name that the one-line form can hold
 _TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-  """The operation of every searched edge, by name, in the order of `EDGES`.
+  """The operation on every searched edge, by name, in the order of `EDGES`.
 
   Attributes:
-    illumination: seven operation names of the illumination module's cell.
-    denoising: seven operation names of the noise removal module's cell.
+    illumination: seven operation names for the illumination module's cell.
+    denoising: seven operation names for the noise removal module's cell.
 
   Raises:
-    UserError: where a cell does not hold seven names.
+    UserError: a cell does not have seven names.
   """
 
   illumination: tuple[str, ...]
@@ -62,11 +62,11 @@ class Genotype:
         raise UserError(f"genotype, {cell}: expected {len(EDGES)} operation names (one per edge), got {names!r}")
       for edge, name in zip(EDGES, names, strict=True):
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-          raise UserError(f"genotype, {cell}, {edge}: not an operation name: {name!r}")
-      object.__setattr__(self, cell, tuple(names))  # a list would not hash
+          raise UserError(f"genotype, {cell}, {edge}: {name!r} is not an operation name")
+      object.__setattr__(self, cell, tuple(names))  # a list is not hashable
 
   def require(self, operation_names: Sequence[str]) -> None:
-    """Raises UserError naming the first operation that is not among `operation_names`."""
+    """Raises UserError for the first operation that is not in `operation_names`."""
     for cell in CELLS:
       for edge, name in zip(EDGES, getattr(self, cell), strict=True):
         if name not in operation_names:
@@ -75,15 +75,16 @@ class Genotype:
 
   @classmethod
   def derive(cls, alpha_illumination, alpha_denoising, operation_names: Sequence[str]) -> Genotype:
-    """The strongest operation of each edge: argmax of softmax(alpha), which is argmax of alpha; the first one on ties.
+    """The strongest operation of each edge: the argmax of softmax(alpha), the first one on ties.
 
     Args:
-      alpha_illumination: architecture logits `[7, O]` of the illumination cell, rows in the order of `EDGES`.
+      alpha_illumination: architecture logits `[7, O]` of the illumination cell; rows are in the order of `EDGES`.
       alpha_denoising: the same for the noise removal cell.
       operation_names: the O candidate operations, in the order of the columns.
 
     Raises:
-      UserError: on another shape, and where an edge's softmax is undefined (NaN, infinity, or only minus infinity).
+      UserError: alpha has another shape, or the softmax of an edge is undefined (NaN, infinity, or only minus
+      infinity).
     """
     cells = {}
     for cell, alpha in zip(CELLS, (alpha_illumination, alpha_denoising), strict=True):
@@ -93,27 +94,27 @@ class Genotype:
 
   @classmethod
   def named(cls, name: str) -> Genotype:
-    """A genotype known by name: "published", the one that the paper's authors released."""
+    """A genotype with a name: "published" is the one that the paper's authors released."""
     if name not in _NAMED:
-      raise UserError(f"genotype {name!r}: unknown name (known: {', '.join(_NAMED)})")
+      raise UserError(f"genotype {name!r} is unknown (known: {', '.join(_NAMED)})")
     return _NAMED[name]
 
   def replace(self, cell: str, edge: int, name: str) -> Genotype:
-    """This genotype with another operation on one edge of `cell`, "illumination" or "denoising"."""
+    """This genotype with another operation on one edge of `cell` ("illumination" or "denoising")."""
     names = getattr(self, cell)
     return dataclasses.replace(self, **{cell: (*names[:edge], name, *names[edge + 1 :])})
 
   def to_dict(self) -> dict[str, dict[str, str]]:
-    """What `genotype.json` holds: for each cell, edge -> operation."""
+    """The content of `genotype.json`: for each cell, edge -> operation."""
     return {cell: dict(zip(EDGES, getattr(self, cell), strict=True)) for cell in CELLS}
 
   def to_json(self) -> str:
-    """`to_dict` as text."""
+    """`to_dict` as JSON text."""
     return json.dumps(self.to_dict(), indent=2) + "\n"
 
   @classmethod
   def from_json(cls, text: str) -> Genotype:
-    """Reads `to_json`'s text. Raises UserError on invalid JSON, and as `from_dict`."""
+    """The genotype in `to_json`'s text. Raises UserError for invalid JSON, and as `from_dict`."""
     try:
       return cls.from_dict(json.loads(text))
     except json.JSONDecodeError as error:
@@ -121,29 +122,29 @@ class Genotype:
 
   @classmethod
   def from_dict(cls, record: dict[str, dict[str, str]]) -> Genotype:
-    """Reads `to_dict`'s dictionary. Raises UserError on unknown or missing cells, edges."""
+    """The genotype in `to_dict`'s dictionary. Raises UserError for unknown or missing cells and edges."""
     _require_keys(record, tuple(CELLS), "genotype")
     for cell in CELLS:
       _require_keys(record[cell], EDGES, f"genotype, {cell}")
     return cls(**{cell: tuple(record[cell][edge] for edge in EDGES) for cell in CELLS})
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the JSON form to `path` (local or remote) whole or not at all; makes its folder."""
+    """Writes the JSON form to `path` (local or remote), completely or not at all. Makes the folder."""
     write_atomically(path, self.to_json().encode())
 
   @classmethod
   def load(cls, path_or_name: str | os.PathLike) -> Genotype:
-    """The genotype known by this name ("published"), or else the one saved in this file.
+    """The genotype with this name ("published"), or else the one in this file.
 
     Raises:
-      UserError: one line naming the file, where it is missing, unreadable or not a genotype.
+      UserError: the file is missing, unreadable or not a genotype; the message is one line with its name.
     """
     if path_or_name in _NAMED:
       return _NAMED[path_or_name]
     try:
       return cls.from_json(epath.Path(path_or_name).read_text())
     except FileNotFoundError:
-      raise UserError(f"{path_or_name}: no such file, nor a genotype's name (known: {', '.join(_NAMED)})") from None
+      raise UserError(f"{path_or_name}: no such file, and not a genotype's name (known: {', '.join(_NAMED)})") from None
     except (OSError, UnicodeDecodeError) as error:
       raise UserError(f"{path_or_name}: cannot be read ({error})") from None
     except UserError as error:
@@ -159,7 +160,7 @@ class Genotype:
 
   @classmethod
   def from_text(cls, text: str) -> Genotype:
-    """Reads the one-line form, with short or full operation names. Raises UserError on anything else."""
+    """The genotype in the one-line form, with short or full operation names. Raises UserError for any other text."""
     match = _TEXT.fullmatch(text)
     if not match:
       raise UserError(f"genotype: expected one line IEM[...] NRM[...], got {text!r}")
@@ -167,26 +168,26 @@ class Genotype:
 
 
 def checked_alpha(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
-  """A cell's logits as float64 `[7, O]`, each row with a defined softmax; else UserError naming the cell and edge."""
+  """A cell's logits as float64 `[7, O]`, each row with a defined softmax. UserError names the cell and the edge."""
   alpha = np.asarray(alpha, np.float64)
   expected = (len(EDGES), len(operation_names))
   if alpha.shape != expected:
     raise UserError(f"alpha of {cell}: shape {alpha.shape}, expected {expected} (edges, operations)")
-  for edge, largest in zip(EDGES, alpha.max(axis=1), strict=True):  # max hands on NaN
+  for edge, largest in zip(EDGES, alpha.max(axis=1), strict=True):  # max propagates NaN
     if not np.isfinite(largest):
-      raise UserError(f"alpha of {cell}, {edge}: not finite, its softmax is undefined")
+      raise UserError(f"alpha of {cell}, {edge}: not finite, so its softmax is undefined")
   return alpha
 
 
 def alpha_shares(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
-  """softmax(alpha) of a cell's logits, float64 `[7, O]`; raises as `checked_alpha`."""
+  """softmax(alpha) of a cell's logits, float64 `[7, O]`. Raises the errors of `checked_alpha`."""
   alpha = checked_alpha(alpha, cell=cell, operation_names=operation_names)
   powers = np.exp(alpha - alpha.max(axis=1, keepdims=True))
   return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _require_keys(record, keys: tuple[str, ...], where: str) -> None:
-  """Raises UserError unless `record` is an object with exactly these keys."""
+  """Raises UserError unless `record` is a JSON object with exactly these keys."""
   if not isinstance(record, dict):
     raise UserError(f"{where}: expected an object with the keys {', '.join(keys)}")
   for problem, names in (("unknown", record.keys() - set(keys)), ("missing", set(keys) - record.keys())):

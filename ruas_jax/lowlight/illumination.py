@@ -4,15 +4,15 @@
     t_{k+1} = t_hat_k - C(t_k)                              (eq. 2; `update="residual"`)
     u_{k+1} = y / t_{k+1}^p                                 (p = 1: the paper)
 
-from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both, t is clipped to
-[floor, 1] and u to [0, 1].
+starting from t_0 = t_hat_0. `update="direct"` is the released code's `t_{k+1} = sigmoid(C(t_hat_k))`. In both forms, t
+is clipped to [floor, 1] and u to [0, 1].
 
-`adaptive=True` blends the illumination with one level for the whole image, which follows from its mean m:
+`adaptive=True` blends the illumination with one level for the whole image, computed from the image's mean m:
 
     epsilon = clip(exp(a logit(m) + b), floor, 1),   t_hat_k -> epsilon + (1 - epsilon) t_hat_k,   C -> (1 - epsilon) C
 
-With a = 1 and b = -logit(v), an even image comes out with the mean v, and one that is brighter than that (epsilon = 1)
-as it was; a and b are learned. So u is a curve of y rather than a gain.
+With a = 1 and b = -logit(v), the result of a constant image has the mean v, or is unchanged if the image is brighter
+(epsilon = 1). a and b are learned. So u is a curve of y instead of a gain.
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages, to_c
 
 
 class IlluminationOutput(NamedTuple):
-  """All stages' results, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
+  """Results of all stages, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
 
   Attributes:
     t: illumination, in [floor, 1].
     u: brightened image, in [0, 1].
-    estimate: the last t before it was clipped. A loss that sees it can lift an illumination that has fallen to the
-      floor, where the clipped one has no derivative.
+    estimate: the last t before clipping. A loss on it can raise an illumination that has reached the floor, where the
+      clipped t has no derivative.
     warm_start: t_hat_0.
-    result: u_K once more, for a program that is to hold no other stage's images.
-    illumination: t_K, likewise.
+    result: u_K again, for programs that do not keep the images of the other stages.
+    illumination: t_K again, for the same reason.
   """
 
   t: jax.Array
@@ -51,25 +51,25 @@ class IlluminationOutput(NamedTuple):
 
 
 class Level(NamedTuple):
-  """a and b of the adaptive level, `[]`."""
+  """a and b of the adaptive level, each `[]`."""
 
   slope: jax.Array
   offset: jax.Array
 
 
 class FoldedIllumination(NamedTuple):
-  """The module's convolutions, with a leading axis of stages, and its level if it is adaptive."""
+  """The module's convolutions with a leading axis of stages, and the level of an adaptive module."""
 
   cells: FoldedCell
   level: Level | None
 
 
-_FIRST_MEAN = 0.45  # to which an untrained level brings an even image
+_FIRST_MEAN = 0.45  # mean of a constant image's result before training
 
 
 @dataclasses.dataclass(frozen=True)
 class IlluminationModule:
-  """The IEM over a cell: supernet or derived network, as the cell is."""
+  """The IEM over a cell, which is a supernet or a derived network."""
 
   options: IlluminationOptions
   cell: Cell
@@ -77,7 +77,8 @@ class IlluminationModule:
   smoothing: float = 0.0
 
   def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
-    """Cell weights stacked over stages; a residual stage starts near the identity, so that t stays off its floor."""
+    """Random cell weights, stacked over stages. A residual stage starts near the identity, to keep t above the
+    floor."""
     scale = 0.1 if self.options.update == "residual" else 1.0
     stages = 1 if self.options.share_weights else self.options.stages
     weights = init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
@@ -90,14 +91,14 @@ class IlluminationModule:
     """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
 
     Args:
-      weights: as `init` gives them.
-      alpha: `[E, O]` logits of the supernet; not used by a derived network.
+      weights: weights from `init`.
+      alpha: `[E, O]` logits of the supernet; a derived network ignores them.
     """
     return self.run(self.fold(weights, alpha), images)
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedIllumination:
-    """What `run` starts from."""
-    cells = {name: own for name, own in weights.items() if name != "level"}
+    """The convolutions that `run` needs."""
+    cells = {name: leaf for name, leaf in weights.items() if name != "level"}
     level = Level(**weights["level"]) if self.options.adaptive else None
     return FoldedIllumination(fold_stages(self.cell, cells, alpha), level)
 
@@ -108,10 +109,10 @@ class IlluminationModule:
     valid: jax.Array | None = None,
     mean: jax.Array | None = None,
   ) -> IlluminationOutput:
-    """The module from its folded form.
+    """The module with folded convolutions.
 
-    `valid` (`apply_affine`) marks the image in larger arrays; `mean`, `[B]`, is that of the whole images where `images`
-    are windows of them (an adaptive module asks for it; None takes it from `images`).
+    `valid` (`apply_affine`) marks the image in a larger array. `mean`, `[B]`, is the mean of each whole image, if
+    `images` are windows of them; None computes it from `images`. Only an adaptive module uses it.
     """
     y = to_channels_first(images)
     epsilon = self._level(folded.level, y, valid, mean) if folded.level else None
@@ -131,12 +132,12 @@ class IlluminationModule:
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
       return (t, u, estimate), (t, u)
 
-    # With u = y the rectification vanishes and eq. 1's second line gives the first, so one stage serves every k.
+    # With u = y the rectification is zero and eq. 1's second line equals its first, so one stage function is enough.
     (last, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded.cells, self.options.stages)
     return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result, last)))
 
   def reach(self) -> int:
-    """How many pixels away u_K looks at `images`."""
+    """Distance in pixels to the farthest pixel of `images` that u_K depends on."""
     options, cell = self.options, self.cell.reach()
     region = options.region // 2 if options.window == "centred" else options.region - 1
     t, u = region, 0
@@ -147,11 +148,11 @@ class IlluminationModule:
     return u
 
   def _level(self, level: Level, y, valid, mean):
-    """epsilon, `[B, 1, 1, 1]`."""
+    """The level epsilon, `[B, 1, 1, 1]`."""
     if mean is None:
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
       mean = jnp.sum(inside(y, valid), axis=(1, 2, 3)) / count
-    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # a black or a white image has a logit too
+    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # keeps the logit of a black or a white image finite
     epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
     return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(y.dtype)
 
@@ -169,7 +170,7 @@ class IlluminationModule:
     return t
 
   def _warm_start(self, u, y, valid):
-    """Eq. 1 on channels-first images."""
+    """Eq. 1 for images in channels-first layout."""
     region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing, valid)
     if self.options.one_illumination:
       channels = [region_maximum[:, channel] for channel in range(region_maximum.shape[1])]
@@ -183,12 +184,12 @@ class IlluminationModule:
 def local_maximum(
   x: jax.Array, size: int, window: str, smoothing: float = 0.0, valid: jax.Array | None = None
 ) -> jax.Array:
-  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`, zero outside the image (`inside`)."""
+  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`; zero outside the image (`inside`)."""
   before = (size - 1) // 2 if window == "centred" else 0
   for axis in (-1, -2):
     padding = [(0, 0)] * x.ndim
     padding[axis] = (before, size - 1 - before)
-    padded = jnp.pad(inside(x, valid), padding)  # anew for each axis: a rounded maximum of zeros is not zero
+    padded = jnp.pad(inside(x, valid), padding)  # for each axis again: a rounded maximum of zeros is not zero
     length = x.shape[axis]
     x = lax.slice_in_dim(padded, 0, length, axis=axis)
     for offset in range(1, size):

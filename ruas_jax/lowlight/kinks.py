@@ -1,8 +1,8 @@
-"""The piecewise-linear functions of the model and the losses, each with its smooth form.
+"""The piecewise-linear functions of the model and the losses, each with a smooth form.
 
-`smoothing` is the width of the rounded corner in units of the argument; 0 keeps the kink, whose derivative is then the
-almost-everywhere one. With every kink rounded the whole problem is infinitely differentiable, which gradient studies
-need.
+`smoothing` is the width of the rounded corner, in units of the argument. 0 keeps the corner sharp; its derivative is
+then the one that holds almost everywhere. With all corners rounded, the problem is infinitely differentiable, as
+studies of gradients need it.
 """
 
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 
 
 def absolute(x: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """`|x|`, or Charbonnier's `sqrt(x^2 + s^2)`; the derivative at zero is zero (`jnp.abs` has one)."""
+  """`|x|`, or Charbonnier's `sqrt(x^2 + s^2)`. The derivative at zero is zero (that of `jnp.abs` is one)."""
   return jnp.sqrt(jnp.square(x) + smoothing**2) if smoothing else x * lax.stop_gradient(jnp.sign(x))
 
 
@@ -26,16 +26,16 @@ def leaky_relu(x: jax.Array, slope: float, smoothing: float = 0.0) -> jax.Array:
 
 
 def clip(x: jax.Array, low: float, high: float, smoothing: float = 0.0) -> jax.Array:
-  """`min(max(x, low), high)`; the smooth form stays between them too."""
+  """`min(max(x, low), high)`. The smooth form also stays between `low` and `high`."""
   if not smoothing:
-    return lax.clamp(jnp.asarray(low, x.dtype), x, jnp.asarray(high, x.dtype))  # its derivative keeps one mask
-  smoothing = min(smoothing, low) if low > 0 else smoothing  # a corner wider than the floor would lift dark values
+    return lax.clamp(jnp.asarray(low, x.dtype), x, jnp.asarray(high, x.dtype))  # its derivative stores only one mask
+  smoothing = min(smoothing, low) if low > 0 else smoothing  # a corner wider than `low` would brighten dark values
   rounded = high - _ramp(high - low - _ramp(x - low, smoothing), smoothing)
-  return jnp.clip(rounded, low, high)  # cuts off what rounding adds, and nothing else
+  return jnp.clip(rounded, low, high)  # removes only the overshoot of the rounding
 
 
 def maximum(first: jax.Array, second: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """The larger of the two; ties share the derivative."""
+  """The larger of the two. Where they are equal, each gets half of the derivative."""
   return second + _ramp(first - second, smoothing) if smoothing else _larger(first, second)
 
 
@@ -46,7 +46,7 @@ def _larger(first, second):
 
 @_larger.defjvp
 def _larger_jvp(primals, tangents):
-  """Keeps one array for a way back, where `jnp.maximum` keeps two."""
+  """Stores one array for reverse mode, where `jnp.maximum` stores two."""
   (first, second), (to_first, to_second) = primals, tangents
   larger = jnp.maximum(first, second)
   share = jnp.where(first == second, 0.5, first > second).astype(larger.dtype)

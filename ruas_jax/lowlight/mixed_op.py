@@ -1,12 +1,12 @@
-"""The mixed operation (continuous relaxation) on all searched edges of a cell at once.
+"""The mixed operation (continuous relaxation) on all searched edges of a cell.
 
     mixed_e(x) = sum_o softmax(alpha_e)_o * operation_o(x; weights_{e,o})
 
-Every candidate is affine, so the sum is exactly one convolution whose kernel is the weighted sum of the candidates'
-kernels: `fold_edges`. `sum_of_operations` is the plain sum, the oracle that tests compare with.
+Every candidate is affine, so the sum is exactly one convolution. Its kernel is the weighted sum of the candidates'
+kernels (`fold_edges`). `sum_of_operations` computes the plain sum; tests compare with it.
 
-Weights of `E` edges: `{operation name: {"kernel": [E, *weight_shape], "bias": [E, C]}}`; operations without weights are
-absent.
+Weights of `E` edges: `{operation name: {"kernel": [E, *weight_shape], "bias": [E, C]}}`, without operations that have
+no weights.
 """
 
 import math
@@ -26,9 +26,9 @@ EdgeWeights = Mapping[str, Mapping[str, jax.Array]]
 def init_kernels(
   key: jax.Array, shapes: Mapping[str, tuple[int, ...]], *, copies: tuple[int, ...] = (), dtype=jnp.float32
 ) -> dict[str, jax.Array]:
-  """Kernels `[*copies, *shape]` by name, `U(-b, b)` with `b = 1 / sqrt(fan_in)` (PyTorch's default).
+  """Kernels `[*copies, *shape]` by name, drawn from `U(-b, b)` with `b = 1 / sqrt(fan_in)` (PyTorch's default).
 
-  The last axis of a shape is its fan-out, the others its fan-in. All are cut from one draw, which compiles once.
+  The last axis of a shape is the fan-out, the others the fan-in. One draw makes all of them, to compile only once.
   """
   sizes = [math.prod(copies + shape) for shape in shapes.values()]
   draws = jnp.split(jax.random.uniform(key, (sum(sizes),), dtype, -1.0, 1.0), np.cumsum(sizes, dtype=int))
@@ -41,7 +41,7 @@ def init_kernels(
 def init_edges(
   key: jax.Array, operations: Sequence[Operation], channels: int, edges: int, dtype=jnp.float32
 ) -> EdgeWeights:
-  """Weights of every candidate on every edge: `init_kernels`, and biases of zero."""
+  """Weights of every candidate on every edge: kernels of `init_kernels`, and zero biases."""
   shapes = {operation.name: operation.weight_shape(channels) for operation in operations if operation.weight_shape}
   kernels = init_kernels(key, shapes, copies=(edges,), dtype=dtype)
   return {name: {"kernel": kernel, "bias": jnp.zeros((edges, channels), dtype)} for name, kernel in kernels.items()}
@@ -50,25 +50,25 @@ def init_edges(
 def fold_edges(
   weights: EdgeWeights, alpha: jax.Array, operations: Sequence[Operation], taps: Taps, channels: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Each edge's mixed operation as one convolution.
+  """The mixed operation of each edge as one convolution.
 
   Args:
-    weights: of `E` edges, see the module.
+    weights: weights of `E` edges; see the module's docstring.
     alpha: `[E, O]` architecture logits.
   Returns:
-    kernel `[E, T, C, C]` for `convolve` on `taps`, and bias `[E, C]`.
+    Kernel `[E, T, C, C]` for `convolve` on `taps`, and bias `[E, C]`.
   """
   probabilities = jax.nn.softmax(alpha, axis=-1)
   edges = alpha.shape[0]
   kernels, bias = [], jnp.zeros((edges, channels), alpha.dtype)
   for position, operation in enumerate(operations):
     share = probabilities[:, position]
-    own = weights.get(operation.name)
-    if own is None:
+    entry = weights.get(operation.name)
+    if entry is None:
       each = operation.to_kernel(None, channels).astype(alpha.dtype)[None]
     else:
-      each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(own["kernel"])
-      bias = bias + share[:, None] * own["bias"]
+      each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(entry["kernel"])
+      bias = bias + share[:, None] * entry["bias"]
     kernels.append(share[:, None, None, None, None] * each)
   return sum_on_taps(kernels, taps), bias
 
@@ -76,19 +76,19 @@ def fold_edges(
 def sum_of_operations(
   x: jax.Array, weights: EdgeWeights, alpha: jax.Array, operations: Sequence[Operation]
 ) -> jax.Array:
-  """The oracle for one edge: every candidate applied by the library's convolution, then the weighted sum.
+  """Reference for one edge: every candidate computed by the library's convolution, then the weighted sum.
 
   Args:
     x: `[B, C, H, W]`.
-    weights: of this edge, without the leading axis.
+    weights: weights of this edge, without the leading axis.
     alpha: `[O]`.
   """
   probabilities = jax.nn.softmax(alpha)
   channels = x.shape[1]
   total = jnp.zeros_like(x)
   for position, operation in enumerate(operations):
-    own = weights.get(operation.name, {"kernel": None, "bias": jnp.zeros((channels,), x.dtype)})
-    kernel = operation.to_kernel(own["kernel"], channels).astype(x.dtype)
+    entry = weights.get(operation.name, {"kernel": None, "bias": jnp.zeros((channels,), x.dtype)})
+    kernel = operation.to_kernel(entry["kernel"], channels).astype(x.dtype)
     result = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NCHW", "HWIO", "NCHW"))
-    total = total + probabilities[position] * (result + own["bias"][None, :, None, None])
+    total = total + probabilities[position] * (result + entry["bias"][None, :, None, None])
   return total

@@ -1,5 +1,5 @@
-"""The network as a Flax module, whose weights are the `params` collection and whose architecture logits (alpha) are the
-`arch` collection:
+"""The network as a Flax module. Its weights are the collection `params`, and its architecture logits (alpha) are the
+collection `arch`:
 
     variables = RUAS().init(jax.random.key(0), images)
     output = RUAS().apply({"params": weights, "arch": alpha}, images)
@@ -17,8 +17,8 @@ from ruas_jax.lowlight.options import NetworkOptions
 class RUAS(nn.Module):
   """The network as a Flax module: the supernet, or the derived network of `genotype`.
 
-  `init(key, images)` gives the collections `params` (weights) and `arch` (alpha, the supernet only), each with the
-  entries "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
+  `init(key, images)` returns the collections `params` (weights) and `arch` (alpha, for the supernet only), each with
+  the entries "illumination" and "denoising". Calling it maps float images `[B, H, W, 3]` in [0, 1] to `RUASOutput`.
   """
 
   genotype: Genotype | None = None

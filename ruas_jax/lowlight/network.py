@@ -1,6 +1,6 @@
 """The enhancement network RUAS: the illumination module, then the noise removal module.
 
-`Network` is two modules of pure functions over pytrees; `module` is the same as a Flax module.
+`Network` holds the two modules as pure functions over pytrees; `module` provides the same as a Flax module.
 """
 
 from typing import Any, NamedTuple
@@ -17,36 +17,36 @@ from ruas_jax.lowlight.options import NetworkOptions, Variant
 
 
 class FoldedNetwork(NamedTuple):
-  """All convolutions of a forward pass, each ready to run; `denoising` is None where the variant is "i"."""
+  """All convolutions of a forward pass, ready to run. `denoising` is None for variant "i"."""
 
   illumination: FoldedIllumination
   denoising: FoldedDenoising | None
 
 
 class Network(NamedTuple):
-  """The two modules; each is `module.init(key)` and `module(weights, alpha, images)`."""
+  """The two modules. Each has `module.init(key)` and `module(weights, alpha, images)`."""
 
   illumination: IlluminationModule
   denoising: DenoisingModule
 
   def init_weights(self, key: jax.Array, dtype=jnp.float32) -> dict[str, Weights]:
-    """`{"illumination": ..., "denoising": ...}`."""
+    """Random weights `{"illumination": ..., "denoising": ...}`."""
     keys = jax.random.split(key)
     return {"illumination": self.illumination.init(keys[0], dtype), "denoising": self.denoising.init(keys[1], dtype)}
 
   def weight_shapes(self) -> dict[str, Any]:
-    """The weights as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    """The weights as `jax.ShapeDtypeStruct`s, without computing them."""
     return jax.eval_shape(lambda: self.init_weights(jax.random.key(0)))
 
   def init_alpha(self, dtype=jnp.float32) -> dict[str, jax.Array]:
-    """Uniform logits, `[E, O]` zeros for each module; empty for a derived network."""
+    """Uniform logits: zeros `[E, O]` for each module; empty for a derived network."""
     if self.illumination.cell.genotype is not None:
       return {}
     shape = (len(EDGES), len(self.illumination.cell.operations))
     return {"illumination": jnp.zeros(shape, dtype), "denoising": jnp.zeros(shape, dtype)}
 
   def fold(self, variant: Variant, weights: Weights, alpha: dict[str, Any]) -> FoldedNetwork:
-    """Folds edges, pairs and residuals of all stages once, for any number of `run_folded`."""
+    """Folds edges, pairs and residuals of all stages; `run_folded` can use the result many times."""
 
     def folded(name):
       return getattr(self, name).fold(weights[name], alpha.get(name))
@@ -54,11 +54,11 @@ class Network(NamedTuple):
     return FoldedNetwork(folded("illumination"), folded("denoising") if variant == "i+n" else None)
 
   def parameters(self) -> int:
-    """How many numbers the weights hold."""
+    """Number of parameters."""
     return count_parameters(self.weight_shapes())
 
   def reach(self, variant: Variant) -> int:
-    """How many pixels away, at most, the variant's result looks at the image."""
+    """Distance in pixels to the farthest pixel of the image that the variant's result depends on."""
     return self.illumination.reach() + (self.denoising.reach() if variant == "i+n" else 0)
 
 
@@ -67,10 +67,10 @@ def build_network(
   genotype: Genotype | None = None,
   operations: tuple[Operation, ...] = CANDIDATES,
 ) -> Network:
-  """The network of `genotype`, or the supernet over `operations` where there is none.
+  """The network of `genotype`, or the supernet over `operations` if `genotype` is None.
 
   Raises:
-    UserError: the genotype names an operation that is not among `operations`.
+    UserError: the genotype names an operation that is not in `operations`.
   """
   if genotype is not None:
     genotype.require(operation_names(operations))
@@ -85,13 +85,13 @@ def build_network(
 
 
 class RUASOutput(NamedTuple):
-  """What the network computes from images `[B, H, W, 3]`.
+  """The results of the network for images `[B, H, W, 3]`.
 
   Attributes:
-    image: the variant's result, clipped to [0, 1], `[B, H, W, 3]`.
+    image: result of the variant, clipped to [0, 1], `[B, H, W, 3]`.
     t: illumination after each stage, `[K, B, H, W, 3]`.
     u: brightened image after each stage, `[K, B, H, W, 3]`.
-    x: image after noise removal, not clipped, `[B, H, W, 3]`; None in variant "i".
+    x: image after noise removal, not clipped, `[B, H, W, 3]`; None for variant "i".
   """
 
   image: jax.Array
@@ -101,7 +101,7 @@ class RUASOutput(NamedTuple):
 
 
 def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, Any], images: jax.Array) -> RUASOutput:
-  """The whole forward pass; variant "i" leaves noise removal out."""
+  """The whole forward pass. Variant "i" skips noise removal."""
   return run_folded(network, network.fold(variant, weights, alpha), images)
 
 
@@ -112,30 +112,30 @@ def run_folded(
   valid: jax.Array | None = None,
   mean: jax.Array | None = None,
 ) -> RUASOutput:
-  """`run` from the folded form.
+  """`run` with folded convolutions.
 
-  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where `images` holds more: there, the results
-  are those of the image alone, whatever the rest holds. `mean`, `[B]`, is that of the whole images where `images` are
-  windows; only an adaptive illumination looks at it.
+  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image if `images` is larger. At these pixels the results
+  are those of the image alone, whatever the other pixels are. `mean`, `[B]`, is the mean of each whole image, if
+  `images` are windows of them; only an adaptive illumination uses it.
   """
-  lit = network.illumination.run(folded.illumination, images, valid, mean)
+  illuminated = network.illumination.run(folded.illumination, images, valid, mean)
   if folded.denoising is None:
-    return RUASOutput(jnp.clip(lit.result, 0.0, 1.0), lit.t, lit.u, None)
-  clean = network.denoising.run(folded.denoising, lit.result, lit.illumination, valid)
-  return RUASOutput(jnp.clip(clean, 0.0, 1.0), lit.t, lit.u, clean)
+    return RUASOutput(jnp.clip(illuminated.result, 0.0, 1.0), illuminated.t, illuminated.u, None)
+  clean = network.denoising.run(folded.denoising, illuminated.result, illuminated.illumination, valid)
+  return RUASOutput(jnp.clip(clean, 0.0, 1.0), illuminated.t, illuminated.u, clean)
 
 
 def count_parameters(weights: Weights) -> int:
-  """How many numbers the weights hold."""
+  """Number of parameters."""
   return sum(leaf.size for leaf in jax.tree.leaves(weights))
 
 
 def count_macs(network: Network, variant: Variant, height: int, width: int) -> int:
-  """Multiply-accumulates of one forward pass, by the field's count: every number of a convolution's kernel once per
-  pixel.
+  """Number of multiply-accumulates of one forward pass, as the field counts them: every number of a convolution's
+  kernel once per pixel.
 
-  Biases, activations, the warm start and the division are not counted, as usual. Shapes are read off the model's
-  weights, so an own operation that spreads few weights over a larger kernel is undercounted.
+  Biases, activations, the warm start and the division are not counted, as usual. The shapes are those of the weights.
+  So a custom operation that builds a large kernel from few weights has more multiply-accumulates than are counted.
   """
 
   def kernel_numbers(weights, repeats=1):
@@ -149,8 +149,8 @@ def count_macs(network: Network, variant: Variant, height: int, width: int) -> i
   weights = network.weight_shapes()
   numbers = per_stage(network.illumination, weights["illumination"])
   if variant == "i+n":
-    own = weights["denoising"]
+    denoising = weights["denoising"]
     iterated = network.denoising.options.stages if network.denoising.options.update == "residual" else 1
-    ends = kernel_numbers(own["stem"], iterated) + kernel_numbers(own["head"], iterated)
-    numbers += per_stage(network.denoising, own["cells"]) + ends
+    ends = kernel_numbers(denoising["stem"], iterated) + kernel_numbers(denoising["head"], iterated)
+    numbers += per_stage(network.denoising, denoising["cells"]) + ends
   return numbers * height * width

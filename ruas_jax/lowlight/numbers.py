@@ -1,4 +1,4 @@
-"""Numbers that a population sweeps, in place of the same numbers of the options."""
+"""Replaces numbers of the options by the values that a population sweeps."""
 
 import dataclasses
 import types
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def with_numbers(options: Any, hyper: Mapping[str, Any], path: str) -> Any:
-  """The options, at `path` in the configuration, with the values that `hyper` has for their paths.
+  """The options, which are at `path` in the configuration, with the values that `hyper` has for them.
 
-  Traced values cannot be checked, so the result is a plain namespace with the fields of the options; the options
-  themselves where `hyper` has nothing for them.
+  Traced values cannot be validated, so the result is a plain namespace with the fields of the options. If `hyper` has
+  no value for them, the options are returned unchanged.
   """
   if not any(name.startswith(f"{path}.") for name in hyper):
     return options

@@ -1,4 +1,4 @@
-"""The paper's objectives L_t and L_n as pure functions of (weights, alpha, batch); search and training share them."""
+"""The paper's objectives L_t and L_n as pure functions of (weights, alpha, batch), for search and training."""
 
 import functools
 from collections.abc import Callable
@@ -16,8 +16,8 @@ IlluminationLoss = Callable[[IlluminationOutput, jax.Array], jax.Array]
 DenoisingLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-class Lit(NamedTuple):
-  """What the illumination module hands on: u_K and t_K, `[B, H, W, 3]`."""
+class Illuminated(NamedTuple):
+  """Output of the illumination module: u_K and t_K, `[B, H, W, 3]`."""
 
   u: jax.Array
   t: jax.Array
@@ -27,8 +27,8 @@ class Objectives(NamedTuple):
   """Losses of the two modules.
 
   Attributes:
-    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, Lit)`.
-    denoising: `(weights_n, alpha_n, Lit) -> L_n`.
+    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, Illuminated)`.
+    denoising: `(weights_n, alpha_n, Illuminated) -> L_n`.
   """
 
   illumination: Callable[..., tuple[jax.Array, jax.Array]]
@@ -42,22 +42,22 @@ def make_objectives(
   illumination_loss: IlluminationLoss | None = None,
   denoising_loss: DenoisingLoss | None = None,
 ) -> Objectives:
-  """Objectives of `network`; an own `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the
-  option's."""
+  """Objectives of `network`. A custom `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the one of
+  the options."""
   charbonnier = options.charbonnier or network.illumination.smoothing
   loss_t = illumination_loss or _illumination_loss(options, charbonnier)
   loss_n = _denoising_loss(options, charbonnier)
 
   def illumination(weights, alpha, images):
     output = network.illumination(weights, alpha, images)
-    return loss_t(output, images), Lit(output.result, output.illumination)
+    return loss_t(output, images), Illuminated(output.result, output.illumination)
 
-  def denoising(weights, alpha, lit):
+  def denoising(weights, alpha, illuminated):
     def denoise(u, t):
       return network.denoising(weights, alpha, u, t)
 
-    x = denoise(*lit)
-    return denoising_loss(x, lit.u) if denoising_loss else loss_n(denoise, lit, x)
+    x = denoise(*illuminated)
+    return denoising_loss(x, illuminated.u) if denoising_loss else loss_n(denoise, illuminated, x)
 
   return Objectives(illumination, denoising)
 
@@ -68,7 +68,7 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
     return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
 
   def smoothness(output):
-    if isinstance(options.eta_t, int | float) and options.eta_t == 0:  # a traced zero costs the work
+    if isinstance(options.eta_t, int | float) and options.eta_t == 0:  # a traced zero cannot skip the work
       return 0.0
     return options.eta_t * losses.relative_total_variation(
       output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
@@ -87,9 +87,9 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
 
 
 def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., jax.Array]:
-  """`(denoise, lit, x) -> L_n`, where `x` is `denoise(*lit)`."""
+  """`(denoise, illuminated, x) -> L_n`, where `x` is `denoise(*illuminated)`."""
   if options.denoising == "released":
-    return lambda denoise, lit, x: losses.released_denoising_loss(x, lit.u)
+    return lambda denoise, illuminated, x: losses.released_denoising_loss(x, illuminated.u)
 
   def variation(x):
     total = functools.partial(losses.total_variation, kind=options.tv, charbonnier=charbonnier)
@@ -98,12 +98,12 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
     brightness = jnp.mean(x, axis=-1, keepdims=True)
     return total(brightness) + options.chroma * total(x - brightness)
 
-  def loss(denoise, lit, x):
+  def loss(denoise, illuminated, x):
     smoothness = options.eta_n * variation(x)
     if options.denoising == "paper":
-      return losses.fidelity(x, lit.u) + smoothness
-    noise = losses.noise_level(lit.u) if options.per_noise else None
-    pairs = losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency, noise=noise)
+      return losses.fidelity(x, illuminated.u) + smoothness
+    noise = losses.noise_level(illuminated.u) if options.per_noise else None
+    pairs = losses.pair_downsampling(denoise, *illuminated, x, consistency=options.consistency, noise=noise)
     return pairs + smoothness
 
   return loss

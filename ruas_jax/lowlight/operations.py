@@ -1,7 +1,7 @@
-"""Candidate operations: affine maps, each given by the one kernel that it is.
+"""Candidate operations: affine maps, each defined by its kernel.
 
-An operation turns its own weights into a dense kernel `[h, w, C_in, C_out]` (h and w odd, centred, zero "same"
-padding). That is all the search space asks of it, so a new affine operation is one function:
+An operation turns its weights into a dense kernel `[h, w, C_in, C_out]` (h and w odd, centred, zero "same" padding).
+The search space needs nothing else, so a new affine operation is one function:
 
     def to_kernel(weight, channels):            # a learned 1x3 average over each channel
       row = jnp.ones((1, 3, 1, 1)) / 3
@@ -27,8 +27,8 @@ class Operation:
   """An affine candidate operation on `C` channels.
 
   Attributes:
-    name: unique within a set of candidates; it is what a genotype stores.
-    weight_shape: `channels -> shape` of its weight; `None` if it has no weights (and then no bias either).
+    name: name, unique in a set of candidates; genotypes store it.
+    weight_shape: `channels -> shape` of its weight; `None`: it has no weights, and no bias either.
     to_kernel: `(weight or None, channels) -> [h, w, C_in, C_out]`.
   """
 
@@ -38,18 +38,18 @@ class Operation:
 
 
 def identity_kernel(channels: int) -> jax.Array:
-  """`[1, 1, C, C]`: the map that changes nothing."""
+  """`[1, 1, C, C]`: the kernel of the identity."""
   return jnp.eye(channels)[None, None]
 
 
 def resize(kernel: jax.Array, height: int, width: int) -> jax.Array:
-  """Embeds a centred kernel `[h, w, ...]` in a larger one, zeros around it."""
+  """Embeds a centred kernel `[h, w, ...]` in a larger one, with zeros around it."""
   rows, columns = (height - kernel.shape[0]) // 2, (width - kernel.shape[1]) // 2
   return jnp.pad(kernel, ((rows, rows), (columns, columns)) + ((0, 0),) * (kernel.ndim - 2))
 
 
 def dilate(kernel: jax.Array, rate: int) -> jax.Array:
-  """Spreads the taps of `[h, w, C_in, C_out]` `rate` pixels apart."""
+  """Moves the taps of `[h, w, C_in, C_out]` `rate` pixels apart."""
   between = (0, 0, rate - 1)
   return lax.pad(kernel, jnp.zeros((), kernel.dtype), (between, between, (0, 0, 0), (0, 0, 0)))
 
@@ -83,19 +83,19 @@ def operation_names(operations: Sequence[Operation]) -> tuple[str, ...]:
 
 
 def live_taps(operations: tuple[Operation, ...], channels: int, names: Sequence[str] | None = None) -> Taps:
-  """The taps that any of the operations, or any of those that `names` lists, can use: centre included, row by row."""
+  """The taps that the operations (or only those in `names`) can use: the centre and all others, row by row."""
   used = _taps_of_each(operations, channels)
   return tuple(sorted({(0, 0)}.union(*(used[name] for name in (used if names is None else names)))))
 
 
 @functools.cache
 def _taps_of_each(operations: tuple[Operation, ...], channels: int) -> dict[str, frozenset[tuple[int, int]]]:
-  """The non-zero positions of each operation's kernel, by name: all of them are computed once, by one small program.
+  """The non-zero positions of each operation's kernel, by name. One small program computes all of them.
 
   Raises:
-    ValueError: a kernel that is not `[odd, odd, C, C]`.
+    ValueError: a kernel is not `[odd, odd, C, C]`.
   """
-  rng = np.random.default_rng(0)  # no accidental zeros
+  rng = np.random.default_rng(0)  # random weights have no zeros by accident
   weights = {
     operation.name: rng.uniform(1, 2, operation.weight_shape(channels)).astype(np.float32)
     for operation in operations
@@ -105,7 +105,7 @@ def _taps_of_each(operations: tuple[Operation, ...], channels: int) -> dict[str,
   def sample_kernels(weights):
     return {operation.name: operation.to_kernel(weights.get(operation.name), channels) for operation in operations}
 
-  # Compiled by hand, since this may be called while another program is traced.
+  # Compiled explicitly, because this may be called while another program is traced.
   kernels = jax.jit(sample_kernels).lower(weights).compile()(weights)
   return {name: _nonzero_taps(name, np.asarray(kernel)) for name, kernel in kernels.items()}
 
@@ -120,14 +120,14 @@ def _nonzero_taps(name: str, kernel: np.ndarray) -> frozenset[tuple[int, int]]:
 
 
 def kernel_on_taps(kernel: jax.Array, taps: Taps, dtype) -> jax.Array:
-  """`[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]` of `dtype`; taps outside the kernel are zero."""
+  """Converts `[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]` of `dtype`; taps outside the kernel are zero."""
   return sum_on_taps([kernel[None].astype(dtype)], taps)[0]
 
 
 def sum_on_taps(kernels: Sequence[jax.Array], taps: Taps) -> jax.Array:
   """The sum of centred kernels `[E, h, w, C_in, C_out]` of different sizes, as `convolve`'s `[E, T, C_out, C_in]`.
 
-  One product gathers and adds them all: every small array operation is a program to compile.
+  One matrix product gathers and adds all of them, because every small array operation takes time to compile.
   """
   offsets = np.concatenate([_offsets(*kernel.shape[1:3]) for kernel in kernels])
   numbers = jnp.concatenate([kernel.reshape(kernel.shape[0], -1, *kernel.shape[3:]) for kernel in kernels], axis=1)
@@ -136,5 +136,5 @@ def sum_on_taps(kernels: Sequence[jax.Array], taps: Taps) -> jax.Array:
 
 
 def _offsets(height: int, width: int) -> np.ndarray:
-  """`[height * width, 2]`: where a centred kernel's numbers lie, row by row."""
+  """`[height * width, 2]`: the offsets of a centred kernel's numbers, row by row."""
   return np.indices((height, width)).reshape(2, -1).T - (height // 2, width // 2)

@@ -1,9 +1,10 @@
-"""The strategies of RUAS's search: each is a tuple of players, and a player is one bilevel problem (eqs. 4-6).
+"""The strategies of RUAS's search. Each is a tuple of players, and a player is one bilevel problem (eqs. 4-6).
 
-- cooperative: illumination has L_t inside and L_t + beta L_n outside; denoising, after the illumination's update, has
-  L_n inside and outside.
-- separate: the same two without beta; first the illumination alone, then the denoising behind it, half the steps each.
-- joint: one player has all weights and all of alpha, with L_t + beta L_n inside and outside.
+- cooperative: the illumination player has the inner loss L_t and the outer loss L_t + beta L_n. The denoising player
+  moves after the illumination's update, with L_n as inner and outer loss.
+- separate: the same two players with beta = 0; first only the illumination moves, then only the denoising, for half of
+  the steps each.
+- joint: one player with all weights and all alpha, and L_t + beta L_n as inner and outer loss.
 """
 
 from collections.abc import Callable
@@ -17,11 +18,11 @@ from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.nas.problem import MakeProblem, Player
 
 LossesOf = Callable[[Any], tuple[Objectives, Any]]
-"""`hyper -> (objectives, beta)` of the swept numbers."""
+"""`hyper -> (objectives, beta)` for the swept numbers."""
 
 
 def make_players(options: RUASSearchOptions, losses_of: LossesOf) -> tuple[Player, ...]:
-  """The players of `options.strategy`, in the order in which they move."""
+  """The players of `options.strategy`, in the order of their updates."""
 
   def player(name, problem, length, modules=None, active=None):
     return Player(name, problem, modules or (name,), length, active)
@@ -50,12 +51,12 @@ def _illumination_problem(losses_of: LossesOf, *, cooperative: bool, look_ahead:
       return objectives.illumination(weights["illumination"], alpha["illumination"], images)[0]
 
     def outer(weights, alpha, images):
-      loss, lit = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      if not cooperative or (isinstance(beta, int | float) and beta == 0):  # a traced zero costs the work
+      loss, illuminated = objectives.illumination(weights["illumination"], alpha["illumination"], images)
+      if not cooperative or (isinstance(beta, int | float) and beta == 0):  # a traced zero cannot skip the work
         return loss
       if not look_ahead:
-        _, lit = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)
-      return loss + beta * objectives.denoising(all_weights["denoising"], all_alpha["denoising"], lit)
+        _, illuminated = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)
+      return loss + beta * objectives.denoising(all_weights["denoising"], all_alpha["denoising"], illuminated)
 
     return BilevelProblem(inner, outer)
 
@@ -67,8 +68,8 @@ def _denoising_problem(losses_of: LossesOf) -> MakeProblem:
     objectives, _ = losses_of(hyper)
 
     def loss(weights, alpha, images):
-      _, lit = objectives.illumination(all_weights["illumination"], all_alpha["illumination"], images)
-      return objectives.denoising(weights["denoising"], alpha["denoising"], lax.stop_gradient(lit))
+      _, illuminated = objectives.illumination(all_weights["illumination"], all_alpha["illumination"], images)
+      return objectives.denoising(weights["denoising"], alpha["denoising"], lax.stop_gradient(illuminated))
 
     return BilevelProblem(loss, loss)
 
@@ -81,8 +82,8 @@ def _joint_problem(losses_of: LossesOf) -> MakeProblem:
     objectives, beta = losses_of(hyper)
 
     def loss(weights, alpha, images):
-      illumination, lit = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      return illumination + beta * objectives.denoising(weights["denoising"], alpha["denoising"], lit)
+      illumination, illuminated = objectives.illumination(weights["illumination"], alpha["illumination"], images)
+      return illumination + beta * objectives.denoising(weights["denoising"], alpha["denoising"], illuminated)
 
     return BilevelProblem(loss, loss)
 

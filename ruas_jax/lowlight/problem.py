@@ -1,4 +1,4 @@
-"""RUAS as a search problem: its supernet, its players, and the genotype that alpha means."""
+"""RUAS as a search problem: its supernet, its players, and the genotype derived from alpha."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,18 +31,18 @@ def make_search_problem(
   illumination_loss: IlluminationLoss | None = None,
   denoising_loss: DenoisingLoss | None = None,
 ) -> SearchProblem:
-  """The problem that RUAS searches; it derives a genotype as the dictionary that `genotype.json` holds.
+  """The search problem of RUAS. Its derived result is a genotype, as the dictionary in `genotype.json`.
 
   Args:
     network, loss, search: the options.
     sample: `(raw, key) -> images`, float `[B, H, W, 3]` in [0, 1].
-    hyper: numbers of these options that a population sweeps, by their paths in the configuration: `loss.eta_t`.
+    hyper: numbers of these options that a population sweeps, by their paths in the configuration, such as `loss.eta_t`.
     operations: the candidates.
-    illumination_loss: `(IlluminationOutput, images) -> []` in place of the configured L_t.
-    denoising_loss: `(x, u) -> []` in place of the configured L_n.
+    illumination_loss: `(IlluminationOutput, images) -> []`, replaces L_t of the options.
+    denoising_loss: `(x, u) -> []`, replaces L_n of the options.
 
   Raises:
-    UserError: no network of these candidates has as few parameters as `search.parameters` allows.
+    UserError: every network of these candidates has more parameters than `search.parameters` allows.
   """
   names = operation_names(operations)
 
@@ -75,8 +75,8 @@ def make_search_problem(
 
 
 def alpha_statistics(alpha: dict[str, jax.Array], operation_names: Sequence[str]) -> dict[str, jax.Array]:
-  """For each module: `X_skip_share`, the mean over edges of skip's softmax share (1/7 when undecided; a rise towards
-  one is DARTS' collapse), and `X_entropy`, the mean over edges of the shares' entropy in nats."""
+  """Statistics of alpha for each module X. `X_skip_share` is the mean over edges of skip's softmax share (1/7 at the
+  start; a rise towards one is the collapse of DARTS). `X_entropy` is the mean over edges of the entropy in nats."""
   statistics = {}
   for module, logits in alpha.items():
     log_shares = jax.nn.log_softmax(logits)

@@ -1,4 +1,4 @@
-"""What both unrolled modules share: stacked weights and their folding, a scan over the stages, the inner layout."""
+"""Functions that both unrolled modules share: stacked weights and their folding, the scan over stages, array layout."""
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +8,27 @@ from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
 
 
 def to_channels_first(images: jax.Array) -> jax.Array:
-  """`[..., H, W, C]` to `[..., C, H, W]`."""
+  """Transposes `[..., H, W, C]` to `[..., C, H, W]`."""
   return jnp.moveaxis(images, -1, -3)
 
 
 def to_channels_last(images: jax.Array) -> jax.Array:
-  """`[..., C, H, W]` to `[..., H, W, C]`."""
+  """Transposes `[..., C, H, W]` to `[..., H, W, C]`."""
   return jnp.moveaxis(images, -3, -1)
 
 
 def init_stages(init, key: jax.Array, stages: int) -> Weights:
-  """`init(key)` for every stage, stacked: each leaf gets a leading axis `S`."""
+  """`init(key)` for every stage, stacked: each leaf has a leading axis `S`."""
   return jax.vmap(init)(jax.random.split(key, stages))
 
 
 def fold_stages(cell: Cell, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
-  """The folded cell of every set of weights: one per stage, or one that all share."""
+  """The folded cells for all sets of weights: one per stage, or one for all stages if they share weights."""
   return jax.vmap(cell.fold, in_axes=(0, None))(weights, alpha)
 
 
 def scan_stages(stage, carry, folded: FoldedCell, stages: int):
-  """`lax.scan` of `stage(carry, folded cell) -> (carry, output)` over the cells of `fold_stages`."""
+  """`lax.scan` of `stage(carry, folded cell) -> (carry, output)` over the cells from `fold_stages`."""
   if jax.tree.leaves(folded)[0].shape[0] == stages:
     return lax.scan(stage, carry, folded)
   shared = jax.tree.map(lambda leaf: leaf[0], folded)

@@ -1,7 +1,7 @@
-"""Training the weights of a derived architecture, with the losses of the search (section 4.1).
+"""Training the weights of a derived architecture with the losses of the search (section 4.1).
 
-Both modules learn at every step, each from its own loss: L_t moves the illumination weights, L_n the denoising weights
-behind them, and no gradient of L_n reaches the illumination.
+Both modules are updated at every step, each with its loss: L_t updates the illumination weights, L_n the denoising
+weights. L_n has no gradient with respect to the illumination.
 """
 
 import functools
@@ -21,9 +21,9 @@ from ruas_jax.lowlight.objectives import Objectives
 
 class TrainState(NamedTuple):
   """Attributes:
-  step: `[]` int32, updates done.
+  step: `[]` int32, number of updates done.
   weights: `{"illumination", "denoising"}` of the derived network.
-  optimizer_state: by module.
+  optimizer_state: optimiser state by module.
   """
 
   step: jax.Array
@@ -35,7 +35,7 @@ Optimizers = dict[str, optax.GradientTransformation]
 
 
 def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -> TrainState:
-  """Fresh weights from `key`."""
+  """A state with random weights from `key`."""
   weights = network.init_weights(key)
   states = {name: init_optimizer(optimizers[name], weights[name]) for name in network._fields}
   return TrainState(jnp.zeros((), jnp.int32), weights, states)
@@ -44,15 +44,15 @@ def init_train_state(network: Network, optimizers: Optimizers, key: jax.Array) -
 def make_train_step(
   objectives: Objectives, optimizers: Optimizers, sample: Callable[[Any, jax.Array], jax.Array]
 ) -> Callable:
-  """`step(state, raw, key) -> (state, metrics)`, to be jitted once by the caller.
+  """`step(state, raw, key) -> (state, metrics)`, not jitted.
 
-  `sample(raw, key)` gives the images of a step, float `[B, H, W, 3]` in [0, 1], with a key that follows from `key` and
-  the state's step. Metrics are the loss `train` of each module before the update.
+  `sample(raw, key)` returns the images of a step, float `[B, H, W, 3]` in [0, 1]. Its key is derived from `key` and the
+  state's step. The metrics are the loss `train` of each module before the update.
   """
 
   def losses(weights, images):
-    loss_t, lit = objectives.illumination(weights["illumination"], None, images)
-    loss_n = objectives.denoising(weights["denoising"], None, lax.stop_gradient(lit))
+    loss_t, illuminated = objectives.illumination(weights["illumination"], None, images)
+    loss_n = objectives.denoising(weights["denoising"], None, lax.stop_gradient(illuminated))
     return loss_t + loss_n, {"illumination": loss_t, "denoising": loss_n}
 
   def step(state: TrainState, raw: Any, key: jax.Array) -> tuple[TrainState, Metrics]:

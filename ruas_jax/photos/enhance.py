@@ -92,10 +92,10 @@ def enhance_files(
 
   def finish(photo: Photo, plan: Plan, target: Path) -> list[str]:
     samples = photo.samples.copy()  # alpha stays
-    for rows, columns, lit in plan.parts(photo.values):
+    for rows, columns, enhanced in plan.parts(photo.values):
       if stopped.is_set():
         return []
-      values = strength * lit + (1 - strength) * photo.values(rows, columns)
+      values = strength * enhanced + (1 - strength) * photo.values(rows, columns)
       if not np.isfinite(values).all():
         raise UserError(f"{target}: not written, the enhanced image has values that are not finite")
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
