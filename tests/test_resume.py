@@ -334,7 +334,7 @@ def test_another_genotype_is_refused(refused):
 
 
 def test_more_steps_done_than_asked_for_are_refused(refused):
-  refused("stopped holds a run with 5 steps, more than the 4 that were asked for\. Ask for more steps", steps=4)
+  refused(r"stopped holds a run with 5 steps, more than the 4 that were asked for\. Ask for more steps", steps=4)
 
 
 def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, monkeypatch):
