@@ -123,7 +123,7 @@ def test_alpha_stays_or_is_laid_on_white(tmp_path, channels, bits):
   else:
     Image.fromarray(samples).save(tmp_path / "a.png")
   _, output, warnings = convert(tmp_path / "a.png", "BMP")
-  assert "transparency (white in its stead)" in warnings[0] and ("16 bits" in warnings[0]) is (bits == 16)
+  assert "transparency (replaced by white)" in warnings[0] and ("16 bits" in warnings[0]) is (bits == 16)
   with Image.open(output) as image:
     flat = np.asarray(image).reshape(HEIGHT, WIDTH, channels - 1)
   assert (flat[0] == 255).all()

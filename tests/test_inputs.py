@@ -111,7 +111,7 @@ def test_hidden_pictures_broken_links_and_pipes_are_named(tmp_path):
     Skipped(tmp_path / "gone.jpg", "a broken link"),
     Skipped(tmp_path / "pipe.jpg", "not a regular file"),
   )
-  for name, message in (("gone.jpg", "the link leads to no file"), ("pipe.jpg", "not a regular file")):
+  for name, message in (("gone.jpg", "the link points to a file that does not exist"), ("pipe.jpg", "not a regular file")):
     with pytest.raises(UserError, match=message):
       collect_inputs([tmp_path / name], "bright")
 
@@ -201,11 +201,11 @@ def test_an_output_file_that_cannot_be_is_refused_with_what_to_do(tmp_path):
   touch(tmp_path, "a.jpg", "b.jpg")
   both = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
   for inputs, out, message in (
-    (both, "new.jpg", "new.jpg names one file, but there are 2 inputs: name a folder"),
+    (both, "new.jpg", "new.jpg is the name of a file, but there are 2 inputs: give a folder"),
     (both, "new.gif", "name a folder"),
     ([tmp_path], "new.jpg", "is a folder: name a folder for the results"),
-    (both[:1], "new.gif", r"new.gif: GIF is not written: choose \.png, .*or a folder"),
-    (both[:1], "new.HEIC", "HEIC is not written"),
+    (both[:1], "new.gif", r"new.gif: GIF cannot be written: choose \.png, .*or a folder"),
+    (both[:1], "new.HEIC", "HEIC cannot be written"),
   ):
     with pytest.raises(UserError, match=message) as caught:
       collect_inputs(inputs, tmp_path / out)

@@ -37,7 +37,7 @@ def test_a_written_model_is_read_back(tmp_path):
 
 
 def test_an_unknown_name_and_damage_are_one_line(tmp_path):
-  with pytest.raises(UserError, match="no pretrained model 'best'; there are general, lol"):
+  with pytest.raises(UserError, match="no pretrained model 'best'; give one of general, lol"):
     load_pretrained("best")
   with pytest.raises(UserError, match="cannot be read"):
     load_pretrained("lol", folder=tmp_path)

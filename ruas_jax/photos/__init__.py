@@ -1,1 +1,1 @@
-"""Enhancing photographs: reading and writing them, the enhancement itself, export."""
+"""Photographs: reading, enhancing and writing image files; models and their weights."""

@@ -1,4 +1,4 @@
-"""ICC profiles that are damaged or do not fit their picture, and pictures of ink or LAB as RGB."""
+"""Checks of ICC profiles, and conversion of CMYK and LAB images to RGB."""
 
 import io
 
@@ -7,13 +7,13 @@ from PIL import Image, ImageCms
 
 from ruas_jax.photos.photo import count_colours
 
-# What a profile may describe where the picture has so many colours. A grey picture with an RGB profile is common.
+# Colour spaces that a profile may have, by number of colours. A grey picture with an RGB profile is common.
 _FITTING = {1: ("GRAY", "RGB"), 3: ("RGB",), 4: ("CMYK",)}
-_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # space -> Pillow's mode
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # colour space -> Pillow's mode
 
 
 def checked_profile(profile: bytes, samples: np.ndarray) -> tuple[bytes, list[str]]:
-  """The profile of samples [H, W, C] and no warning, or no profile and a warning why it is left out."""
+  """The profile of samples [H, W, C] and no warning; or no profile and a warning that says why it is left out."""
   if not profile:
     return b"", []
   fault = _to_srgb(profile, count_colours(samples))
@@ -21,8 +21,8 @@ def checked_profile(profile: bytes, samples: np.ndarray) -> tuple[bytes, list[st
 
 
 def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
-  """A CMYK or LAB image as sRGB, through its profile where that can be used, and warnings."""
-  if image.mode == "LAB":  # absolute colours, which need no profile
+  """A CMYK or LAB image as sRGB, and warnings. CMYK is converted with its profile if the profile is usable."""
+  if image.mode == "LAB":  # device-independent colours, which need no profile
     target = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, "LAB", "RGB")
     return ImageCms.applyTransform(image, transform), ["LAB is written as RGB (sRGB)"]
@@ -34,7 +34,8 @@ def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
 
 
 def _to_srgb(profile: bytes, colours: int) -> ImageCms.ImageCmsTransform | str:
-  """The way to sRGB from a profile of a picture of so many colours, or what is wrong with the profile."""
+  """The transform from a profile with this number of colours to sRGB, or text that says what is wrong with the
+  profile."""
   try:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = source.profile.xcolor_space.strip()

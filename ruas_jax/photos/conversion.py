@@ -1,4 +1,4 @@
-"""A photograph in another format than its own, and what is lost by that."""
+"""Conversion of a photograph to another format, and what is lost by it."""
 
 import dataclasses
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _FIELDS = {
 
 
 class _Holds(NamedTuple):
-  """What a format can hold: 16 bits, alpha, grey, and which fields of `Metadata`."""
+  """What a format can store: 16 bits, alpha, grey, and which fields of `Metadata`."""
 
   deep: bool
   alpha: bool
@@ -37,8 +37,8 @@ _FORMATS = {
 
 
 def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray, Photo, list[str]]:
-  """Samples of a photograph as another format can hold them, the photograph with the metadata that it can hold, and
-  what is lost; in its own format nothing is."""
+  """The samples in a form that the format can store, the photograph with the metadata that it can store, and a list of
+  what is lost. The list is empty for the photograph's format."""
   if format == photo.format:
     return samples, photo, []
   holds, lost = _FORMATS[format], []
@@ -47,12 +47,12 @@ def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray,
     lost.append("8 of its 16 bits per sample")
   if samples.shape[-1] in (2, 4) and not holds.alpha:
     if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
-      lost.append("transparency (white in its stead)")
+      lost.append("transparency (replaced by white)")
     samples = _on_white(samples)
   values = {name: getattr(photo.metadata, name) for name in holds.fields}
   if count_colours(samples) == 1 and not holds.grey:
     samples = np.concatenate([np.repeat(samples[..., :1], 3, axis=-1), samples[..., 1:]], axis=-1)
-    values["profile"] = b""  # of grey pictures
+    values["profile"] = b""  # it is a profile for grey
   lost += [name for field, name in _FIELDS.items() if getattr(photo.metadata, field) and not values.get(field)]
   if photo.format == "PNG":
     lost += lost_outside_png(photo.metadata.native)

@@ -1,7 +1,7 @@
-"""Enhancing image files: each is read, enhanced at its own size, and written beside nothing else.
+"""Enhancing image files: each is read, enhanced at its full size, and written in its format.
 
-While one photograph is decoded, those before it are computed and encoded. Of large ones a single one is held at a time,
-as it was read; what is computed of it at once is one window or two.
+While one photograph is decoded, earlier ones are computed and encoded. Only one large photograph is in memory at a
+time, with the samples of its file. The computation needs memory for one or two windows of it.
 """
 
 import threading
@@ -23,17 +23,17 @@ from ruas_jax.photos.reading import read_photo
 from ruas_jax.photos.sizes import TILE
 from ruas_jax.photos.writing import check_quality, check_target, write_photo
 
-_IN_FLIGHT = 2  # photographs that are computed, encoded or written while the next is decoded,
-_PIXELS_IN_FLIGHT = 4_000_000  # and how many pixels they have together
+_IN_FLIGHT = 2  # photographs that are computed, encoded or written while the next one is decoded,
+_PIXELS_IN_FLIGHT = 4_000_000  # and the total number of their pixels
 
 
 class Enhanced(NamedTuple):
-  """What became of the inputs.
+  """The results for all inputs.
 
   Attributes:
     written: the files written, in the order of the inputs.
-    skipped: pictures that were not processed and folders that were not entered.
-    warnings: `(source, text)` for everything that was damaged, changed or lost in a file that was written.
+    skipped: pictures that were not processed, and folders that were not entered.
+    warnings: `(source, text)` for everything that was damaged, changed or lost in a written file.
     failures: one line for each file that could not be enhanced.
   """
 
@@ -54,24 +54,24 @@ def enhance_files(
   overwrite: bool = False,
   on_file: Callable[..., None] | None = None,
 ) -> Enhanced:
-  """Enhances the files that `collect_inputs` found; a file that fails does not stop the others.
+  """Enhances the files that `collect_inputs` found. A file that fails does not stop the others.
 
   Args:
-    model: what enhances.
-    inputs: what `collect_inputs` returned. Each output has its input's name, size, format, bit depth and metadata.
-    strength: 0 leaves the image as it is, 1 is the model's result, between them a blend.
-    dtype: what the model computes in.
-    tile: side in pixels of the windows in which large photographs are run; memory grows with its square.
-    quality: 1 to 100, of JPEG and of WebP that is not lossless; None for that of each input.
+    model: the model.
+    inputs: result of `collect_inputs`. Each output has its input's name, size, format, bit depth and metadata.
+    strength: blend of the image (0) and the model's result (1).
+    dtype: number format of the computation.
+    tile: side in pixels of the windows in which large photographs are computed; memory grows with its square.
+    quality: 1 to 100, for JPEG and for WebP that is not lossless; None: that of each input.
     overwrite: replace existing outputs.
     on_file: called as `on_file(done)` after each file, in the order of the files.
   Returns:
-    What was written and skipped, the warnings and the failures.
+    The files that were written and skipped, the warnings and the failures.
   Raises:
-    UserError: `strength`, `quality` or the output are wrong as a whole; nothing has been written then.
+    UserError: `strength`, `quality` or the output folder are wrong. Nothing has been written then.
   """
   if not 0 <= strength <= 1:
-    raise UserError(f"--strength must lie between 0 and 1, not {strength}")
+    raise UserError(f"--strength must be between 0 and 1, not {strength}")
   check_quality(quality)
   folder = inputs.out.parent if inputs.format else inputs.out
   try:
@@ -83,7 +83,7 @@ def enhance_files(
   flight, stopped = deque(), threading.Event()
 
   def begin(source: Path, target: Path) -> tuple[int, Future]:
-    """Reads and plans here, in the order of the files; the rest goes on by itself."""
+    """Reads and plans in this thread, in the order of the files; the rest runs in other threads."""
     check_target(target, source, overwrite)
     photo = read_photo(source)
     height, width = photo.samples.shape[:2]
@@ -91,19 +91,19 @@ def enhance_files(
     return height * width, pool.submit(finish, photo, plan, target)
 
   def finish(photo: Photo, plan: Plan, target: Path) -> list[str]:
-    samples = photo.samples.copy()  # alpha stays
+    samples = photo.samples.copy()  # keeps alpha
     for rows, columns, enhanced in plan.parts(photo.values):
       if stopped.is_set():
         return []
       values = strength * enhanced + (1 - strength) * photo.values(rows, columns)
       if not np.isfinite(values).all():
-        raise UserError(f"{target}: not written, the enhanced image has values that are not finite")
+        raise UserError(f"{target}: not written, because the enhanced image has values that are not finite")
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
     lost = write_photo(target, samples, photo, format=inputs.format, quality=quality, overwrite=overwrite)
     return [*photo.warnings, *lost]
 
   def settle() -> None:
-    """Waits for the oldest."""
+    """Waits for the oldest photograph."""
     source, target, _, job = flight.popleft()
     try:
       done.warnings.extend((source, text) for text in job.result())
@@ -111,7 +111,7 @@ def enhance_files(
     except UserError as error:
       done.failures.append(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError):
-      done.failures.append(f"{source}: too large for the memory here")
+      done.failures.append(f"{source}: not enough memory for an image of this size")
     if on_file:
       on_file(len(done.written) + len(done.failures))
 
@@ -126,7 +126,7 @@ def enhance_files(
         settle()
     while flight:
       settle()
-  finally:  # where all is settled this does nothing; else a file is written whole, or not begun
+  finally:  # after an error, each running file is written completely, or not at all
     stopped.set()
     pool.shutdown(cancel_futures=True)
   return done

@@ -1,6 +1,6 @@
-"""Running a model on images of any size, on the device, with few compiled programs and bounded memory.
+"""Running a model on images of any size, with few compiled programs and bounded memory.
 
-Images are float32 NumPy `[H, W, 3]` in [0, 1] outside, whatever the model computes in.
+Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in.
 """
 
 import itertools
@@ -17,13 +17,13 @@ from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
 
 Dtype = Literal["float32", "bfloat16"]
-Read = Callable[[slice, slice], np.ndarray]  # rows and columns of an image -> float32 [h, w, 3]
+Read = Callable[[slice, slice], np.ndarray]  # (rows, columns) of an image -> float32 [h, w, 3]
 
-_AHEAD = 1  # windows under way beside the one that is waited for
+_AHEAD = 1  # windows that are computed while the result of another is awaited
 
 
 class Part(NamedTuple):
-  """A part of a result: `values`, float32 `[h, w, 3]`, belong at these rows and columns of the image."""
+  """A part of a result: `values`, float32 `[h, w, 3]`, for these rows and columns of the image."""
 
   rows: slice
   columns: slice
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How the images of one size are run: in which windows, each in an array of `shape`, by which program."""
+  """How images of one size are computed: the windows, the `shape` of their arrays, and the compiled program."""
 
   rows: list[Span]
   columns: list[Span]
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
   needs_mean: bool
 
   def parts(self, read: Read) -> Iterator[Part]:
-    """The whole result, part by part; `read` is asked for one window after the other."""
+    """Computes the result part by part. It calls `read` for one window after the other."""
     under_way, mean = deque(), self._mean(read) if self.needs_mean else 0.0
     for rows, columns in itertools.product(self.rows, self.columns):
       under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])), mean)))
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
       yield _cut(*under_way.popleft())
 
   def _mean(self, read: Read) -> float:
-    """Of the whole image, window by window."""
+    """Mean of the whole image, computed window by window."""
     total, count = 0.0, 0
     for rows, columns in itertools.product(self.rows, self.columns):
       values = read(slice(*rows[2:]), slice(*columns[2:]))
@@ -60,29 +60,29 @@ class Plan(NamedTuple):
   def _start(self, window: np.ndarray, mean: float) -> jax.Array:
     size = window.shape[:2]
     if size != self.shape:
-      window = np.pad(window, [(0, full - own) for full, own in zip(self.shape, size, strict=True)] + [(0, 0)])
+      window = np.pad(window, [(0, full - length) for full, length in zip(self.shape, size, strict=True)] + [(0, 0)])
     return self.program(window, np.array(size, np.int32), np.array([mean], np.float32))
 
 
 def _cut(rows: Span, columns: Span, result: jax.Array) -> Part:
-  """Waits for a window's result, and keeps of it what it is there for."""
+  """Waits for the result of a window, and cuts out the part that the window is for."""
   inner = [slice(span.first - span.start, span.last - span.start) for span in (rows, columns)]
   return Part(slice(*rows[2:]), slice(*columns[2:]), np.asarray(result)[*inner])
 
 
 class Enhancer:
-  """A folded model with the programs that it has been compiled to.
+  """A folded model with its compiled programs.
 
-  Up to a few different sizes have a program each, later ones share programs of larger shapes, and images beyond `tile`
-  squared run in windows; what a pixel becomes does not depend on that, up to rounding.
+  The first few sizes have a program each. Later sizes share programs of larger shapes. Images with more than `tile`
+  squared pixels are computed in windows. The result does not depend on this, up to rounding.
 
-  `plan` is to be called in the order of the images, by one thread at a time: by that order the shapes are chosen. What
-  it returns may run in several threads.
+  Call `plan` in the order of the images and from one thread at a time, because it chooses shapes by that order. The
+  plans may run in several threads.
 
   Args:
-    model: what enhances.
-    dtype: what it computes in; bfloat16 has 8 bits of precision and is for devices that are faster in it.
-    tile: side of the windows of large images in pixels.
+    model: the model.
+    dtype: number format of the computation; bfloat16 has 8 bits of precision and is faster on some devices.
+    tile: side in pixels of the windows for large images.
   """
 
   def __init__(self, model: Model, *, dtype: Dtype = "float32", tile: int = TILE):
@@ -96,11 +96,11 @@ class Enhancer:
 
   @property
   def compiled(self) -> int:
-    """How many programs there are by now."""
+    """Number of programs compiled so far."""
     return len(self._programs)
 
   def plan(self, height: int, width: int) -> Plan:
-    """How to run images of this size; compiles the program where it is a new one."""
+    """The plan for images of this size. Compiles the program if it is new."""
     rows, columns = split_image(height, width, self._tile, self._halo)
     window = [spans[0].stop - spans[0].start for spans in (rows, columns)]
     shape, masked = self.shapes.choose(*window)
@@ -109,7 +109,7 @@ class Enhancer:
     return Plan(rows, columns, shape, self._programs[shape, masked], self._needs_mean)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
-    """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result is like it."""
+    """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result has the same shape and range."""
     result = np.empty(image.shape, np.float32)
     for part in self.plan(*image.shape[:2]).parts(lambda rows, columns: image[rows, columns]):
       result[part.rows, part.columns] = part.values
@@ -121,12 +121,12 @@ class Enhancer:
       return enhance_folded(folded, window.astype(self._dtype), valid, mean).astype(jnp.float32)
 
     about = [((*shape, 3), jnp.float32), ((2,), jnp.int32), ((1,), jnp.float32)]
-    about = [jax.ShapeDtypeStruct(*own) for own in about]
+    about = [jax.ShapeDtypeStruct(*shape_and_dtype) for shape_and_dtype in about]
     compiled = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about).compile()
     return lambda *arguments: compiled(self._folded, *arguments)
 
 
 def _inside(shape: tuple[int, int], size: jax.Array) -> jax.Array:
-  """bool `[1, 1, *shape]`: the upper left `size` of it."""
-  rows, columns = (jnp.arange(length) < own for length, own in zip(shape, size, strict=True))
+  """bool `[1, 1, *shape]`: true in the upper left part of this `size`."""
+  rows, columns = (jnp.arange(full) < length for full, length in zip(shape, size, strict=True))
   return (rows[:, None] & columns[None, :])[None, None]

@@ -1,4 +1,4 @@
-"""Which files `ruas enhance` enhances, where each result goes, and which pictures are left out for what reason."""
+"""The files that `ruas enhance` processes, the path of each result, and the pictures that are skipped, with reasons."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from ruas_jax.data.formats import FORMATS, IMAGE_SUFFIXES, UNSUPPORTED, format_of_content
 from ruas_jax.errors import UserError
 
-_NAMED = 20  # files of one line that are named; the others are counted
+_NAMED = 20  # files that a line names; more are only counted
 _UNSUPPORTED = "is not supported"
 _INSTEAD = "PNG, JPEG, WebP, TIFF or BMP"
 _LINK = "a link to a folder"
 
 
 class Skipped(NamedTuple):
-  """A picture or folder that is not processed, and why."""
+  """A picture or folder that is not processed, with the reason."""
 
   path: Path
   reason: str
@@ -25,12 +25,12 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-  """What is to be enhanced.
+  """The inputs to enhance.
 
   Attributes:
     files: `(source, target)` of each photograph.
-    out: the folder of the results, or the file where `format` is given.
-    format: the format of the one file to write; None where each result has the format of its source.
+    out: folder of the results; or the output file, if `format` is given.
+    format: format of the single output file; None: each result has the format of its source.
     skipped: pictures in the folders that are not processed, and folders that are not entered.
   """
 
@@ -41,25 +41,25 @@ class Inputs:
 
 
 def collect_inputs(inputs: Iterable[str | os.PathLike], out: str | os.PathLike, *, recursive: bool = False) -> Inputs:
-  """The photographs among files and folders, each with the path of its result.
+  """The photographs in these files and folders, each with the path of its result.
 
-  A folder stands for its images in the order of their names. Hidden files and folders and the output folder are left
-  out. A result has the name of its source; of one input file and an `out` that ends like an image and is no folder,
-  `out` is the result.
+  The images of a folder are sorted by name. Hidden files, hidden folders and the output folder are ignored. A result
+  has the name of its source. But `out` is the result itself if there is one input file, and `out` ends like an image
+  file and is not a folder.
 
   Args:
     inputs: files and folders.
     out: output folder, or output file.
-    recursive: enter the folders of a folder too; the results keep their layout.
+    recursive: also enter the sub-folders; the results keep their layout.
 
   Raises:
-    UserError: an input that does not exist, is no supported image, or is a folder without one; two results of one name;
-      an `out` that cannot be the result.
+    UserError: an input does not exist, is not a supported image, or is a folder without images; or two results have the
+      same name; or `out` cannot be the result.
   """
   inputs, out_text = [Path(entry) for entry in inputs], os.fspath(out)
   out = Path(out_text)
   if not inputs:
-    raise UserError("no image to enhance; name files or folders")
+    raise UserError("no image to enhance: give files or folders")
   found, skipped = [], []
   for entry in inputs:
     if entry.is_dir():
@@ -87,7 +87,7 @@ def collect_inputs(inputs: Iterable[str | os.PathLike], out: str | os.PathLike, 
 
 
 def report(skipped: Iterable[Skipped]) -> list[str]:
-  """One line that counts and names the files, and one for the folders; none for neither."""
+  """One line with the number and names of the skipped files, and one for the folders; no line if there are none."""
   lines = []
   for is_folder, what in ((False, "file"), (True, "sub-folder")):
     those = [item for item in skipped if item.is_folder == is_folder]
@@ -99,12 +99,12 @@ def report(skipped: Iterable[Skipped]) -> list[str]:
 
 
 def printable(path: str | os.PathLike) -> str:
-  """A path for one line of text on any terminal."""
+  """A path that can be printed in one line on any terminal."""
   return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(path))
 
 
 def name_some(paths: Iterable[Path]) -> str:
-  """The paths in one line; of many the first ones and how many more there are."""
+  """The paths in one line: the first ones, and the number of the others."""
   names = [printable(path) for path in paths]
   more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
   return ", ".join([*names[:_NAMED], *more])
@@ -118,7 +118,7 @@ def _named(skipped: list[Skipped]) -> str:
 
 
 def _look_into(root: Path, out: Path, recursive: bool) -> tuple[list[tuple[Path, Path]], list[Skipped]]:
-  """The images in a folder, each with its path below that folder, and what is left out."""
+  """The images in a folder, each with its path relative to that folder, and what is skipped."""
   files, skipped = [], []
   for item in _walk(root, out.resolve(), recursive):
     if isinstance(item, Skipped):
@@ -133,7 +133,7 @@ def _look_into(root: Path, out: Path, recursive: bool) -> tuple[list[tuple[Path,
 
 
 def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path | Skipped]:
-  """All files, those of the folder itself first, and the folders that are not entered."""
+  """All files, first those directly in the folder, and the folders that are not entered."""
   try:
     entries = sorted(folder.iterdir())
   except OSError as error:
@@ -145,7 +145,7 @@ def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path | Skipped]:
     if entry.resolve() == out:
       continue  # results of an earlier run
     if not recursive:
-      yield Skipped(entry, "--recursive enters sub-folders", is_folder=True)
+      yield Skipped(entry, "use --recursive to enter sub-folders", is_folder=True)
     elif entry.is_symlink() or entry.name.startswith("."):
       yield Skipped(entry, _LINK if entry.is_symlink() else "hidden", is_folder=True)
     else:
@@ -153,7 +153,7 @@ def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path | Skipped]:
 
 
 def _reason_against(path: Path) -> str | None:
-  """Why a file of a folder is left out; None where it is not, and empty for what does not look like a picture."""
+  """Why a file in a folder is skipped. None: it is not skipped. Empty: it does not look like a picture."""
   suffix, hidden = path.suffix.lower(), path.name.startswith(".")
   if path.is_symlink() and not path.exists():
     return "" if hidden else "a broken link"
@@ -167,7 +167,7 @@ def _reason_against(path: Path) -> str | None:
 
 
 def _unsupported(path: Path) -> str | None:
-  """Why a file that looks like a picture, by its name or by its first bytes, is not read; None for any other."""
+  """Why a file that looks like a picture, by its name or its first bytes, cannot be read; None for all other files."""
   kind = UNSUPPORTED.get(path.suffix.lower())
   if kind:
     return f"{kind} {_UNSUPPORTED}"
@@ -186,9 +186,9 @@ def _format_inside(path: Path) -> str | None:
 
 
 def _check_file(path: Path) -> None:
-  """Raises a UserError for an input that cannot be enhanced."""
+  """Raises UserError for an input that cannot be enhanced."""
   if path.is_symlink() and not path.exists():
-    raise UserError(f"{path}: the link leads to no file ({os.readlink(path)})")
+    raise UserError(f"{path}: the link points to a file that does not exist ({os.readlink(path)})")
   if not path.exists():
     raise UserError(f"{path}: no such file or folder")
   if not path.is_file():
@@ -200,15 +200,15 @@ def _check_file(path: Path) -> None:
 
 
 def _format_of_output(out: Path, inputs: list[Path]) -> str | None:
-  """The format of the one file that `out` names; None where it names a folder."""
+  """The format of the single output file `out`; None if `out` is a folder."""
   suffix = out.suffix.lower()
   if suffix not in FORMATS and suffix not in UNSUPPORTED:
     return None
   if len(inputs) > 1 or inputs[0].is_dir():
     what = f"there are {len(inputs)} inputs" if len(inputs) > 1 else f"{inputs[0]} is a folder"
-    raise UserError(f"--out {out} names one file, but {what}: name a folder for the results")
+    raise UserError(f"--out {out} is the name of a file, but {what}: give a folder for the results")
   if suffix in UNSUPPORTED:
     raise UserError(
-      f"--out {out}: {UNSUPPORTED[suffix]} is not written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"
+      f"--out {out}: {UNSUPPORTED[suffix]} cannot be written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"
     )
   return FORMATS[suffix]

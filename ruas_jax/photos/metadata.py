@@ -1,28 +1,28 @@
-"""EXIF and XMP of a picture that has been turned upright."""
+"""EXIF and XMP of a picture that has been rotated upright."""
 
 import re
 import struct
 
 from ruas_jax.photos.tiff_directory import EXIF, ORDERS, ORIENTATION, Directory, read_first
 
-_WIDTH, _HEIGHT = 40962, 40963  # of the picture, as EXIF notes them
+_WIDTH, _HEIGHT = 40962, 40963  # EXIF tags of the picture's size
 _SIDEWAYS = (5, 6, 7, 8)
 _JPEG_PREFIX = b"Exif\0\0"
-DAMAGED_EXIF = "its EXIF data are damaged in part and kept as they are"
+DAMAGED_EXIF = "its EXIF data are partly damaged and are kept unchanged"
 
 
 def plain_exif(exif: bytes) -> bytes:
-  """EXIF without the prefix that it has in JPEG files."""
+  """EXIF without the prefix that JPEG files have."""
   return exif.removeprefix(_JPEG_PREFIX)
 
 
 def jpeg_exif(exif: bytes) -> bytes:
-  """EXIF with the prefix that it has in JPEG files; nothing for nothing."""
+  """EXIF with the prefix that JPEG files have; empty stays empty."""
   return exif and _JPEG_PREFIX + exif
 
 
 def orientation_of(directory: Directory, xmp: bytes) -> int:
-  """The orientation, 1 to 8: what EXIF says, else what XMP says, else upright."""
+  """The orientation, 1 to 8, from EXIF, else from XMP, else upright."""
   orientation = directory.number(ORIENTATION, 0)
   if not orientation:
     noted = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp)
@@ -31,18 +31,18 @@ def orientation_of(directory: Directory, xmp: bytes) -> int:
 
 
 def read_exif(exif: bytes, xmp: bytes) -> tuple[int, bytes, list[str]]:
-  """Orientation, the EXIF of the upright picture, and warnings."""
+  """The orientation, the EXIF of the upright picture, and warnings."""
   directory = read_first(exif) if exif else Directory()
   return orientation_of(directory, xmp), upright_exif(exif), [DAMAGED_EXIF] * directory.damaged
 
 
 def upright_xmp(xmp: bytes) -> bytes:
-  """Resets the orientation."""
+  """XMP with the orientation reset."""
   return re.sub(rb'(tiff:Orientation(?:="|>))[2-8]', rb"\g<1>1", xmp)
 
 
 def upright_directory(directory: Directory, orientation: int) -> Directory:
-  """Removes the orientation and turns the noted size."""
+  """The directory without the orientation, and with the recorded size rotated."""
   directory = directory.without({ORIENTATION})
   details = directory.entries.get(EXIF)
   if orientation in _SIDEWAYS and details:
@@ -53,8 +53,9 @@ def upright_directory(directory: Directory, orientation: int) -> Directory:
 
 
 def upright_exif(exif: bytes) -> bytes:
-  """Resets the orientation, turns the noted size, unlinks the thumbnail, which would show the photograph before
-  enhancement; in place, which maker notes depend on. Of damaged EXIF what can be found is changed."""
+  """EXIF with the orientation reset, the recorded size rotated, and the thumbnail unlinked, because it shows the
+  photograph before enhancement. It is changed in place, because maker notes depend on positions. Damaged EXIF is
+  changed as far as it can be read."""
   order = ORDERS.get(exif[:4])
   if order is None:
     return exif
@@ -64,7 +65,7 @@ def upright_exif(exif: bytes) -> bytes:
     return struct.unpack_from(order + kind, block, position)[0]
 
   def entries(link: int) -> dict[int, int]:
-    """Where the whole entries of the directory lie whose position is noted at `link`, and at -1 where they end."""
+    """Position of each complete entry of the directory to which `link` points; key -1 is the end of the entries."""
     if link + 4 > len(block) or number("I", link) + 2 > len(block):
       return {}
     first = number("I", link) + 2
@@ -73,7 +74,7 @@ def upright_exif(exif: bytes) -> bytes:
 
   tags = entries(4)
   if tags.get(-1, len(block)) + 4 <= len(block):
-    struct.pack_into(f"{order}I", block, tags[-1], 0)  # the link to the thumbnail's directory
+    struct.pack_into(f"{order}I", block, tags[-1], 0)  # link to the directory of the thumbnail
   if ORIENTATION in tags:
     sideways = number("H", tags[ORIENTATION] + 8) in _SIDEWAYS
     struct.pack_into(f"{order}H", block, tags[ORIENTATION] + 8, 1)

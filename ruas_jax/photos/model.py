@@ -1,7 +1,7 @@
-"""A trained model: an architecture, how it is unrolled, and its weights; saved as a checkpoint.
+"""A trained model: architecture, network options and weights; saved as a checkpoint.
 
-Its arrays are the weights, and its description has the genotype, the network's options (the variant among them) and,
-where training made it, the configuration of the run.
+The arrays of the checkpoint are the weights. Its description holds the genotype, the network options with the variant
+and, for a trained model, the configuration of the run.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from ruas_jax.lowlight.operations import CANDIDATES, Operation
 from ruas_jax.lowlight.options import NetworkOptions, Variant
 
 _FORMAT = 2
-FOLDER = "checkpoint"  # of a work directory
+FOLDER = "checkpoint"  # its name in a run folder
 
 
 @jax.tree_util.register_dataclass
@@ -35,8 +35,8 @@ class Model:
   Attributes:
     weights: `{"illumination", "denoising"}`.
     genotype: the architecture.
-    options: how it is unrolled; `options.variant` says whether u_K ("i") or x_N ("i+n") is the result.
-    operations: the candidates that the genotype's names refer to.
+    options: the network options; `options.variant` selects u_K ("i") or x_N ("i+n") as the result.
+    operations: the candidate operations that the genotype names.
   """
 
   weights: Any
@@ -49,11 +49,11 @@ class Model:
     return build_network(self.options, self.genotype, self.operations)
 
   def with_variant(self, variant: Variant | None) -> "Model":
-    """The same model with another result; None keeps its own."""
+    """The same model with another output; None keeps the output."""
     return dataclasses.replace(self, options=dataclasses.replace(self.options, variant=variant)) if variant else self
 
   def parameters(self) -> int:
-    """How many numbers the variant uses."""
+    """Number of parameters that the variant uses."""
     used = self.weights if self.options.variant == "i+n" else self.weights["illumination"]
     return count_parameters(used)
 
@@ -62,7 +62,7 @@ class Model:
     return count_macs(self.network, self.options.variant, height, width)
 
   def weights_sha256(self) -> str:
-    """Identifies the weights: a hash of all names, shapes and float32 values."""
+    """A hash of all names, shapes and float32 values of the weights, to identify them."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(self.weights)[0]:
       values = np.ascontiguousarray(leaf, np.float32)
@@ -76,8 +76,8 @@ class FoldedModel:
   """A model whose convolutions are ready to run; a pytree whose leaves are their kernels and biases.
 
   Attributes:
-    convolutions: edges, pairs and residuals folded; without the noise removal in variant "i".
-    network: which wiring they belong to.
+    convolutions: folded edges, pairs and residuals; without noise removal for variant "i".
+    network: the network that they belong to.
   """
 
   convolutions: FoldedNetwork
@@ -85,7 +85,7 @@ class FoldedModel:
 
 
 def fold(model: Model) -> FoldedModel:
-  """Does once what is the same for every image. Pure, like `enhance_folded`."""
+  """Does the work that is the same for every image. It is pure, like `enhance_folded`."""
   network = model.network
   return FoldedModel(network.fold(model.options.variant, model.weights, {}), network)
 
@@ -93,26 +93,26 @@ def fold(model: Model) -> FoldedModel:
 def enhance_folded(
   folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None, mean: jax.Array | None = None
 ) -> jax.Array:
-  """`enhance` from the folded form, computed in the common dtype of kernels and images.
+  """`enhance` with folded convolutions, computed in the common dtype of kernels and images.
 
-  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels that are the image where the rest of `images` only fills a larger
-  shape: there, the result is that of the image alone, whatever the rest holds, and elsewhere it has no meaning.
-  `mean`, `[B]`, is that of the whole images where `images` are windows of them.
+  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image if `images` is larger. At these pixels the result is
+  that of the image alone, whatever the other pixels are. Elsewhere the result has no meaning. `mean`, `[B]`, is the
+  mean of each whole image, if `images` are windows of them.
   """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(f"enhance takes float images [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
+    raise ValueError(f"images must be float [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
   batch = images.reshape(-1, *images.shape[-3:])
   return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
 
 
 def enhance(model: Model, images: jax.Array) -> jax.Array:
-  """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
-  work."""
+  """Enhances `images [..., H, W, 3]`, float in [0, 1]. The result has the same shape and range. The function is pure:
+  jit and vmap work."""
   return enhance_folded(fold(model), images)
 
 
 def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | None = None) -> None:
-  """Writes the checkpoint `path/checkpoint`, in place of one that is there; appears whole or not at all.
+  """Writes the checkpoint `path/checkpoint`, completely or not at all; replaces an existing one.
 
   Raises:
     UserError: the weights do not fit the genotype, or the folder cannot be written.
@@ -121,7 +121,7 @@ def save_model(path: str | os.PathLike, model: Model, config: dict[str, Any] | N
 
 
 def describe(model: Model) -> dict[str, Any]:
-  """All of a model but its weights, as a JSON object; `described` reads it.
+  """Everything in a model except its weights, as a JSON object. `described` is its inverse.
 
   Raises:
     UserError: the weights do not fit the genotype.
@@ -137,35 +137,35 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def described(about: dict[str, Any], where: str, *, operations: tuple[Operation, ...] = CANDIDATES) -> Model:
-  """The model of a description, with `jax.ShapeDtypeStruct`s in place of its weights.
+  """The model of a description, with `jax.ShapeDtypeStruct`s instead of weights.
 
   Raises:
-    UserError: naming `where`, the description is not one of this version.
+    UserError: the description is not one of this version; the message names `where`.
   """
   try:
     if about.get("format") != _FORMAT:
-      raise UserError(f"its format is {about.get('format')}, and this version reads {_FORMAT}")
+      raise UserError(f"its format is {about.get('format')}, but this version of ruas_jax reads {_FORMAT}")
     genotype = Genotype.from_dict(about["genotype"])
     options = from_dict(NetworkOptions, about["network"], "network")
     shapes = build_network(options, genotype, operations).weight_shapes()
   except KeyError as error:
-    raise UserError(f"{where} is no model: it has no {error}") from None
+    raise UserError(f"{where} is not a model: it has no {error}") from None
   except UserError as error:
     raise UserError(f"{where}: {error}") from None
   return Model(shapes, genotype, options, operations)
 
 
 def has_checkpoint(path: str | os.PathLike) -> bool:
-  """Whether the work directory holds a checkpoint."""
+  """Whether the folder holds a checkpoint."""
   return (absolute(path) / FOLDER).exists()
 
 
 def load(path: str | os.PathLike, *, operations: tuple[Operation, ...] = CANDIDATES) -> Model:
-  """The model of a checkpoint, given as a work directory or as the checkpoint folder in it.
+  """The model of a checkpoint. `path` is a run folder, or the checkpoint folder in it.
 
   Args:
     path: local, or anything that `etils.epath` understands.
-    operations: the candidates of its search; a checkpoint holds their names, not their functions.
+    operations: the candidate operations of its search; a checkpoint holds only their names.
   Raises:
     UserError: there is no checkpoint, it cannot be read, or its weights do not fit its genotype.
   """

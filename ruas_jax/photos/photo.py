@@ -1,4 +1,4 @@
-"""A photograph as it was read: its samples, and what is needed to write another picture in its form."""
+"""A photograph as it was read: its samples, and everything needed to write another picture in the same form."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metadata:
-  """What a file says about its picture, in a form that every format shares.
+  """The metadata of a picture, in a form that all formats share.
 
   Attributes:
-    exif: a TIFF structure (without the JPEG prefix), its orientation reset.
-    xmp: the XMP packet, its orientation reset.
+    exif: a TIFF structure (without the JPEG prefix), with the orientation reset.
+    xmp: the XMP packet, with the orientation reset.
     profile: the ICC profile of the samples.
     iptc: IPTC records (captions, keywords).
     dpi: horizontal and vertical resolution per inch.
     comment: a JPEG comment.
-    native: all of it as the format of the source has it: the chunks of a PNG, the `Directory` of a TIFF.
+    native: all metadata in the form of the source's format: the chunks of a PNG, the `Directory` of a TIFF.
   """
 
   exif: bytes = b""
@@ -32,15 +32,15 @@ class Metadata:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-  """A photograph, and what is needed to write another picture in its form.
+  """A photograph, with everything needed to write another picture in the same form.
 
   Attributes:
-    samples: uint8 or uint16 [H, W, C], upright: grey or RGB, then alpha where the file has it.
+    samples: uint8 or uint16 [H, W, C], upright: grey or RGB, then alpha if the file has it.
     path: the file it was read from.
     format: a value of `data.formats.FORMATS`.
-    metadata: what the file says about the picture.
-    storage: how the file stores its samples: options of Pillow for JPEG and WebP, a `Layout` for TIFF, else None.
-    warnings: what was damaged or could not be kept, one line each.
+    metadata: the metadata of the file.
+    storage: how the file stores its samples: Pillow options for JPEG and WebP, a `Layout` for TIFF, else None.
+    warnings: one line for each thing that was damaged or could not be kept.
   """
 
   samples: np.ndarray = field(repr=False)
@@ -52,28 +52,28 @@ class Photo:
 
   @property
   def colours(self) -> int:
-    """How many channels of the samples are no alpha: 1 for a grey photograph, else 3."""
+    """Number of channels without alpha: 1 for a grey photograph, else 3."""
     return count_colours(self.samples)
 
   def values(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
-    """A window as float32 [h, w, 3] in [0, 1]; a grey photograph has three equal channels."""
+    """A window as float32 [h, w, 3] in [0, 1]. A grey photograph gives three equal channels."""
     colour = self.samples[rows, columns, : self.colours]
     scaled = colour.astype(np.float32) / np.float32(np.iinfo(colour.dtype).max)
     return np.repeat(scaled, 3, axis=-1) if self.colours == 1 else scaled
 
   def to_levels(self, values: np.ndarray) -> np.ndarray:
-    """Enhanced values of any window, finite float [h, w, 3], as samples [h, w, colours]: clipped to [0, 1] and rounded
-    once to the nearest level. A grey photograph gets the mean of the three channels: all three estimate the same
-    quantity, and their mean is exact where they agree."""
+    """Enhanced values of a window, finite float [h, w, 3], as samples [h, w, colours]: clipped to [0, 1] and rounded to
+    the nearest level. A grey photograph gets the mean of the three channels: they estimate the same quantity, and the
+    mean is exact if they are equal."""
     values = np.asarray(values, np.float32)
     values = values.mean(axis=-1, keepdims=True) if self.colours == 1 else values
     return np.rint(np.clip(values, 0, 1) * np.iinfo(self.samples.dtype).max).astype(self.samples.dtype)
 
 
 def count_colours(samples: np.ndarray) -> int:
-  """1 for grey samples [H, W, C], 3 for RGB; alpha does not count."""
+  """Number of channels of samples [H, W, C] without alpha: 1 for grey, 3 for RGB."""
   return 1 if samples.shape[-1] <= 2 else 3
 
 
 class Refused(Exception):
-  """A healthy file of a kind that could not be written back faithfully; the message says which."""
+  """The file is healthy, but it cannot be written back without loss; the message says why."""

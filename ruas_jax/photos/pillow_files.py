@@ -1,4 +1,4 @@
-"""JPEG, WebP and BMP files, which Pillow reads and writes in full, as finely quantised as they were."""
+"""JPEG, WebP and BMP files, which Pillow can read and write completely, with their quantisation kept."""
 
 import io
 import struct
@@ -11,17 +11,17 @@ from ruas_jax.photos.metadata import jpeg_exif, plain_exif, read_exif, upright_x
 from ruas_jax.photos.photo import Metadata, Photo, Refused
 from ruas_jax.photos.samples import from_pillow, to_pillow, upright
 
-QUALITY = 95  # where the source says none
+QUALITY = 95  # if the source has no quality
 _LONGEST_SEGMENT = 65_000  # bytes of metadata in one segment of a JPEG file
 _IPTC_RESOURCE = 0x0404
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _RGB_COMPONENTS = tuple(b"RGB")
-# Horizontal and vertical sampling of luma over that of chroma -> Pillow's number.
+# Horizontal and vertical sampling of luma divided by that of chroma -> Pillow's number.
 _SUBSAMPLINGS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 
 
 def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[str, Any], Metadata, list[str]]:
-  """Samples [H, W, C], upright, Pillow's options that store others alike, what the file says, and warnings."""
+  """Samples [H, W, C], upright; Pillow options to store others in the same way; metadata; and warnings."""
   info, profile = image.info, image.info.get("icc_profile")
   xmp, warnings, storage = info.get("xmp", b""), [], {}
   orientation, exif, faults = read_exif(plain_exif(info.get("exif", b"")), xmp)
@@ -50,7 +50,7 @@ def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[st
 
 
 def encode_jpeg(samples: np.ndarray, photo: Photo, quality: int | None) -> tuple[bytes, list[str]]:
-  """A JPEG file with the tables and subsampling of the photograph, and what metadata is too long for one."""
+  """A JPEG file with the tables and subsampling of the photograph, and a list of metadata that is too long for JPEG."""
   fields, lost = {}, []
   for name in ("exif", "xmp", "iptc", "comment"):
     fields[name] = getattr(photo.metadata, name)
@@ -73,7 +73,7 @@ def encode_jpeg(samples: np.ndarray, photo: Photo, quality: int | None) -> tuple
 
 
 def encode_webp(samples: np.ndarray, photo: Photo, quality: int | None) -> bytes:
-  """A WebP file: without loss where the photograph had none, unless a quality is asked for another format's."""
+  """A WebP file. It is lossless if the photograph was lossless, unless a quality is given for another source format."""
   metadata = photo.metadata
   lossless = photo.storage["lossless"] if photo.format == "WebP" else photo.format != "JPEG" and quality is None
   return _save(
@@ -101,7 +101,7 @@ def _save(samples: np.ndarray, format: str, **options) -> bytes:
 
 
 def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
-  """Options that quantise and subsample as the file does, or more finely; of a picture that is turned sideways the
+  """Options that quantise and subsample as the file does, or more finely. If the picture is rotated by 90 degrees, the
   horizontal frequencies become the vertical ones."""
   tables = {number: np.asarray(table).reshape(8, 8) for number, table in image.quantization.items()}
   if sideways:
@@ -111,7 +111,7 @@ def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
   is_rgb = _is_rgb_jpeg(image)
   if len(used) == 3 and not is_rgb:
     luma, chroma = used[0], np.minimum(used[1], used[2])
-  else:  # all channels are alike, or become other ones
+  else:  # all channels have the same sampling, or the channels change
     luma = chroma = np.minimum.reduce(used)
   subsampling = 0
   if len(used) == 3:
@@ -128,7 +128,7 @@ def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
 
 
 def _is_rgb_jpeg(image: Image.Image) -> bool:
-  """Whether red, green and blue are compressed as they are, by the rules of libjpeg."""
+  """Whether red, green and blue are compressed directly, by the rules of libjpeg."""
   if len(image.layer) != 3 or "jfif" in image.info:
     return False
   if "adobe_transform" in image.info:
@@ -137,7 +137,7 @@ def _is_rgb_jpeg(image: Image.Image) -> bool:
 
 
 def _iptc_segment(iptc: bytes) -> bytes:
-  """The segment of a JPEG file that holds IPTC records."""
+  """The segment of a JPEG file with IPTC records."""
   if not iptc:
     return b""
   resource = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)

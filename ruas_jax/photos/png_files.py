@@ -1,4 +1,4 @@
-"""PNG files at both depths, with the chunks that describe their picture."""
+"""PNG files with 8 and 16 bits, with the chunks that describe their picture."""
 
 import io
 import zlib
@@ -12,7 +12,7 @@ from ruas_jax.photos import metadata as exif_and_xmp
 from ruas_jax.photos.photo import Metadata, Photo
 from ruas_jax.photos.samples import from_pillow, to_pillow, upright
 
-# Chunks that say something about the picture rather than about how its samples are stored.
+# Chunks that describe the picture; the others describe the storage of its samples.
 DESCRIPTIVE = {b"cHRM", b"cICP", b"gAMA", b"iCCP", b"iTXt", b"pHYs", b"sRGB", b"tEXt", b"tIME", b"zTXt"}
 _TEXT = (b"iTXt", b"tEXt", b"zTXt")
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
@@ -23,8 +23,8 @@ Chunks = list[tuple[bytes, bytes]]
 
 
 def read_png(image: Image.Image, data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
-  """Samples [H, W, C], upright, what the chunks say, and warnings. Pillow decodes what it reads rightly."""
-  kept = {b"IHDR", *DESCRIPTIVE}  # reading the others checks their checksums
+  """Samples [H, W, C], upright; metadata; and warnings. Pillow decodes the files that it decodes correctly."""
+  kept = {b"IHDR", *DESCRIPTIVE}  # the others are read only to check their checksums
   chunks = [(name, bytes(content)) for name, content in png.Reader(bytes=data).chunks() if name in kept]
   xmp = image.info.get("xmp", b"")
   xmp = xmp.encode() if isinstance(xmp, str) else xmp
@@ -32,7 +32,7 @@ def read_png(image: Image.Image, data: bytes) -> tuple[np.ndarray, Metadata, lis
   orientation, exif, warnings = exif_and_xmp.read_exif(_exif(image), xmp)
   if not profile and any(name == b"iCCP" for name, _ in chunks):
     warnings.append("its ICC profile is damaged and is left out")
-  # Pillow narrows 16-bit colour to 8 bits, and compares a transparent grey of 2 or 4 bits with levels scaled to 8.
+  # Pillow reduces 16-bit colour to 8 bits, and compares a transparent grey of 2 or 4 bits with levels scaled to 8.
   by_pillow = chunks[0][1][8] != 16 and not (image.mode == "L" and "transparency" in image.info)
   if by_pillow:
     samples, profile, faults = from_pillow(image, profile)
@@ -42,7 +42,7 @@ def read_png(image: Image.Image, data: bytes) -> tuple[np.ndarray, Metadata, lis
   native = [
     (name, exif_and_xmp.upright_xmp(content))
     for name, content in chunks
-    # An old way to store EXIF as text; what it holds is written as the proper chunk.
+    # An old way to store EXIF as text. Its content is written as a proper chunk.
     if name in DESCRIPTIVE and not content.startswith(_EXIF_AS_TEXT) and (profile or name != b"iCCP")
   ]
   metadata = Metadata(
@@ -56,7 +56,7 @@ def read_png(image: Image.Image, data: bytes) -> tuple[np.ndarray, Metadata, lis
 
 
 def encode_png(samples: np.ndarray, photo: Photo) -> bytes:
-  """A PNG file with the chunks of the photograph, or with its metadata as chunks where it was no PNG."""
+  """A PNG file with the chunks of the photograph. If the photograph was not a PNG, its metadata become chunks."""
   height, width, channels = samples.shape
   buffer = io.BytesIO()
   if samples.dtype == np.uint8:
@@ -75,7 +75,7 @@ def encode_png(samples: np.ndarray, photo: Photo) -> bytes:
 
 
 def lost_outside_png(chunks: Chunks) -> list[str]:
-  """What these chunks say that no other format says."""
+  """Names of the information in these chunks that no other format can store."""
   lost = []
   if any(name in _TEXT and not content.startswith(_XMP_KEYWORD) for name, content in chunks):
     lost.append("PNG text")
@@ -86,7 +86,7 @@ def lost_outside_png(chunks: Chunks) -> list[str]:
 
 
 def _exif(image: Image.Image) -> bytes:
-  """EXIF of the chunk, or of the text that older programs wrote in its stead."""
+  """EXIF from its chunk, or from the text that older programs wrote instead."""
   exif = image.info.get("exif")
   if exif is None:
     text = next(

@@ -1,6 +1,6 @@
-"""Bundled weights: `weights/NAME.npz` with the arrays and `weights/NAME.json` with all else (`model.describe`).
+"""Bundled weights: `weights/NAME.npz` with the arrays and `weights/NAME.json` with everything else (`model.describe`).
 
-What they were made of, and what to expect of them, is in `weights/README.md`, their card.
+The model card `weights/README.md` says how they were made and how good they are.
 """
 
 import io
@@ -24,16 +24,16 @@ _FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
 def load_pretrained(name: Pretrained = "general", *, folder: str | os.PathLike = _FOLDER) -> Model:
-  """A model that comes with the package.
+  """A model that is included in the package.
 
   Args:
-    name: general, for photographs of all kinds; lol, for those of the LOL data set.
-    folder: another one that `write_pretrained` wrote into.
+    name: general, for photographs of all kinds; lol, for the LOL data set.
+    folder: another folder that `write_pretrained` wrote.
   Raises:
-    UserError: there is no such model, or its files are damaged.
+    UserError: the model does not exist, or its files are damaged.
   """
   if name not in get_args(Pretrained):
-    raise UserError(f"no pretrained model {name!r}; there are {', '.join(get_args(Pretrained))}")
+    raise UserError(f"no pretrained model {name!r}; give one of {', '.join(get_args(Pretrained))}")
   description, arrays = (pathlib.Path(folder) / f"{name}.{suffix}" for suffix in ("json", "npz"))
   try:
     model = described(json.loads(description.read_text()), f"pretrained model {name}")
@@ -45,7 +45,7 @@ def load_pretrained(name: Pretrained = "general", *, folder: str | os.PathLike =
 
 
 def write_pretrained(folder: str | os.PathLike, name: Pretrained, model: Model, about: dict[str, Any]) -> None:
-  """Writes the two files; `about`, a JSON object on where the weights come from, goes into the description."""
+  """Writes the two files. `about`, a JSON object on the source of the weights, becomes part of the description."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   named = {jax.tree_util.keystr(path): np.asarray(leaf, np.float32) for path, leaf in _leaves(model.weights)}
@@ -58,10 +58,10 @@ def _leaves(weights):
 
 
 def _fill(shapes, stored):
-  def one(path, shape):
+  def load_leaf(path, shape):
     values = stored[jax.tree_util.keystr(path)]
     if values.shape != shape.shape:
       raise ValueError(f"{jax.tree_util.keystr(path)} has the shape {values.shape}, not {shape.shape}")
     return jnp.asarray(values, jnp.float32)
 
-  return jax.tree_util.tree_map_with_path(one, shapes)
+  return jax.tree_util.tree_map_with_path(load_leaf, shapes)

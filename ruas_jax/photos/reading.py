@@ -1,10 +1,10 @@
-"""Reads a photograph for enhancement: upright samples as they are stored, and all else that its file holds.
+"""Reads a photograph for enhancement: upright samples as they are stored, and everything else in its file.
 
-What changes on purpose: palettes and single transparent colours become RGB(A), fewer than 8 bits become 8, CMYK and LAB
-become RGB (CMYK through the embedded profile where there is one). The EXIF orientation is applied once and reset. The
-EXIF thumbnail, which would show the photograph before enhancement, is unlinked. Of a multi-picture JPEG the main
-picture is kept. Refused: several pages or frames, float and 32-bit samples, and what the libraries read or write in
-part only (BMP with alpha, BigTIFF).
+Intended changes: palettes and single transparent colours become RGB(A), fewer than 8 bits become 8, CMYK and LAB become
+RGB (CMYK by the embedded profile if there is one). The EXIF orientation is applied and reset. The EXIF thumbnail is
+unlinked, because it shows the photograph before enhancement. The main picture of a multi-picture JPEG is kept. Refused:
+several pages or frames, float and 32-bit samples, and files that the libraries read or write only partly (BMP with
+alpha, BigTIFF).
 """
 
 import io
@@ -21,25 +21,25 @@ from ruas_jax.photos.pillow_files import read_by_pillow
 from ruas_jax.photos.png_files import read_png
 from ruas_jax.photos.tiff_files import read_tiff
 
-_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "BMP": "BMP"}  # Pillow's name -> ours
+_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "BMP": "BMP"}  # Pillow's name -> our name
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
-  """Reads a photograph at its full precision, upright.
+  """Reads a photograph with its full precision, upright.
 
   Args:
-    path: a PNG, JPEG, WebP, TIFF or BMP file; its content decides, not its extension.
+    path: a PNG, JPEG, WebP, TIFF or BMP file; its content counts, not its extension.
 
   Returns:
     The `Photo`, with a warning for each thing that is damaged or could not be kept.
 
   Raises:
-    UserError: a file that is missing, damaged, cut short or of a kind that could not be written back faithfully.
+    UserError: the file is missing, damaged, incomplete or of a kind that cannot be written back without loss.
   """
   path = Path(path)
   try:
     with warnings.catch_warnings():
-      # Damage is reported by the `Photo`; photographs of 90 to 179 megapixels are no reason to warn.
+      # The `Photo` reports damage, and photographs of 90 to 179 megapixels need no warning.
       warnings.filterwarnings("ignore", module=r"PIL\.")
       return _decode(path)
   except FileNotFoundError as error:
@@ -54,12 +54,12 @@ def read_photo(path: str | os.PathLike) -> Photo:
   except Image.DecompressionBombError as error:
     raise UserError(f"{path}: more than {2 * Image.MAX_IMAGE_PIXELS} pixels are not supported") from error
   except OSError as error:
-    raise UserError(f"{path}: cannot read the image, it may be cut short: {error.strerror or error}") from error
+    raise UserError(f"{path}: cannot read the image, it may be incomplete: {error.strerror or error}") from error
   except MemoryError:
     raise
-  except Exception as error:  # the decoders meet damaged files with exceptions of many kinds
+  except Exception as error:  # the decoders raise exceptions of many types for damaged files
     cause = " ".join(f"{type(error).__name__}: {error}".split())
-    raise UserError(f"{path}: cannot read the image, it may be damaged or cut short ({cause})") from error
+    raise UserError(f"{path}: cannot read the image, it may be damaged or incomplete ({cause})") from error
 
 
 def _format_of(path: Path) -> str | None:
@@ -77,7 +77,7 @@ def _decode(path: Path) -> Photo:
   with Image.open(io.BytesIO(data), formats=[name for name in _NAMES if name != "MPO"]) as image:
     frames = getattr(image, "n_frames", 1)
     if image.format != "MPO" and frames > 1:
-      raise Refused(f"it holds {frames} frames, and only single pictures can be enhanced")
+      raise Refused(f"it holds {frames} frames, but only single pictures can be enhanced")
     if image.format == "PNG":
       samples, metadata, found = read_png(image, data)
     else:

@@ -1,8 +1,7 @@
-"""The authors' released weights as weights of this package (`ruas import`).
+"""Conversion of the authors' released weights to weights of this package (`ruas import`).
 
-The user brings their own copy; its arrays are renamed and transposed (OIHW to HWIO), nothing else. The arrays do not
-say which operation they belong to (a residual convolution has the same shape as a plain one), so the genotype is needed
-too.
+The user provides a copy. Its arrays are renamed and transposed (OIHW to HWIO). The arrays do not say which operation
+they belong to (a residual convolution has the same shape as a plain one), so the genotype is needed too.
 """
 
 from collections.abc import Mapping
@@ -26,9 +25,9 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
 
   Args:
     arrays: the state dict, convolution weights OIHW float.
-    genotype: of the derived network; None reads a released supernet.
+    genotype: genotype of the derived network; None: the weights are a released supernet.
   Raises:
-    UserError: arrays are missing, left over, or do not have the genotype's shapes.
+    UserError: arrays are missing or left over, or do not have the genotype's shapes.
   """
   network = build_network(RELEASED, genotype)
   unused = dict(arrays)
@@ -37,7 +36,9 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
     try:
       kernel, bias = unused.pop(f"{prefix}.weight"), unused.pop(f"{prefix}.bias")
     except KeyError as error:
-      raise UserError(f"released weights: no array {error.args[0]!r} for this genotype") from None
+      raise UserError(
+        f"released weights: no array {error.args[0]!r}, which this genotype needs; check --genotype"
+      ) from None
     return {"kernel": jnp.asarray(kernel).transpose(2, 3, 1, 0), "bias": jnp.asarray(bias)}
 
   def edges(prefix, cell):
@@ -70,10 +71,12 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
     },
   }
   if unused:
-    raise UserError(f"released weights: {len(unused)} arrays have no place in this genotype, first {min(unused)!r}")
+    raise UserError(
+      f"released weights: {len(unused)} arrays do not belong to this genotype, first {min(unused)!r}; check --genotype"
+    )
   expected = network.weight_shapes()
   if jax.tree.map(jnp.shape, weights) != jax.tree.map(jnp.shape, expected):
-    raise UserError("released weights: the arrays do not have the shapes that this genotype asks for")
+    raise UserError("released weights: the arrays do not have the shapes of this genotype; check --genotype")
   return weights
 
 

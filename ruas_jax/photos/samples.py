@@ -1,4 +1,4 @@
-"""From Pillow's images to samples, and the turn that makes samples upright."""
+"""Conversion of Pillow images to samples, and the rotation of samples to upright."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from ruas_jax.photos import colour
 from ruas_jax.photos.photo import Refused
 
-# EXIF orientation -> the turn that makes [H, W, C] samples upright.
+# EXIF orientation -> the transform that makes [H, W, C] samples upright.
 _TURNS = {
   1: lambda samples: samples,
   2: lambda samples: samples[:, ::-1],
@@ -20,7 +20,7 @@ _TURNS = {
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-  """Samples [H, W, C] turned as the EXIF orientation says; unknown ones turn nothing."""
+  """Samples [H, W, C] rotated by the EXIF orientation; an unknown orientation changes nothing."""
   return np.ascontiguousarray(_TURNS.get(orientation, _TURNS[1])(samples))
 
 
@@ -28,11 +28,11 @@ def from_pillow(image: Image.Image, profile: bytes) -> tuple[np.ndarray, bytes, 
   """Decodes an image of up to 8 bits per sample.
 
   Args:
-    image: of any mode that stands for a photograph.
-    profile: its ICC profile, which CMYK is converted by; may be empty.
+    image: an image in a mode that photographs have.
+    profile: its ICC profile, used to convert CMYK; may be empty.
 
   Returns:
-    uint8 samples [H, W, C], the ICC profile that describes them, and warnings.
+    uint8 samples [H, W, C], their ICC profile, and warnings.
   """
   if image.mode in ("CMYK", "LAB"):
     converted, warnings = colour.to_rgb(image, profile)

@@ -1,8 +1,8 @@
-"""How an image of any size is run: whole or in windows, in its own shape or filled up to one that others share.
+"""How an image of any size is computed: whole or in windows, in its exact shape or padded to a shared one.
 
-Pure arithmetic on sides in pixels. A window overlaps its neighbours so far that every pixel is taken from a window
-which holds all that the pixel depends on; at the image's border the window ends where the image does. So nothing is
-blended, and the parts together are the whole.
+This is arithmetic on sides in pixels. Windows overlap so far that every pixel of the result is taken from a window that
+holds all pixels it depends on. At the image's border the window ends with the image. So no blending is needed, and the
+parts together are exactly the result of the whole image.
 """
 
 import itertools
@@ -10,16 +10,16 @@ import math
 from typing import NamedTuple
 
 TILE = 512
-"""Side of a window in pixels. The arrays of a larger one leave a CPU's cache; smaller ones overlap more."""
+"""Side of a window in pixels. Arrays of larger windows do not fit in a CPU's cache; smaller windows overlap more."""
 EXACT_SHAPES = 4
-"""So many different shapes are compiled for themselves before later ones share buckets."""
-_STEP = 16  # bucket sides are multiples of it,
-_GROWTH = 1.2  # about so far apart
-_SPARE = 2.0  # a compiled bucket serves what is at least the so manieth part of it
+"""Number of different shapes that get a program each. Later shapes share buckets."""
+_STEP = 16  # the sides of buckets are multiples of this
+_GROWTH = 1.2  # approximate ratio of one bucket to the next
+_SPARE = 2.0  # a compiled bucket is used for images that need at least 1/_SPARE of its pixels
 
 
 class Span(NamedTuple):
-  """A window along one axis: it reads `[start, stop)`, and `[first, last)` of it is kept."""
+  """A window along one axis: it reads `[start, stop)`, and `[first, last)` of the result is kept."""
 
   start: int
   stop: int
@@ -28,8 +28,8 @@ class Span(NamedTuple):
 
 
 def split(length: int, side: int, halo: int) -> list[Span]:
-  """As few equally long windows of at most `side` pixels as cover an axis, each with `halo` pixels or the image's
-  border around what is kept of it. A side that has little room between its halos is widened."""
+  """The smallest number of equal windows, at most `side` pixels long, that cover an axis. Each has `halo` pixels, or
+  the image's border, around the part that is kept. If `side` leaves little room between the halos, it is increased."""
   side = max(side, 4 * halo)
   if length <= side:
     return [Span(0, length, 0, length)]
@@ -41,13 +41,13 @@ def split(length: int, side: int, halo: int) -> list[Span]:
 
 
 def split_image(height: int, width: int, tile: int, halo: int) -> tuple[list[Span], list[Span]]:
-  """Windows along rows and columns; an image with no more pixels than a window of `tile` x `tile` stays whole."""
+  """Windows along rows and columns. An image with at most `tile` x `tile` pixels is one window."""
   whole = height * width <= tile * tile
   return tuple(split(length, length if whole else tile, halo) for length in (height, width))
 
 
 def bucket(length: int) -> int:
-  """The least of the shared sides that has room for `length`."""
+  """The smallest shared side that is at least `length`."""
   side = _STEP
   while side < length:
     side = max(side + _STEP, math.ceil(side * _GROWTH / _STEP) * _STEP)
@@ -55,11 +55,11 @@ def bucket(length: int) -> int:
 
 
 class Shapes:
-  """The shapes that a run has met: which one a window is run in depends on those before it, in order.
+  """The shapes that were used so far. The shape for a window depends on the order of the windows.
 
   Attributes:
-    exact: shapes that run as they are, at most `EXACT_SHAPES`.
-    buckets: shared shapes; what is smaller is filled up with zeros and a mask.
+    exact: shapes that are compiled exactly, at most `EXACT_SHAPES`.
+    buckets: shared shapes; smaller images are padded with zeros and masked.
   """
 
   def __init__(self):
@@ -67,12 +67,12 @@ class Shapes:
     self.buckets: list[tuple[int, int]] = []
 
   def choose(self, height: int, width: int) -> tuple[tuple[int, int], bool]:
-    """The shape to run `height` x `width` in, and whether that is a bucket."""
-    own = (height, width)
-    if own not in self.exact and len(self.exact) < EXACT_SHAPES:
-      self.exact.append(own)
-    if own in self.exact:
-      return own, False
+    """The shape in which `height` x `width` is computed, and whether it is a bucket."""
+    size = (height, width)
+    if size not in self.exact and len(self.exact) < EXACT_SHAPES:
+      self.exact.append(size)
+    if size in self.exact:
+      return size, False
     nearest = bucket(height), bucket(width)
     most = max(math.prod(nearest), _SPARE * height * width)
     for shape in sorted(self.buckets, key=math.prod):

@@ -1,11 +1,11 @@
 """Reads the weights in a PyTorch checkpoint (`.pt`, `.pth`) or a NumPy archive (`.npz`), without PyTorch.
 
-A checkpoint is a pickle, which can name any Python function to be called while it loads. The unpickler here knows
-ordered dictionaries and tensors only, the latter as inert descriptions that are filled from the raw numbers afterwards;
-every other name is refused, so nothing of the file is ever run. Both layouts are read: the one before
-PyTorch 1.6 (a row of pickles, then the numbers) and the zip archive after it.
+A checkpoint is a pickle, and a pickle can call any Python function while it loads. The unpickler in this file knows
+only ordered dictionaries and tensors. Tensors are plain descriptions that are filled with the raw numbers afterwards.
+Every other name is refused, so no code from the file runs. Both layouts are supported: the one before PyTorch 1.6
+(several pickles, then the numbers) and the later zip archive.
 
-Contract: a flat mapping from names to C-contiguous float32 arrays, in the order of the file.
+Result: a flat mapping from names to C-contiguous float32 arrays, in the order of the file.
 """
 
 import collections
@@ -34,11 +34,11 @@ _STORAGES = {
 
 
 class _Refused(Exception):
-  """The file is not what it may be; the message says why."""
+  """The file is not allowed; the message says why."""
 
 
 class _Storage(NamedTuple):
-  """A block of numbers of the file, `start` being where the part in use begins."""
+  """A block of numbers in the file; `start` is the first number in use."""
 
   key: str
   dtype: np.dtype
@@ -59,7 +59,7 @@ class _Tensor(NamedTuple):
     last = first + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
     elements = int(np.prod(self.shape, dtype=object))
     if elements and (min(first, *self.strides, 0) < 0 or last >= len(numbers) or elements > len(numbers)):
-      raise _Refused("a tensor reaches outside its numbers")
+      raise _Refused("a tensor is larger than its block of numbers")
     if not elements:
       return np.zeros(self.shape, np.float32)
     strides = [stride * numbers.itemsize for stride in self.strides]
@@ -84,18 +84,18 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-  """Knows the few names that a file of tensors needs."""
+  """Knows only the names that a file of tensors needs."""
 
   def find_class(self, module: str, name: str) -> object:
     try:
       return _ALLOWED[f"{module}.{name}"]
     except KeyError:
-      raise _Refused(f"it asks for {module}.{name}, and only plain tensors are read") from None
+      raise _Refused(f"it needs {module}.{name}, but only plain tensors are read") from None
 
   def persistent_load(self, identifier: tuple) -> _Storage:
     kind, dtype, key, _, count, *view = identifier
     if kind != "storage" or not isinstance(dtype, np.dtype):
-      raise _Refused(f"it refers to a {kind}, and only plain tensors are read")
+      raise _Refused(f"it refers to a {kind}, but only plain tensors are read")
     return _Storage(key, dtype, count, view[0][1] if view and view[0] else 0)
 
 
@@ -103,13 +103,13 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
-    path: a `.npz`, or what `torch.save(module.state_dict(), path)` wrote; the content decides, not the suffix.
+    path: a `.npz`, or a file from `torch.save(module.state_dict(), path)`; the content counts, not the suffix.
 
   Returns:
-    float32 arrays by name, with the shapes of the file; wider and integer numbers are converted.
+    float32 arrays by name, with the shapes in the file; wider numbers and integers are converted.
 
   Raises:
-    UserError: a file that is missing, damaged or cut short, or holds anything but a flat mapping from names to tensors.
+    UserError: the file is missing, damaged or incomplete, or is not a flat mapping from names to tensors.
   """
   path = Path(path)
   try:
@@ -123,9 +123,9 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     raise UserError(f"{path}: cannot read the weights: {error.strerror or error}") from error
   except _Refused as error:
     raise UserError(f"{path}: cannot read the weights: {error}") from error
-  except Exception as error:  # a damaged pickle or archive can raise nearly anything
+  except Exception as error:  # a damaged pickle or archive can raise almost any type
     cause = " ".join(f"{type(error).__name__}: {error}".split())
-    raise UserError(f"{path}: cannot read the weights, the file may be damaged or cut short ({cause})") from error
+    raise UserError(f"{path}: cannot read the weights, the file may be damaged or incomplete ({cause})") from error
 
 
 def _read_npz(data: bytes) -> dict[str, np.ndarray]:
@@ -155,7 +155,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
   if not load()["little_endian"]:
     raise _Refused("its numbers are big-endian")
   content, keys = load(), load()
-  # Each block is a count of elements, whose width only the tensors that use it know, and then the elements.
+  # Each block is a count of elements and then the elements. Only the tensors that use it know the size of an element.
   tensors = content.values() if isinstance(content, Mapping) else ()
   widths = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in tensors if isinstance(tensor, _Tensor)}
   blocks = {}
@@ -173,9 +173,9 @@ def _fill(content: object, numbers_of: Callable[[_Storage], bytes]) -> dict[str,
   arrays = {}
   for name, tensor in content.items():
     if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-      raise _Refused(f"its entry {name!r} is no tensor")
+      raise _Refused(f"its entry {name!r} is not a tensor")
     numbers = numbers_of(tensor.storage)
     if len(numbers) != tensor.storage.count * tensor.storage.dtype.itemsize:
-      raise _Refused(f"the numbers of {name!r} are not as many as announced")
+      raise _Refused(f"{name!r} does not have as many numbers as the file announces")
     arrays[name] = tensor.fill(np.frombuffer(numbers, tensor.storage.dtype))
   return arrays

@@ -1,7 +1,7 @@
-"""The samples of a TIFF file in its strips or tiles, compressed as they were.
+"""The samples of a TIFF file in its strips or tiles, compressed as in the source.
 
-Pillow narrows 16-bit colour to 8 bits, but it has libtiff, whose LZW and PackBits work on bytes of any meaning: a block
-of samples is given to it as a small 8-bit picture. Byte order, predictor and layout are done here.
+Pillow reduces 16-bit colour to 8 bits. But it includes libtiff, whose LZW and PackBits work on any bytes: a block of
+samples is passed to it as a small 8-bit picture. Byte order, predictor and layout are handled in this file.
 """
 
 import io
@@ -21,9 +21,9 @@ NONE, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
 _DEFLATES = (DEFLATE, 32946)
 LOSSLESS = (NONE, LZW, PACKBITS, *_DEFLATES)
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_LEVEL = 4  # of deflate: on noisy 16-bit differences as small as the usual 6, two to eight times as fast
+_LEVEL = 4  # of deflate: on noisy 16-bit differences the size is that of the default 6, and it is 2 to 8 times as fast
 _IN_PILLOW = {LZW: "tiff_lzw", PACKBITS: "packbits"}
-_PHOTOMETRICS = {4: 5, 2: 1}  # bytes that Pillow takes for one pixel of CMYK, or of grey and alpha
+_PHOTOMETRICS = {4: 5, 2: 1}  # bytes of one pixel in Pillow -> photometric: CMYK, or grey and alpha
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Layout:
   Attributes:
     order: byte order, `<` or `>`.
     compression: one of `LOSSLESS`.
-    differences: whether a sample is stored as the difference from the one on its left.
+    differences: whether each sample is stored as the difference from its left neighbour.
     rows: rows of a strip.
     tile: height and width of a tile in pixels; None for strips.
   """
@@ -46,11 +46,11 @@ class Layout:
 
   @classmethod
   def of(cls, directory: Directory, sideways: bool) -> "Layout":
-    """The layout that a directory describes, for a picture that is turned sideways or not; deflate in place of a
-    compression that cannot be written.
+    """The layout in a directory, for a picture that is rotated by 90 degrees or not. A compression that cannot be
+    written is replaced by deflate.
 
     Raises:
-      ValueError: tiles of an impossible size.
+      ValueError: the tiles have an impossible size.
     """
     compression = directory.number(COMPRESSION, NONE)
     compression = compression if compression in LOSSLESS else DEFLATE
@@ -64,7 +64,8 @@ class Layout:
     return cls(directory.order, compression, differences, max(1, directory.number(ROWS, 2**32 - 1)), tile)
 
   def blocks(self, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """First row, first column, rows and columns of each block as it is stored, tiles in full, strips as they are."""
+    """First row, first column, rows and columns of each stored block. Tiles are complete; the last strip may be
+    shorter."""
     if self.tile:
       tall, wide = self.tile
       yield from ((row, column, tall, wide) for row in range(0, height, tall) for column in range(0, width, wide))
@@ -77,7 +78,7 @@ def read_deep(data: bytes, directory: Directory) -> np.ndarray:
   """16-bit samples [H, W, C] of a file whose compression is one of `LOSSLESS`.
 
   Raises:
-    ValueError: blocks that are missing, damaged or of an impossible size.
+    ValueError: blocks are missing, damaged or of an impossible size.
   """
   height, width = directory.number(LENGTH, 0), directory.number(WIDTH, 0)
   channels, layout = directory.number(CHANNELS, 1), Layout.of(directory, sideways=False)
@@ -116,8 +117,8 @@ def pack(samples: np.ndarray, layout: Layout) -> list[bytes]:
 
 
 def describe(directory: Directory, samples: np.ndarray, layout: Layout, counts: list[int]) -> None:
-  """Sets the tags of a directory that say where blocks of these sizes lie and how they are stored; the offsets count
-  from 0 as yet."""
+  """Sets the tags of a directory that give the positions of blocks with these sizes and how they are stored. The
+  positions are relative to the first block."""
   directory.put(COMPRESSION, SHORT, layout.compression)
   directory.put(PLANAR, SHORT, 1)
   if layout.differences:
@@ -132,7 +133,7 @@ def describe(directory: Directory, samples: np.ndarray, layout: Layout, counts: 
 
 
 def move(directory: Directory, layout: Layout, counts: list[int], start: int) -> None:
-  """Lets the blocks lie one after the other from byte `start` of the file."""
+  """Sets the positions of the blocks, one after the other from byte `start` of the file."""
   offsets = start + np.cumsum([0, *counts[:-1]])
   directory.put(TILE_OFFSETS if layout.tile else OFFSETS, LONG, *offsets.tolist())
 
@@ -149,8 +150,8 @@ def _pack(block: np.ndarray, compression: int) -> bytes:
   Image.fromarray(block).save(buffer, "TIFF", compression=_IN_PILLOW[compression], tiffinfo=one_strip)
   written = buffer.getvalue()
   with TiffImagePlugin.TiffImageFile(io.BytesIO(written)) as file:
-    places = zip(file.tag_v2[OFFSETS], file.tag_v2[COUNTS], strict=True)
-    return b"".join(written[offset : offset + count] for offset, count in places)
+    blocks = zip(file.tag_v2[OFFSETS], file.tag_v2[COUNTS], strict=True)
+    return b"".join(written[offset : offset + count] for offset, count in blocks)
 
 
 def _unpack(content: bytes, size: int, directory: Directory) -> bytes:
@@ -165,12 +166,12 @@ def _unpack(content: bytes, size: int, directory: Directory) -> bytes:
   else:
     unpacked = _unpack_by_pillow(content, size, compression)
   if len(unpacked) < size:
-    raise ValueError("strips or tiles are cut short")
+    raise ValueError("strips or tiles are incomplete")
   return unpacked
 
 
 def _unpack_by_pillow(content: bytes, size: int, compression: int) -> bytes:
-  group = 4 if size % 4 == 0 else 2  # the larger the pixels, the fewer they are: Pillow limits their number
+  group = 4 if size % 4 == 0 else 2  # larger pixels are fewer, and Pillow limits their number
   picture = Directory()
   for tag, value in (
     (WIDTH, size // group),

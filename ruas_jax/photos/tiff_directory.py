@@ -1,7 +1,7 @@
-"""TIFF directories, which EXIF is made of too, read and written entry by entry.
+"""TIFF directories, which EXIF also consists of, read and written entry by entry.
 
-Values stay the bytes that they are in the file: text of any encoding and values of odd kinds go through unchanged. A
-directory that is written has the byte order of the one that was read.
+Values stay the bytes of the file, so text in any encoding and values of unusual kinds do not change. A directory is
+written with the byte order that it was read with.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 _LETTERS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d"}
-_NUMBERS_EACH = {5: 2, 10: 2}  # fractions are pairs of integers
+_NUMBERS_EACH = {5: 2, 10: 2}  # a fraction is a pair of integers
 ORIENTATION, XMP, IPTC, EXIF, PROFILE, GPS, INTEROPERABILITY = 274, 700, 33723, 34665, 34675, 34853, 40965
 _NESTED = {EXIF: {INTEROPERABILITY}, GPS: set(), INTEROPERABILITY: set()}  # tag -> tags of directories inside it
-ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a file begins -> its byte order
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # first bytes of a file -> byte order
 _MOST_PAGES = 1_000
 
 
 class Entry(NamedTuple):
-  """A value: its kind in TIFF's numbering, how many there are, and their bytes or the directory that it leads to."""
+  """A value: its TIFF type, the number of values, and their bytes or the directory that it points to."""
 
   kind: int
   count: int
@@ -35,8 +35,8 @@ class Directory:
   Attributes:
     order: byte order, `<` or `>`.
     entries: tag -> entry.
-    damaged: whether entries were left out because they lead outside the file or are of no known kind.
-    position: where it lies in the file that it was read from.
+    damaged: whether entries were left out because they point outside the file or have an unknown type.
+    position: its position in the file that it was read from.
   """
 
   order: str = "<"
@@ -60,12 +60,12 @@ class Directory:
     return self.numbers(tag, (default,))[0]
 
   def content(self, tag: int) -> bytes:
-    """The bytes of a tag; none where it is not there."""
+    """The bytes of a tag; empty if it does not exist."""
     entry = self.entries.get(tag)
     return b"" if entry is None or isinstance(entry.value, Directory) else entry.value
 
   def put(self, tag: int, kind: int, *values: int) -> None:
-    """Sets a tag to integers; of a fraction, numerator and denominator."""
+    """Sets a tag to integers; a fraction is given as numerator and denominator."""
     packed = struct.pack(f"{self.order}{len(values)}{_LETTERS[kind]}", *values)
     self.entries[tag] = Entry(kind, len(values) // _NUMBERS_EACH.get(kind, 1), packed)
 
@@ -74,12 +74,12 @@ class Directory:
     self.entries[tag] = Entry(kind, len(value), value)
 
   def without(self, tags: set[int]) -> "Directory":
-    """The same without these tags."""
+    """The same directory without these tags."""
     kept = {tag: entry for tag, entry in self.entries.items() if tag not in tags}
     return dataclasses.replace(self, entries=kept)
 
   def to_bytes(self, start: int) -> bytes:
-    """The directory and all it leads to, as it lies at byte `start` of a file."""
+    """The directory and everything it points to, for byte `start` of a file."""
     tags = sorted(self.entries)
     table = struct.pack(f"{self.order}H", len(tags))
     position, rest = start + 6 + 12 * len(tags), b""
@@ -98,12 +98,12 @@ class Directory:
     return table + bytes(4) + rest
 
   def to_file(self) -> bytes:
-    """A TIFF structure of this directory alone, as EXIF is kept in other formats."""
+    """A TIFF structure with only this directory, the form of EXIF in other formats."""
     return header(self.order, 8) + self.to_bytes(8)
 
 
 def header(order: str, position: int) -> bytes:
-  """The first eight bytes of a TIFF file whose directory lies at `position`."""
+  """The first eight bytes of a TIFF file whose directory is at `position`."""
   return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, position)
 
 
@@ -111,11 +111,11 @@ def read_pages(data: bytes) -> Iterator[Directory]:
   """The directories of a TIFF structure, one after the other.
 
   Raises:
-    ValueError: it does not begin like TIFF.
+    ValueError: the first bytes are not those of TIFF.
   """
   order = ORDERS.get(data[:4])
   if order is None or len(data) < 8:
-    raise ValueError("no TIFF structure")
+    raise ValueError("not a TIFF structure")
   (position,) = struct.unpack_from(f"{order}I", data, 4)
   seen = set()
   while position and position not in seen and len(seen) < _MOST_PAGES:
@@ -125,7 +125,7 @@ def read_pages(data: bytes) -> Iterator[Directory]:
 
 
 def with_tags_alone(data: bytes, directory: Directory, tags: set[int]) -> io.BytesIO:
-  """A TIFF file that begins with this one of its directories, and where that has these tags alone; nothing moves."""
+  """A TIFF file that begins with this directory, reduced to these tags. The positions of all data stay the same."""
   order, start = directory.order, directory.position
   (count,) = struct.unpack_from(f"{order}H", data, start)
   table = [data[position : position + 12] for position in range(start + 2, start + 2 + 12 * count, 12)]
@@ -139,7 +139,7 @@ def with_tags_alone(data: bytes, directory: Directory, tags: set[int]) -> io.Byt
 
 
 def read_first(data: bytes) -> Directory:
-  """The first directory of a TIFF structure; an empty damaged one where there is none."""
+  """The first directory of a TIFF structure; an empty one marked as damaged if there is none."""
   try:
     return next(read_pages(data), Directory(damaged=True))
   except ValueError:
@@ -147,8 +147,8 @@ def read_first(data: bytes) -> Directory:
 
 
 def _read(data: bytes, start: int, order: str, nested: set[int]) -> tuple[Directory, int]:
-  """A directory, and where the next one lies."""
-  directory, room = Directory(order, position=start), len(data)  # values that overlap could fill the memory
+  """A directory, and the position of the next one."""
+  directory, room = Directory(order, position=start), len(data)  # a limit: overlapping values could fill the memory
   try:
     (count,) = struct.unpack_from(f"{order}H", data, start)
     for position in range(start + 2, start + 2 + 12 * count, 12):
@@ -167,7 +167,7 @@ def _read(data: bytes, start: int, order: str, nested: set[int]) -> tuple[Direct
           directory.damaged = True
         else:
           directory.entries[tag] = Entry(kind, length, bytes(data[begin : begin + size]))
-      elif kind != 13:  # links to more directories, which are not followed
+      elif kind != 13:  # type 13 is a link to more directories, which is ignored
         directory.damaged = True
     (following,) = struct.unpack_from(f"{order}I", data, start + 2 + 12 * count)
   except struct.error:

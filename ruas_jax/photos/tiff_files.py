@@ -1,7 +1,7 @@
-"""TIFF files: every descriptive tag goes through as it is, and so do compression, strips or tiles and byte order.
+"""TIFF files. All descriptive tags, the compression, strips or tiles, and the byte order are kept.
 
-Pillow decodes up to 8 bits, of any compression. It gets a directory of the tags that say how samples are stored, so
-that damage anywhere else cannot stop it.
+Pillow decodes up to 8 bits, with any compression. It receives a directory with only the tags that describe the storage
+of samples, so that damage in other tags does not stop it.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ from ruas_jax.photos.tiff_directory import (
 _KIND_OF_PAGE, _SAMPLE_FORMAT = 254, 339
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _PHOTOSHOP, _PHOTOSHOP_LAYERS = 34377, 37724
-# Tags that say how samples are stored; the writer sets its own.
+# Tags that describe the storage of samples; the writer sets them.
 _STORAGE = {273, *range(277, 282), 284, *range(288, 294), 301, 317, *range(320, 348), *range(512, 533)}
 _STORAGE |= set(range(254, 267))
 _SUB_DIRECTORIES = 330
@@ -58,17 +58,17 @@ _NAMES = {
 }
 _COMPRESSIONS = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34925: "LZMA", 50000: "ZSTD", 50001: "WebP"}
 _COMPRESSIONS |= dict.fromkeys((2, 3, 4), "fax codes")
-_PER_INCH = {2: 1, 3: 2.54}  # TIFF's unit of resolution -> what makes it one per inch; 1 is no unit
+_PER_INCH = {2: 1, 3: 2.54}  # TIFF's resolution unit -> factor to make it per inch; unit 1 means no unit
 
 
 def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
-  """Samples [H, W, C], upright, how they were stored, what the tags say, and warnings."""
+  """Samples [H, W, C], upright; how they are stored; metadata; and warnings."""
   pages = list(read_pages(data))
   full = [page for page in pages if not page.number(_KIND_OF_PAGE, 0) & 1]
   if len(full) > 1:
-    raise Refused(f"it holds {len(full)} pages, and only single pictures can be enhanced")
+    raise Refused(f"it holds {len(full)} pages, but only single pictures can be enhanced")
   if not pages:
-    raise ValueError("no directory")
+    raise ValueError("it has no directory")
   page = (full or pages)[0]
   bits, kinds = set(page.numbers(BITS, (1,))), set(page.numbers(_SAMPLE_FORMAT, (1,)))
   if kinds != {1} or len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}:
@@ -86,11 +86,11 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
   if page.damaged:
     warnings.append("some of its tags are damaged and left out")
   if _PHOTOSHOP_LAYERS in page.entries:
-    warnings.append("Photoshop's layers, which show the picture before, are left out")
+    warnings.append("Photoshop's layers are left out, because they show the picture before enhancement")
   compression = page.number(COMPRESSION, 1)
   if compression not in LOSSLESS:
     name = _COMPRESSIONS.get(compression, f"kind {compression}")
-    warnings.append(f"compressed with {name}, and written with deflate, which loses nothing")
+    warnings.append(f"it is compressed with {name}; the result is written with deflate, which is lossless")
   tags = upright_directory(page.without(_STORAGE | {_PHOTOSHOP_LAYERS}), orientation)
   if not profile:
     tags = tags.without({PROFILE})
@@ -101,7 +101,7 @@ def read_tiff(data: bytes) -> tuple[np.ndarray, Layout, Metadata, list[str]]:
 
 
 def encode_tiff(samples: np.ndarray, photo: Photo) -> bytes:
-  """A TIFF file with the tags of the photograph and, where it was a TIFF too, in its layout."""
+  """A TIFF file with the tags of the photograph and, if the photograph was a TIFF, with its layout."""
   layout = photo.storage if isinstance(photo.storage, Layout) else Layout()
   tags = photo.metadata.native
   directory = tags.without(set()) if isinstance(tags, Directory) else _from_metadata(photo.metadata)
@@ -129,13 +129,13 @@ def _read_deep(data: bytes, page: Directory) -> np.ndarray:
   if compression not in LOSSLESS:
     name = _COMPRESSIONS.get(compression, compression)
     raise Refused(
-      f"16-bit TIFF files compressed with {name} are not supported, only deflate, LZW, PackBits and plain ones"
+      f"16-bit TIFF files compressed with {name} are not supported, only deflate, LZW, PackBits and no compression"
     )
   if 1 in page.numbers(EXTRA_SAMPLES):
     raise Refused("16-bit TIFF files with premultiplied alpha are not supported")
   colours, channels = 1 if photometric == _GREY else 3, page.number(CHANNELS, 1)
   if channels not in (colours, colours + 1):
-    raise Refused(f"it has {channels} channels, which is neither grey nor RGB with or without alpha")
+    raise Refused(f"it has {channels} channels, but grey or RGB, with or without alpha, is needed")
   if page.number(WIDTH, 0) * page.number(LENGTH, 0) > 2 * Image.MAX_IMAGE_PIXELS:
     raise Image.DecompressionBombError
   return tiff_blocks.read_deep(data, page)
@@ -152,7 +152,7 @@ def _metadata(tags: Directory, xmp: bytes, profile: bytes) -> Metadata:
 
 
 def _from_metadata(metadata: Metadata) -> Directory:
-  """The descriptive tags of a TIFF whose source was of another format."""
+  """The descriptive tags of a TIFF, from a source in another format."""
   directory = read_first(metadata.exif).without(_STORAGE | {ORIENTATION}) if metadata.exif else Directory()
   for tag, kind, content in (
     (XMP, BYTE, metadata.xmp),

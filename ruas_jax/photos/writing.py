@@ -1,9 +1,9 @@
-"""Writes the result in the photograph's form: format, grey or colour, bit depth, alpha plane, ICC profile, metadata and
-quality. PNG, TIFF, BMP and lossless WebP are lossless both ways.
+"""Writes the result in the photograph's form: format, grey or colour, bit depth, alpha channel, ICC profile, metadata
+and quality. PNG, TIFF, BMP and lossless WebP are read and written without loss.
 
-JPEG keeps the quantisation tables, the subsampling of colour (where Pillow can write it, else none) and the progressive
-flag; TIFF its compression, predictor, strips or tiles and byte order; WebP is lossless where the source was, else of
-quality 95.
+JPEG keeps the quantisation tables, the progressive flag and the subsampling of colour (none, if Pillow cannot write
+it). TIFF keeps its compression, predictor, strips or tiles and byte order. WebP is lossless if the source was; else it
+has quality 95.
 """
 
 import os
@@ -23,9 +23,9 @@ from ruas_jax.photos.tiff_files import encode_tiff
 
 
 def check_quality(quality: int | None) -> None:
-  """Raises a UserError for a quality outside 1 to 100."""
+  """Raises UserError for a quality outside 1 to 100."""
   if quality is not None and not 1 <= quality <= 100:
-    raise UserError(f"--quality must lie between 1 and 100, not {quality}")
+    raise UserError(f"--quality must be between 1 and 100, not {quality}")
 
 
 def write_photo(
@@ -37,22 +37,22 @@ def write_photo(
   quality: int | None = None,
   overwrite: bool = False,
 ) -> list[str]:
-  """Writes enhanced samples in the form of the photograph they were made from, whole or not at all.
+  """Writes enhanced samples in the form of their photograph, completely or not at all.
 
   Args:
-    path: the file to write; folders on the way are made.
-    samples: of the shape and type of `photo.samples`, alpha included.
-    photo: what `read_photo` returned.
-    format: a value of `FORMATS`, which `path` must end like; None for that of the photograph, whose extension `path`
-      must have then.
-    quality: 1 to 100, of JPEG and of WebP that is not lossless; None for that of the photograph.
+    path: the file to write; its folders are made.
+    samples: samples with the shape and type of `photo.samples`, alpha included.
+    photo: result of `read_photo`.
+    format: a value of `FORMATS`; the extension of `path` must fit. None: the photograph's format, and the extension of
+      `path` must be the photograph's.
+    quality: 1 to 100, for JPEG and for WebP that is not lossless; None: that of the photograph.
     overwrite: replace an existing output. The photograph itself is never replaced.
 
   Returns:
-    Warnings: one line that says what the format could not hold, or none.
+    Warnings: one line with everything that the format could not hold, or no line.
 
   Raises:
-    UserError: an existing output, a path that cannot be written or a quality out of range.
+    UserError: the output exists, the path cannot be written, or the quality is out of range.
   """
   path = Path(path)
   check_quality(quality)
@@ -72,7 +72,7 @@ def write_photo(
     ValueError,
     OverflowError,
     struct.error,
-  ) as error:  # metadata or sizes that cannot be stored
+  ) as error:  # metadata or a size that the format cannot store
     raise UserError(f"{path}: cannot be written ({error})") from error
   write_atomically(path, data)
   lost += too_long
@@ -80,16 +80,16 @@ def write_photo(
 
 
 def check_target(path: Path, source: Path, overwrite: bool) -> None:
-  """Raises a UserError for an output that is the photograph itself, or that exists and is not to be replaced."""
+  """Raises UserError if the output is the photograph itself, or exists and `overwrite` is false."""
   if path.exists():
     if source.exists() and path.samefile(source):
       raise UserError(f"{path}: the output would replace the input; choose another --out")
     if not overwrite:
-      raise UserError(f"{path} exists already; --overwrite replaces it")
+      raise UserError(f"{path} exists already; choose another --out, or pass --overwrite to replace it")
 
 
 def encode(samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> tuple[bytes, list[str]]:
-  """The bytes of a file, and what metadata it could not hold."""
+  """The bytes of a file, and a list of metadata that it cannot hold."""
   if format == "JPEG":
     return encode_jpeg(samples, photo, quality)
   if format == "WebP":
@@ -102,4 +102,4 @@ def _check_suffix(path: Path, photo: Photo, format: str | None) -> None:
   if format is None and suffix != photo.path.suffix.lower():
     raise UserError(f"{path}: the output keeps the format of the input, so its name must end in {photo.path.suffix}")
   if format is not None and FORMATS.get(suffix) != format:
-    raise UserError(f"{path}: the name of a {format} file ends otherwise")
+    raise UserError(f"{path}: the extension does not belong to a {format} file")
