@@ -1,7 +1,7 @@
-"""Pictures of a run: alpha heat maps, loss curves, before/after grids, genotypes as graphs or side by side; each a PNG.
+"""Pictures of a run as PNG: alpha heat maps, loss curves, before/after grids, genotypes as graphs or side by side.
 
-Every function writes its file whole or not at all. Figures are made without pyplot, so nothing global is touched and no
-display is needed. Images are HWC RGB float in [0, 1].
+Every function writes its file completely or not at all. Figures do not use pyplot, so they change no global state and
+need no display. Images are HWC RGB float in [0, 1].
 """
 
 import io
@@ -22,29 +22,29 @@ _DOTS_PER_INCH = 120
 _TITLES = {"illumination": "IEM (illumination)", "denoising": "NRM (noise removal)"}
 _CHOSEN = "#d62728"
 _GREY = "#5f6b76"
-_LIGHT = {"conv_1x1": "#9ecae9", "conv_3x3": "#a5d8ae", "dilated_conv_3x3": "#dfb0d8"}  # beside their residual forms
+_LIGHT = {"conv_1x1": "#9ecae9", "conv_3x3": "#a5d8ae", "dilated_conv_3x3": "#dfb0d8"}  # forms without a residual
 
 
 def plot_alpha(
   path: str | os.PathLike, alpha: Mapping[str, Any], operation_names: Sequence[str], genotype: Genotype | None = None
 ) -> None:
-  """Heat maps of softmax(alpha), one per cell, side by side; a red box marks the operation that each edge gets.
+  """Heat maps of softmax(alpha), one per cell, side by side. A red box marks the operation of each edge.
 
   Args:
     path: the PNG file.
     alpha: cell name ("illumination", "denoising") -> architecture logits `[7, O]`, rows in the order of `EDGES`.
     operation_names: the O candidate operations, in the order of the columns.
-    genotype: what the boxes mark; none: the largest of each row.
+    genotype: the operations to mark; None: the largest in each row.
 
   Raises:
-    UserError: on another shape, and where an edge's softmax is undefined.
+    UserError: alpha has another shape, or the softmax of an edge is undefined.
   """
   shares = {
     cell: alpha_shares(logits, cell=cell, operation_names=operation_names)
     for cell, logits in sorted(alpha.items(), key=lambda item: [*CELLS, item[0]].index(item[0]))
   }
   smallest, largest = np.min([*shares.values()]), np.max([*shares.values()])
-  digits = 2 if largest - smallest > 0.05 else 3  # a short search leaves them close
+  digits = 2 if largest - smallest > 0.05 else 3  # after a short search the values are close
 
   figure = make_figure(0.8 + (1.0 + 0.68 * len(operation_names)) * len(shares), 5.4, layout="constrained")
   axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
@@ -66,17 +66,18 @@ def plot_alpha(
 
 
 def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -> None:
-  """Loss curves against the step: a panel for each module and one for both, raw values with a running median over them.
+  """Loss curves over the step: a panel for each module and one for both, raw values and their running median.
 
-  Every key that is `loss` or ends in `_loss` is a curve; "illumination" or "denoising" in it picks the panel, the rest
-  is the label. Of records with the same step (a resumed run) the later counts. Values of None or NaN leave a gap.
+  Every key that is `loss` or ends in `_loss` is a curve. "illumination" or "denoising" in it selects the panel; the
+  rest is the label. Of several records with the same step (a resumed run) the last one is used. None or NaN makes a
+  gap.
 
   Args:
     path: the PNG file.
-    records: what `read_metrics` gives; records without a `step` or a loss are skipped.
+    records: result of `read_metrics`; records without a `step` or a loss are skipped.
 
   Raises:
-    UserError: where no record holds a loss.
+    UserError: no record holds a loss.
   """
   panels: dict[str, dict[str, dict[float, float]]] = {}
   for record in records:
@@ -87,14 +88,14 @@ def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -
         curve = panels.setdefault(cell, {}).setdefault(label, {})
         curve[record["step"]] = np.nan if value is None else float(value)
   if not panels:
-    raise UserError(f"{path}: nothing to draw, no record holds a step and a loss")
+    raise UserError(f"{path}: nothing to draw, because no record holds a step and a loss")
 
   figure = make_figure(5.2 * len(panels), 3.8, layout="constrained")
   axes = figure.subplots(1, len(panels), squeeze=False)[0]
   axes[0].set_ylabel("loss")
   for axis, cell in zip(axes, sorted(panels, key=[*CELLS, ""].index), strict=True):
     for index, (label, curve) in enumerate(panels[cell].items()):
-      marker = "." if len(curve) < 30 else None  # a line alone does not show a single value
+      marker = "." if len(curve) < 30 else None  # a line does not show a single value
       steps, losses = np.asarray(sorted(curve.items())).T
       axis.plot(steps, losses, color=f"C{index}", alpha=0.3, linewidth=0.8, marker=marker)
       finite = np.isfinite(losses)
@@ -115,14 +116,14 @@ def plot_before_after(
   path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *, titles: Mapping[str, str] | None = None,
   amplify: bool = False,
 ) -> None:  # fmt: skip
-  """A grid of pictures: a row per photograph; its input, output and (where a row has one) reference.
+  """A grid of pictures with a row per photograph: its input, output and (if a row has one) reference.
 
   Args:
     path: the PNG file.
     rows: one mapping per photograph: `name`; `input`, `output` and optionally `reference`, images `[H, W, 3]`;
       optionally `captions`, column -> text under that picture ("15.2 dB, 0.71").
-    titles: column -> heading, where it is not the column's own name.
-    amplify: adds a column `amplified`, the input times the one gain that brings it to the output's mean, for the eye.
+    titles: column -> heading, if it differs from the column's name.
+    amplify: adds a column `amplified`, the input multiplied by the gain that gives it the output's mean.
   """
   titles = titles or {}
   columns = ["input", "amplified", "output", "reference"]
@@ -131,7 +132,7 @@ def plot_before_after(
   if all(row.get("reference") is None for row in rows):
     columns.remove("reference")
 
-  # One axis in inches over the whole figure: pictures of any shape stand at even distances.
+  # One axis in inches over the whole figure: pictures of any shape have equal distances.
   width, gap, head, foot, left = 3.2, 0.08, 0.35, 0.34, 0.35
   heights = [width * row["input"].shape[0] / row["input"].shape[1] for row in rows]
   total = (left + len(columns) * (width + gap), head + sum(heights) + foot * len(rows))
@@ -154,18 +155,18 @@ def plot_before_after(
         axis.imshow(picture, extent=(x, x + width, bottom, bottom + height), aspect="auto")
         axis.text(x + width / 2, bottom - 0.38 * foot, captions.get(column, ""), fontsize=10, **centered)
     bottom -= foot
-  axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which sets its own
+  axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which changes the limits
   save_figure(figure, path)
 
 
 def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None:
-  """What each member of a population chose: for each cell a grid of members and edges, coloured by operation.
+  """The genotypes of a population: for each cell a grid of members and edges, coloured by operation.
 
-  Over each edge stands a bar, the share of members that have its most frequent operation, in that operation's colour.
+  The bar above each edge is the share of members with its most frequent operation, in that operation's colour.
 
   Args:
     path: the PNG file.
-    summary: what `population.json` holds; a member without a genotype, which failed, has an empty row.
+    summary: content of `population.json`; a failed member without a genotype has an empty row.
   """
   members, distinct = summary["members"], len(summary["genotypes"])
   headline = f"{len(members)} searches found {distinct} genotype{'s' if distinct > 1 else ''}"
@@ -180,7 +181,7 @@ def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None
   size = (left + 2 * cell_width + 0.7, top + row * len(members) + 1.35)
   figure = make_figure(*size)
 
-  def box(x, y, width, height):  # in inches from the upper left
+  def box(x, y, width, height):  # in inches from the upper left corner
     return figure.add_axes((x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1]))
 
   for y, text, options in ((0.33, headline, {"fontsize": 13, "fontweight": "bold"}), (0.57, shares, {"fontsize": 10})):
@@ -204,7 +205,7 @@ def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None
                   color="black" if name in _LIGHT else "white")  # fmt: skip
       if not genotype:
         grid.text(3, number, "failed", ha="center", va="center", fontsize=9, color=_CHOSEN)
-      if number and members[number]["values"] != members[number - 1]["values"]:  # another setting
+      if number and members[number]["values"] != members[number - 1]["values"]:  # a new setting begins
         grid.axhline(number - 0.5, color="black", linewidth=0.9)
     grid.set(xlim=(-0.5, len(EDGES) - 0.5), ylim=(len(members) - 0.5, -0.5))
     grid.set_xticks(range(len(EDGES)), [_words(edge).replace(" ", "\n") for edge in EDGES], fontsize=9)
@@ -217,7 +218,7 @@ def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None
 
 
 def _member_label(member: Mapping[str, Any]) -> str:
-  """Short, as long as the last parts of the paths tell the options apart."""
+  """A short label: the last parts of the paths, as long as they differ between the options."""
   paths = list(member["values"])
   short = {path: path.rpartition(".")[2] for path in paths}
   if len(set(short.values())) < len(paths):
@@ -227,9 +228,9 @@ def _member_label(member: Mapping[str, Any]) -> str:
 
 
 def draw_genotype(path: str | os.PathLike, genotype: Genotype) -> None:
-  """Both cells as graphs: the remain path runs along the top, a distill edge hangs below each node, all are fused.
+  """Both cells as graphs. The remain path is at the top, a distill edge is below each node, and all are fused.
 
-  Edges carry their operation; a thin arc is the sum with a remain edge's input. Operations of one's own are grey.
+  Edges show their operation; a thin arc is the sum with a remain edge's input. Custom operations are grey.
   """
   figure = make_figure(10.4, 7.6)
   for index, cell in enumerate(CELLS):
@@ -279,7 +280,7 @@ def _label(axis, x: float, y: float, operation: str) -> None:
 
 
 def _color(operation: str) -> str:
-  """One hue per kernel: 1x1, 3x3, dilated; skip and names of somebody's own are grey."""
+  """One hue per kernel: 1x1, 3x3, dilated. skip and custom operations are grey."""
   if operation not in SHORT_NAMES or operation == "skip":
     return _GREY
   if "dilated" in operation:
@@ -288,7 +289,7 @@ def _color(operation: str) -> str:
 
 
 def _shade(operation: str) -> str:
-  """`_color`, with the operations that have no residual lighter than those that have one."""
+  """`_color`; operations without a residual are lighter than those with one."""
   return _LIGHT.get(operation, _color(operation))
 
 
@@ -297,7 +298,7 @@ def _words(name: str) -> str:
 
 
 def _running_median(values: np.ndarray) -> np.ndarray:
-  """Median over a centred window of a twentieth of the values, at most 101; at the ends over what there is of it."""
+  """Median over a centred window of a twentieth of the values, at most 101; the window is cut off at the ends."""
   half = min(len(values) // 40, 50)
   if half == 0:
     return values
@@ -306,14 +307,14 @@ def _running_median(values: np.ndarray) -> np.ndarray:
 
 
 def _inch_axis(figure: Figure, box: tuple[float, float, float, float]):
-  """A bare axis over this part of the figure; the caller sets its limits to its size in inches."""
+  """An axis without decoration over this part of the figure; the caller sets its limits to its size in inches."""
   axis = figure.add_axes(box)
   axis.set_axis_off()
   return axis
 
 
 def make_figure(width: float, height: float, **options) -> Figure:
-  """An empty white figure of this size in inches; `options` are `matplotlib.figure.Figure`'s."""
+  """An empty white figure of this size in inches; `options` are passed to `matplotlib.figure.Figure`."""
   figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white", **options)
   FigureCanvasAgg(figure)
   if engine := figure.get_layout_engine():
@@ -328,7 +329,7 @@ def tidy(axis) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-  """Writes it as PNG, whole or not at all."""
+  """Writes the figure as PNG, completely or not at all."""
   content = io.BytesIO()
   figure.savefig(content, format="png", dpi=_DOTS_PER_INCH)
   write_atomically(path, content.getvalue())

@@ -128,7 +128,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{ENHANCE} images --strength 1.5", "--strength must be between 0 and 1, not 1.5"),
     (f"{ENHANCE} images --strength nan", "--strength must be between 0 and 1, not nan"),
     (f"{ENHANCE} images --quality 0", "--quality must be between 1 and 100, not 0"),
-    ("enhance images/0.png --checkpoint model --out new.gif", "--out new.gif: GIF cannot be written: choose .png, .jpg"),
+    ("enhance images/0.png --checkpoint model --out new.gif", "--out new.gif: GIF cannot be written: choose .png"),
     ("enhance images --checkpoint model --out new.jpg", "--out new.jpg is the name of a file, but images is a folder"),
     ("enhance images/0.png one/0.png --checkpoint model --out new.jpg", "one file, but there are 2 inputs"),
     ("enhance images/0.png --checkpoint model --out images/1.png", "images/1.png exists already; choose another --out"),
@@ -152,7 +152,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --network.smoothing -0.01 --workdir new", "network.smoothing must be at least 0"),
     (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "network.illumination.floor must be at most 0.5"),
     (f"{SEARCH} images --search.weight-optimizer.clip 0 --workdir new", "optimizer.clip must be at least"),
-    ("demo --out .", "cannot be the one you are in"),
+    ("demo --out .", "cannot be the current folder"),
     # released weights
     ("import missing.npz --out new", "missing.npz: cannot read the weights"),
     ("import file --out new", "file: cannot read the weights"),
@@ -160,7 +160,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("import weights.npz --out new --genotype missing.json", "missing.json: no such file"),
     ("import weights.npz --out model", "model holds a checkpoint already. Choose another --out, or pass --overwrite"),
     # the demo
-    ("demo --out images", "images exists and is no earlier demo"),
+    ("demo --out images", "images exists and is not an earlier demo"),
     ("demo --out file/below", "--out file/below: cannot be written"),
   ],
 )

@@ -238,7 +238,7 @@ def test_shapes_that_do_not_fit_are_refused():
     (image, kernel[..., :1], UNEVEN),
     (image, kernel[0], UNEVEN),
   ):
-    with pytest.raises(ValueError, match="convolve takes image"):
+    with pytest.raises(ValueError, match="convolve needs image"):
       convolve(*bad)
 
 

@@ -57,7 +57,7 @@ def test_somebody_elses_folder_is_left_alone(shrunk, tmp_path):
   (theirs / "thesis.txt").write_text("years of work")
   (tmp_path / "file").write_text("")
   for out in (theirs, tmp_path / "file"):
-    with pytest.raises(UserError, match="no earlier demo"):
+    with pytest.raises(UserError, match="not an earlier demo"):
       demo(out)
   with pytest.raises(UserError, match="cannot be written"):
     demo(tmp_path / "file" / "below")

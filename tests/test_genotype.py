@@ -111,7 +111,7 @@ def _without(record, cell, edge):
     (lambda record: {"illumination": record["illumination"]}, "genotype: missing denoising"),
     (lambda record: {**record, "score": 1.0}, "genotype: unknown score"),
     (lambda record: {**record, "denoising": ["skip"] * 7}, "genotype, denoising: expected an object"),
-    (lambda record: {**record, "denoising": dict.fromkeys(EDGES, 3)}, "distill_1: not an operation name: 3"),
+    (lambda record: {**record, "denoising": dict.fromkeys(EDGES, 3)}, "distill_1: 3 is not an operation name"),
   ],
 )
 def test_from_json_names_what_is_wrong(change, message):

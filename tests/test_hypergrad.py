@@ -284,11 +284,11 @@ STUDY = "hypergrad --crop 8 --out new --state"
   [
     (f"{STUDY} missing", "missing holds no finished search"),
     (f"{STUDY} images", "images holds no finished search"),
-    (f"{STUDY} still", "still: its weights did not move"),
+    (f"{STUDY} still", "still: the weights of this search did not move"),
     (f"{STUDY} state --data.train missing", "missing does not exist"),
     (f"{STUDY} state --crop 17", ".png is 20x16, smaller than the crop of 17x17"),
     (f"{STUDY} state --crop 0", "data.crop must be at least 1"),
-    (f"{STUDY} state --smoothing 0", "--smoothing must be positive"),
+    (f"{STUDY} state --smoothing 0", "--smoothing must be greater than 0"),
     (f"{STUDY} state --seed -1", "seed must be at least 0"),
     ("hypergrad --state state --crop 8 --out images/0.png", "cannot be written"),
     ("hypergrad --state state --crop 8 --quick --json images", "cannot be written (it is a folder)"),

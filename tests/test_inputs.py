@@ -111,7 +111,7 @@ def test_hidden_pictures_broken_links_and_pipes_are_named(tmp_path):
     Skipped(tmp_path / "gone.jpg", "a broken link"),
     Skipped(tmp_path / "pipe.jpg", "not a regular file"),
   )
-  for name, message in (("gone.jpg", "the link points to a file that does not exist"), ("pipe.jpg", "not a regular file")):
+  for name, message in (("gone.jpg", "a file that does not exist"), ("pipe.jpg", "not a regular file")):
     with pytest.raises(UserError, match=message):
       collect_inputs([tmp_path / name], "bright")
 

@@ -1,1 +1,1 @@
-"""The few-channel convolution: its primitives, and how each platform computes them. Knows arrays only."""
+"""The convolution for few channels: its primitives, and how each platform computes them."""

@@ -1,8 +1,8 @@
-"""The compiled form of the two primitives on a CPU: `native/convolution.cc`, called by XLA.
+"""The compiled form of the two primitives for CPUs: `native/convolution.cc`, called by XLA.
 
-It is built when the package is installed, where there is a C++ compiler (`hatch_build.py`). Where there is none, or the
-environment's `RUAS_JAX_NATIVE=off` says so, XLA's own operations stand in (`xla_forms`). `RUAS_JAX_NATIVE=plain` and
-`avx2` forbid wider vectors.
+It is built when the package is installed, if there is a C++ compiler (`hatch_build.py`). Without it, or with
+`RUAS_JAX_NATIVE=off` in the environment, XLA's operations are used (`xla_forms`). `RUAS_JAX_NATIVE=plain` and `avx2`
+limit the vector width.
 """
 
 import ctypes
@@ -24,11 +24,11 @@ _DTYPES = (np.float32, np.float64)
 
 
 class Form(NamedTuple):
-  """How convolutions run on a CPU.
+  """The form in which convolutions run on a CPU.
 
   Attributes:
-    native: whether in the compiled form.
-    about: in words: its vectors, or why it does not run.
+    native: whether it is the compiled form.
+    about: its vectors, or the reason why the compiled form is not used.
   """
 
   native: bool
@@ -40,7 +40,7 @@ class Form(NamedTuple):
 
 @functools.cache
 def form() -> Form:
-  """Which form runs in this process; the compiled one is loaded and made known to XLA by the first call."""
+  """The form that this process uses. The first call loads the compiled library and registers it with XLA."""
   if os.environ.get("RUAS_JAX_NATIVE") == "off":
     return Form(False, "RUAS_JAX_NATIVE=off")
   if not LIBRARY.exists():
@@ -49,25 +49,25 @@ def form() -> Form:
     library = ctypes.CDLL(os.fspath(LIBRARY))
     library.ruas_vectors.restype = ctypes.c_char_p
     built, here = library.ruas_ffi_version(), _ffi_version()
-    if built > here or built // 1000 != here // 1000:  # jax itself would notice too late, with its backend
-      return Form(False, f"{LIBRARY.name} was built for a later jaxlib: install ruas_jax anew")
+    if built > here or built // 1000 != here // 1000:  # jax would notice only later, when its backend starts
+      return Form(False, f"{LIBRARY.name} was built for a later jaxlib: reinstall ruas_jax")
     for target in _TARGETS:
       jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
-  except Exception as error:  # of another processor, of another version, or damaged
+  except Exception as error:  # for another processor or version, or damaged
     return Form(False, f"{LIBRARY.name} does not load: {next(iter(str(error).splitlines()), type(error).__name__)}")
   return Form(True, f"{library.ruas_vectors().decode()} vectors")
 
 
 def _ffi_version() -> int:
-  """Of XLA's interface in this jaxlib, as `ruas_ffi_version` writes it; it is stated in the headers alone."""
+  """Version of XLA's interface in this jaxlib, in the format of `ruas_ffi_version`. Only the headers contain it."""
   header = pathlib.Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
   major, minor = re.findall(r"#define XLA_FFI_API_M(?:AJOR|INOR) (\d+)", header.read_text())
   return 1000 * int(major) + int(minor)
 
 
 def lowering(target: str, *, otherwise: Callable) -> Callable:
-  """The lowering rule that calls `target`, and where it cannot serve, `otherwise`: for another dtype than float32 and
-  float64, and for images that the partitioner shares out over devices, which a call to compiled code would undo."""
+  """The lowering rule that calls `target`. It uses `otherwise` for dtypes other than float32 and float64, and for
+  images that the partitioner may divide over devices, because a call to compiled code would gather them again."""
 
   def rule(context, first, second, *, taps):
     dtype = context.avals_in[0].dtype
@@ -79,7 +79,7 @@ def lowering(target: str, *, otherwise: Callable) -> Callable:
 
 
 def _partitions(context: mlir.LoweringRuleContext) -> int:
-  """Over how many devices XLA may share out the operands."""
+  """Number of devices over which XLA may divide the operands."""
   axes = context.module_context.axis_context
   if hasattr(axes, "num_devices"):
     return axes.num_devices

@@ -1,16 +1,16 @@
-"""The few-channel convolution: two bilinear primitives that are each other's derivatives.
+"""The convolution for few channels: two bilinear primitives whose derivatives are each other.
 
-`convolve` and its weight gradient `correlate` are closed under differentiation: the derivative of either with respect
-to either operand is one of the two again, so a hypergradient of any order, in either mode, stays in fast code.
+`convolve` and its weight gradient `correlate` are closed under differentiation: the derivative of each with respect to
+each operand is one of the two. So a hypergradient of any order, in either mode, uses the fast code.
 
-Inner layout: images `[B, C, H, W]` (pixels fastest), kernels `[T, O, C]` over `T` taps. A tap is an offset `(dy, dx)`;
-pixels outside the image are zero:
+Array layout: images `[B, C, H, W]` (pixels fastest), kernels `[T, O, C]` over `T` taps. A tap is an offset `(dy, dx)`.
+Pixels outside the image are zero:
 
     convolve(image, kernel)[b, o, y, x] = sum_{t, c} kernel[t, o, c] * image[b, c, y + dy_t, x + dx_t]
 
-Both primitives carry a leading axis of `G` independent groups, which `jax.vmap` over both operands fills.
+Both primitives have a leading axis of `G` independent groups. `jax.vmap` over both operands uses it.
 
-How they are computed is another file's matter: `native` on a CPU for which it was built, else `xla_forms`.
+Other files compute them: `native` on a CPU for which it was built, else `xla_forms`.
 """
 
 import functools
@@ -31,10 +31,10 @@ from ruas_jax.convolution.xla_forms import (
 
 
 def convolve(image: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
-  """Cross-correlates `image [B, C, H, W]` with `kernel [T, O, C]` on `taps`, stride 1, zeros outside: `[B, O, H, W]`.
+  """Cross-correlates `image [B, C, H, W]` with `kernel [T, O, C]` on `taps`, stride 1, zero padding: `[B, O, H, W]`.
 
-  Differentiable to any order in both operands and modes. Computed in the operands' common dtype; float32 stays float32
-  (no TF32).
+  It is differentiable to any order in both operands and modes. It is computed in the operands' common dtype; float32
+  never becomes TF32.
   """
   _check(image, kernel, taps)
   image, kernel = _common_dtype(image, kernel)
@@ -50,7 +50,7 @@ def correlate(image: jax.Array, cotangent: jax.Array, taps: Taps) -> jax.Array:
 def _check(image, kernel, taps):
   if image.ndim != 4 or kernel.ndim != 3 or kernel.shape[0] != len(taps) or kernel.shape[2] != image.shape[1]:
     raise ValueError(
-      f"convolve takes image [B, C, H, W] and kernel [{len(taps)}, O, C]; got {image.shape} and {kernel.shape}"
+      f"convolve needs image [B, C, H, W] and kernel [{len(taps)}, O, C], not {image.shape} and {kernel.shape}"
     )
 
 
@@ -68,7 +68,7 @@ def _opposite(taps: Taps) -> Taps:
   return tuple((-dy, -dx) for dy, dx in taps)
 
 
-# Derivatives: each transposition of a bilinear primitive is the other one, or itself on opposite taps.
+# Derivatives: each transpose of a bilinear primitive is the other primitive, or the same one with opposite taps.
 
 
 def _convolve_image_transpose(cotangent, _, kernel, *, taps):
@@ -87,11 +87,11 @@ def _correlate_cotangent_transpose(kernel, image, _, *, taps):
   return _convolve_p.bind(image, kernel, taps=taps)
 
 
-# Batching: an operand that alone is batched goes into an existing axis; two batched operands are more groups.
+# Batching: if one operand is batched, its batch axis is merged into an existing axis; if both are, it becomes groups.
 
 
 def _fold(operand, into: int):
-  """Merges the leading axis into axis `into` of what remains, as its slower part."""
+  """Merges the leading axis into axis `into` of the remaining array, as its slower part."""
   operand = jnp.moveaxis(operand, 0, into)
   return operand.reshape(*operand.shape[:into], -1, *operand.shape[into + 2 :])
 

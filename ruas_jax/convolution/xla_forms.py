@@ -1,9 +1,9 @@
-"""The two bilinear maps of `primitives` as XLA is given them, for every platform and dtype.
+"""The two bilinear maps of `primitives` as XLA operations, for every platform and dtype.
 
-On a CPU for which `native` was not built, a convolution is a sum of shifted, scaled images, which XLA makes one
-vectorised loop over pixels on all cores, and a weight gradient is one matrix product over the pixels. Accelerators have
-a convolution unit. Operands have a leading axis of groups: image `[G, B, C, H, W]`, kernel `[G, T, O, C]`, cotangent
-and result `[G, B, O, H, W]`.
+On a CPU without `native`, a convolution is a sum of shifted, scaled images. XLA makes it one vectorised loop over
+pixels on all cores. A weight gradient is one matrix product over the pixels. Accelerators use their convolution unit.
+Operands have a leading axis of groups: image `[G, B, C, H, W]`, kernel `[G, T, O, C]`, cotangent and result `[G, B, O,
+H, W]`.
 """
 
 import functools
@@ -18,12 +18,12 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 Taps = tuple[tuple[int, int], ...]
 
-_MOST_TERMS = 256  # products per output number that are written out; beyond, the program grows too long
-_LEAST_PIXELS = 1024  # for which that is done; a smaller image is not worth so long a program
-_CHAINS = 4  # independent sums per output number: within one, every addition waits for the one before
-_STRIP_PIXELS = 25_600  # of one matrix product: its operands stay near the core, and products run side by side
+_MOST_TERMS = 256  # largest number of products per output that is written out; more would make the program too long
+_LEAST_PIXELS = 1024  # smallest image for which the sum is written out; others do not need so long a program
+_CHAINS = 4  # independent sums per output: within one sum, every addition waits for the previous one
+_STRIP_PIXELS = 25_600  # pixels in one matrix product: its operands fit in the cache, and products run in parallel
 _MOST_STRIPS = 8
-_EXACT = lax.Precision.HIGHEST  # float32 as float32, never TF32
+_EXACT = lax.Precision.HIGHEST  # true float32, never TF32
 
 
 def largest_offsets(taps: Taps) -> tuple[int, int]:
@@ -36,30 +36,30 @@ def _pad(image, rows, columns):
 
 
 def _shifts(taps: Taps) -> tuple[list[int], list[int]]:
-  """The different row shifts and column shifts of the taps, ascending."""
+  """The different row shifts and column shifts of the taps, in ascending order."""
   rows, columns = (sorted(set(shifts)) for shifts in zip(*taps, strict=True))
   return rows, columns
 
 
 def _grid(taps: Taps, dtype) -> np.ndarray:
-  """`[T, rows, columns]`, one where the tap has that row shift and that column shift: a gather as a product, which XLA
-  compiles faster."""
+  """`[T, rows, columns]`, one where the tap has that row shift and that column shift. It expresses a gather as a
+  product, which XLA compiles faster."""
   rows, columns = (np.array(shifts) for shifts in _shifts(taps))
   offsets = np.array(taps)
   return ((offsets[:, :1, None] == rows[:, None]) & (offsets[:, 1:, None] == columns)).astype(dtype)
 
 
 def _on_its_own(function, *operands):
-  """`function(*operands)` as a call that XLA does not inline: it would merge it into its consumers, and each would
-  repeat it. An optimisation barrier is gone before XLA merges."""
+  """`function(*operands)` as a call that XLA does not inline. XLA would merge it into each of its consumers, which
+  would then repeat the work. An optimisation barrier does not help, because it is removed before XLA merges."""
   with set_xla_metadata(inlineable="false"):
     return jax.jit(function)(*operands)
 
 
 def convolve_by_shifts(image, kernel, *, taps):
-  """A sum of shifted, scaled images where that is a program of bearable length, else `convolve_by_library`."""
+  """A sum of shifted, scaled images if the program is short enough, else `convolve_by_library`."""
   groups, _, channels, height, width = image.shape
-  small = height * width < _LEAST_PIXELS and groups == 1  # of groups the library makes long and slow programs
+  small = height * width < _LEAST_PIXELS and groups == 1  # for groups the library makes long and slow programs
   if len(taps) * channels > _MOST_TERMS or small:
     return convolve_by_library(image, kernel, taps=taps)
   reach_y, reach_x = largest_offsets(taps)
@@ -68,7 +68,7 @@ def convolve_by_shifts(image, kernel, *, taps):
 
 
 def shifted_sums(padded, kernel, *, taps):
-  """The convolution of an image that is padded by the largest offsets, written out term by term."""
+  """The convolution of an image padded by the largest offsets, written out term by term."""
   groups, batch, channels, *padded_sides = padded.shape
   reach_y, reach_x = largest_offsets(taps)
   height, width = padded_sides[0] - 2 * reach_y, padded_sides[1] - 2 * reach_x
@@ -85,10 +85,10 @@ def shifted_sums(padded, kernel, *, taps):
 
 
 def convolve_by_library(image, kernel, *, taps):
-  """XLA's own convolution."""
+  """The convolution of XLA's library."""
   reach_y, reach_x = largest_offsets(taps)
   square = np.stack(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], axis=-1)
-  chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # a scatter as a product
+  chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # expresses a scatter as a product
 
   def one_group(image, kernel):
     dense = jnp.einsum("tyx,toc->yxoc", chosen.astype(kernel.dtype), kernel, precision=_EXACT)
@@ -106,27 +106,27 @@ def convolve_by_library(image, kernel, *, taps):
 
 def correlate_by_product(image, cotangent, *, taps):
   """One matrix product for each strip of the images."""
-  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: the row shifts on one side and the
-  # column shifts on the other, so that few copies make every pair; pairs that are no tap are dropped.
+  # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: the cotangent takes the row shifts and
+  # the image the column shifts, so few copies make every pair. Pairs that are not taps are dropped.
   groups, _, channels, height, width = image.shape
   outputs = cotangent.shape[2]
   rows, columns = _shifts(taps)
   reach_y, reach_x = largest_offsets(taps)
 
-  # Both are padded as a convolution pads them, which shares it. A row then ends in zeros of the cotangent, so that a
-  # shift along it may run on into the next: what it meets there counts for nothing.
+  # Both are padded as for a convolution, so that they share the padding. Each row of the cotangent then ends in zeros.
+  # A shift along the row may read from the next row, because these values are multiplied by the zeros.
   reach_y = max(reach_y, min(reach_x, 1))
   padding = (reach_y, reach_y), (reach_x, reach_x)
   cotangent, image = _pad(cotangent, *padding), _pad(image, *padding)
   wide = width + 2 * reach_x
 
-  def products(top, bottom):  # of a strip; explicit matrices, since a product over several axes is slow
+  def products(top, bottom):  # of a strip; as matrices, because a product over several axes is slow
     flat = image.reshape(*image.shape[:3], -1)
     first, last = (reach_y + top) * wide, (reach_y + bottom) * wide
     left = [cotangent[..., reach_y + top - dy : reach_y + bottom - dy, :] for dy in rows]
     left = jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in left], axis=2)
     right = jnp.concatenate([flat[..., first + dx : last + dx] for dx in columns], axis=2)
-    # One product for each image, then their sum: a batch that devices share out is a batch here too.
+    # One product for each image, then their sum: the batch axis stays, so that devices can divide it.
     each = lax.dot_general(left, right, (((3,), (3,)), ((0, 1), (0, 1))), precision=_EXACT)
     return jnp.sum(each, axis=1)
 

@@ -1,1 +1,1 @@
-"""Data: sources of images, the built-in set, LOL, batches in a seeded order, crops on the device."""
+"""Image data: sources of images, the built-in set, LOL, padding, and random crops on the device."""

@@ -1,4 +1,4 @@
-"""Decoding image files: one whole picture, upright, uint8 RGB."""
+"""Decoding of image files: the whole picture, upright, uint8 RGB."""
 
 import struct
 from typing import BinaryIO
@@ -10,8 +10,8 @@ from PIL import ExifTags, Image
 from ruas_jax.data.formats import FORMATS
 from ruas_jax.errors import UserError
 
-_FORMATS = sorted(name.upper() for name in set(FORMATS.values()))  # as Pillow spells them
-_TURNS = {  # EXIF orientation -> what makes the picture upright
+_FORMATS = sorted(name.upper() for name in set(FORMATS.values()))  # Pillow's names
+_TURNS = {  # EXIF orientation -> transform that makes the picture upright
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
   4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -20,7 +20,7 @@ _TURNS = {  # EXIF orientation -> what makes the picture upright
   7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90,
 }
-# What Pillow raises for a damaged file, depending on the format and on where the damage lies.
+# Exceptions that Pillow raises for a damaged file; they depend on the format and the position of the damage.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error)
 
 
@@ -28,23 +28,23 @@ def read_image(path: epath.PathLike) -> np.ndarray:
   """One image file as RGB uint8 [H, W, 3]: upright, grey repeated, alpha dropped, 16 bits scaled to 8.
 
   Raises:
-    UserError: the file is missing, damaged, truncated, or of a kind that is not read.
+    UserError: the file is missing, damaged, incomplete, or of an unsupported format.
   """
   return _with_image(path, _upright_rgb)
 
 
 def image_size(path: epath.PathLike) -> tuple[int, int]:
-  """(height, width) that `read_image` would deliver, from the header alone."""
+  """(height, width) of the result of `read_image`, from the header only."""
   return _with_image(path, _upright_size)
 
 
 def decode_image(file: BinaryIO, *, name: str) -> np.ndarray:
-  """As `read_image`, from an open binary file; `name` stands for it in the error."""
+  """`read_image` for an open binary file; `name` is its name in errors."""
   return _guarded(file, _upright_rgb, name=name)
 
 
 def decode_size(file: BinaryIO, *, name: str) -> tuple[int, int]:
-  """(height, width) that `decode_image` would deliver, from the header alone."""
+  """(height, width) of the result of `decode_image`, from the header only."""
   return _guarded(file, _upright_size, name=name)
 
 
@@ -69,13 +69,14 @@ def _guarded(file, function, *, name):
 
 
 def _orientation(image):
-  """As the header notes it; 1 for a TIFF, which Pillow turns itself, and where EXIF is damaged, as in any viewer."""
+  """The orientation in the header. It is 1 for a TIFF, because Pillow rotates it, and if EXIF is damaged, as in
+  viewers."""
   if image.format == "TIFF":
     return 1
   try:
-    # A PNG's own `getexif` would decode all pixels to look behind them.
+    # The `getexif` of a PNG would decode all pixels to read what follows them.
     return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-  except Exception:  # of many kinds
+  except Exception:  # of many types
     return 1
 
 
@@ -88,10 +89,10 @@ def _upright_rgb(image):
   turn = _TURNS.get(_orientation(image))
   image = image if turn is None else image.transpose(turn)
   if image.mode in ("I", "F"):
-    raise NotImplementedError("samples of 32 bits have no stated range; save it with 8 or 16")
-  if image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
+    raise NotImplementedError("samples of 32 bits have no defined range; save the image with 8 or 16 bits")
+  if image.mode.startswith("I;16"):  # Pillow's conversion would clip at 255
     grey = np.round(np.asarray(image) / 257).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
   if image.mode in ("P", "PA"):
-    image = image.convert("RGBA")  # else Pillow warns about palettes that carry transparency
+    image = image.convert("RGBA")  # otherwise Pillow warns about palettes with transparency
   return np.asarray(image.convert("RGB"))

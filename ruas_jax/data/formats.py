@@ -1,4 +1,4 @@
-"""Which image files are read and written, by the extension of their name, and which others look like pictures."""
+"""The image formats that are read and written, by file extension, and other formats that are recognised as pictures."""
 
 import struct
 
@@ -16,7 +16,7 @@ _RAW = (
   *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos"),
   *("mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
 )
-# Extension -> format of pictures that are neither read nor written.
+# Extension -> format of pictures that cannot be read or written.
 UNSUPPORTED = {
   ".apng": "APNG",
   **dict.fromkeys((".avif", ".avifs"), "AVIF"),
@@ -41,7 +41,7 @@ UNSUPPORTED = {
   ".xcf": "GIMP",
   **{f".{suffix}": "camera raw" for suffix in _RAW},
 }
-# First bytes -> format, for files whose name says nothing.
+# First bytes -> format, for files without a known extension.
 _BEGINNINGS = (
   (b"\x89PNG\r\n\x1a\n", "PNG"),
   (b"\xff\xd8\xff", "JPEG"),
@@ -64,7 +64,7 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes that a BMP's second heade
 
 
 def format_of_content(beginning: bytes) -> str | None:
-  """The format of a picture by the first 32 bytes of its file; None for what is no known picture."""
+  """The format of a picture from the first 32 bytes of its file; None if it is not a known format."""
   for start, name in _BEGINNINGS:
     if beginning.startswith(start):
       return name

@@ -1,11 +1,11 @@
-"""LOL, pairs of low-light and normal-light photographs, as a TFDS builder that reads a local copy, without TensorFlow.
+"""LOL, pairs of low-light and normal-light photographs, as a TFDS builder for a local copy. It needs no TensorFlow.
 
-The copy lies where TFDS looks for what a user fetched by hand, `TFDS_DIR/downloads/manual`, or in a folder
-that is named:
+The copy must be in TFDS's folder for manual downloads, `TFDS_DIR/downloads/manual`, or in a folder that is given as an
+argument:
 
   our485/low/*.png  our485/high/*.png  eval15/low/*.png  eval15/high/*.png
 
-Importing this module imports tensorflow-datasets; `ruas_jax.data` does so only when LOL is asked for.
+Importing this module imports tensorflow-datasets. `ruas_jax.data` imports it only when LOL is requested.
 """
 
 import io
@@ -29,10 +29,10 @@ class Lol(tfds.core.GeneratorBasedBuilder):
   """The builder; features "low" and "high", RGB uint8 of any size, and "name", the file's stem.
 
   Configs:
-    official: the split that LOL comes with, train `our485` (485 pairs) and test `eval15` (15).
-    paper: every pair found in `*/{low,high}`, sorted by name and permuted with a fixed seed; the last 100 are test. A
-      copy of 789 pairs gives the counts of the paper, 689 and 100; our485 and eval15 alone give 400 and 100. The paper
-      does not name its test pairs, so this split is ours.
+    official: the split of LOL: train is `our485` (485 pairs), test is `eval15` (15).
+    paper: every pair in `*/{low,high}`, sorted by name and permuted with a fixed seed; the last 100 are test. A copy
+      with 789 pairs gives the numbers of the paper, 689 and 100; our485 and eval15 alone give 400 and 100. The paper
+      does not list its test pairs, so this split is not the paper's.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -54,7 +54,7 @@ class Lol(tfds.core.GeneratorBasedBuilder):
           "name": tfds.features.Text(),
         }
       ),
-      disable_shuffling=True,  # the records keep the sorted order
+      disable_shuffling=True,  # keeps the records in sorted order
     )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
@@ -81,7 +81,7 @@ class Lol(tfds.core.GeneratorBasedBuilder):
 
 
 class _LolImages(ImageSource):
-  """One feature of a prepared split; the other feature's image is not decoded."""
+  """One feature of a prepared split. Images of the other feature are not decoded."""
 
   def __init__(self, records, feature, names, sizes):
     self._records, self._feature, self.names, self._sizes = records, feature, names, sizes
@@ -95,21 +95,21 @@ class _LolImages(ImageSource):
 
 
 def open_lol(name: str, *, tfds_dir: epath.PathLike | None, manual_dir: epath.PathLike | None = None) -> Pairs:
-  """The pairs of one split, from a prepared data set, which is prepared first where it is not yet.
+  """The pairs of one split. The data set is prepared first if necessary.
 
   Args:
-    name: "lol/official:train" and the like.
-    tfds_dir: the folder of TFDS data sets.
-    manual_dir: the local copy of LOL; by default `TFDS_DIR/downloads/manual`. Needed only to prepare.
+    name: for example "lol/official:train".
+    tfds_dir: folder of the TFDS data sets.
+    manual_dir: local copy of LOL, needed only to prepare the data set; None: `TFDS_DIR/downloads/manual`.
 
   Raises:
-    UserError: an unknown name, no `tfds_dir`, or a local copy that is missing or unusable.
+    UserError: the name is unknown, `tfds_dir` is missing, or the local copy is missing or unusable.
   """
   names = [f"lol/{config.name}:{split}" for config in Lol.BUILDER_CONFIGS for split in ("train", "test")]
   if name not in names:
     raise UserError(f"tfds:{name} does not exist; write {', '.join(f'tfds:{known}' for known in names)}")
   if tfds_dir is None:
-    raise UserError(f"tfds:{name} needs the folder of TFDS data sets (tfds_dir)")
+    raise UserError(f"tfds:{name} needs the folder of TFDS data sets: set data.tfds_dir (tfds_dir in Python)")
   tfds_dir = epath.Path(tfds_dir).expanduser()
   manual_dir = epath.Path(manual_dir or tfds_dir / "downloads" / "manual").expanduser()
   config, split = name.removeprefix("lol/").split(":")
@@ -121,7 +121,7 @@ def open_lol(name: str, *, tfds_dir: epath.PathLike | None, manual_dir: epath.Pa
   skip = tfds.decode.SkipDecoding()
   records = builder.as_data_source(split, decoders={"low": skip, "high": skip})
   names, sizes = [], {"low": [], "high": []}
-  for record in records:  # once through the files, since every record carries its images' bytes
+  for record in records:  # one pass over the files, because every record contains the bytes of its images
     names.append(record["name"].decode())
     for feature, known in sizes.items():
       known.append(decode_size(io.BytesIO(record[feature]), name=names[-1]))
@@ -133,7 +133,7 @@ def _pairs_in(folder):
 
 
 def _all_pairs(folder):
-  """[(pairs, index)] of every `*/{low,high}`, sorted by name; no name twice, else train and test could share a pair."""
+  """[(pairs, index)] of every `*/{low,high}`, sorted by name. A repeated name would allow a pair in train and test."""
   found = {}
   for parent in sorted(folder.iterdir()):
     if not (parent / "low").is_dir() or not (parent / "high").is_dir():
@@ -147,8 +147,8 @@ def _all_pairs(folder):
 
 
 def _png(image):
-  """TFDS stores files as they are; writing them anew makes every record an upright 8-bit RGB PNG."""
+  """The image as PNG bytes. TFDS stores files unchanged, so this makes every record an upright 8-bit RGB PNG."""
   file = io.BytesIO()
-  Image.fromarray(image).save(file, "PNG", compress_level=1)  # several times faster than the default
+  Image.fromarray(image).save(file, "PNG", compress_level=1)  # several times faster than the default level
   file.seek(0)
   return file

@@ -1,8 +1,8 @@
-"""Where images come from: a source is a sequence of images, `Pairs` joins two.
+"""Sources of images: a source is a sequence of images, and `Pairs` joins two sources.
 
-`len(source)`, `source[i]` is one whole RGB image, uint8 [H, W, 3], `source.names[i]` its name and `source.sizes()[i]`
-its (height, width), known without decoding. An image is decoded anew at every access, so a source of any length is
-small in memory. `pairs[i]` is `(low, high)`.
+`source[i]` is a whole RGB image, uint8 [H, W, 3]; `source.names[i]` is its name, and `source.sizes()[i]` is its
+(height, width), known without decoding. An image is decoded at every access, so a long source needs little memory.
+`pairs[i]` is `(low, high)`.
 """
 
 import abc
@@ -26,14 +26,14 @@ class ImageSource(Sequence[np.ndarray], abc.ABC):
 
   @abc.abstractmethod
   def sizes(self) -> list[tuple[int, int]]:
-    """(height, width) of every image, as `self[i]` will deliver it."""
+    """(height, width) of every image, equal to those of `self[i]`."""
 
 
 class ImageFolder(ImageSource):
-  """The images of one folder, sorted by name, turned upright by their EXIF orientation.
+  """The images in a folder, sorted by name, and rotated upright by their EXIF orientation.
 
   Raises:
-    UserError: the folder is missing or holds no image; on access, an image that cannot be read.
+    UserError: the folder is missing or holds no image; or, on access, an image cannot be read.
   """
 
   def __init__(self, folder: epath.PathLike):
@@ -51,7 +51,7 @@ class ImageFolder(ImageSource):
 
 
 class ImageArrays(ImageSource):
-  """Images already in memory; `ImageArrays(source.names, source)` decodes a whole source once."""
+  """Images in memory. `ImageArrays(source.names, source)` decodes a whole source once."""
 
   def __init__(self, names: Sequence[str], images: Sequence[np.ndarray]):
     self.names, self._images = list(names), list(images)
@@ -88,12 +88,14 @@ class Pairs(Sequence[tuple[np.ndarray, np.ndarray]]):
   def __init__(self, low: ImageSource, high: ImageSource, *, names: Sequence[str] | None = None):
     self.low, self.high, self.names = low, high, list(low.names if names is None else names)
     if len(low) != len(high):
-      raise UserError(f"{len(low)} low-light images cannot pair with {len(high)} references")
+      raise UserError(f"{len(low)} low-light images cannot pair with {len(high)} references; the numbers must be equal")
     for name, (height, width), (reference_height, reference_width) in zip(
       self.names, low.sizes(), high.sizes(), strict=True
     ):
       if (height, width) != (reference_height, reference_width):
-        raise UserError(f"pair {name}: low is {width}x{height} but high is {reference_width}x{reference_height}")
+        raise UserError(
+          f"pair {name}: low is {width}x{height} but high is {reference_width}x{reference_height}; use equal sizes"
+        )
 
   def __len__(self) -> int:
     return len(self.low)
@@ -107,10 +109,11 @@ class Pairs(Sequence[tuple[np.ndarray, np.ndarray]]):
 
 
 class PairFolders(Pairs):
-  """Pairs from two folders, matched by file stem, which is also the pair's name.
+  """Pairs from two folders, matched by file stem, which is the pair's name.
 
   Raises:
-    UserError: a folder is missing or empty, a file has no partner, two files share a stem, or a pair differs in size.
+    UserError: a folder is missing or empty, a file has no partner, two files have the same stem, or the sizes of a pair
+      differ.
   """
 
   def __init__(self, low: epath.PathLike, high: epath.PathLike):
@@ -124,10 +127,10 @@ class PairFolders(Pairs):
 
 
 def list_images(folder: epath.PathLike) -> list[epath.Path]:
-  """The image files directly in `folder`, sorted by name; hidden files are left out.
+  """The image files directly in `folder`, sorted by name, without hidden files.
 
   Raises:
-    UserError: the folder is missing, is not a folder, or holds no image.
+    UserError: the folder does not exist, is not a folder, or holds no image.
   """
   folder = epath.Path(folder).expanduser()
   if not folder.exists():
@@ -145,7 +148,7 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
 
 
 def split_pairs(count: int, parts: Sequence[int], *, seed: int) -> list[np.ndarray]:
-  """Disjoint seeded samples of `range(count)`, one of each size in `parts`; indices sorted within a part.
+  """Disjoint random samples of `range(count)` with the sizes in `parts`; the indices in a sample are sorted.
 
   Raises:
     UserError: the parts need more than `count` elements.
@@ -157,10 +160,10 @@ def split_pairs(count: int, parts: Sequence[int], *, seed: int) -> list[np.ndarr
 
 
 def split_in_half(source: ImageSource, *, seed: int) -> tuple[Subset, Subset]:
-  """Seeded halves (train, validation) that share no image; of an odd number, train has one more.
+  """Random halves (train, validation) without common images. If the number is odd, train has one more.
 
   Raises:
-    UserError: fewer than two images.
+    UserError: there are fewer than two images.
   """
   if len(source) < 2:
     raise UserError(f"{source.names[0] if len(source) else 'nothing'} alone cannot be split into train and validation")
@@ -173,6 +176,8 @@ def _index_by_stem(folder):
   indices = {}
   for index, path in enumerate(folder.paths):
     if path.stem in indices:
-      raise UserError(f"{folder.paths[indices[path.stem]]} and {path.name} share a stem, so their partner is unclear")
+      raise UserError(
+        f"{folder.paths[indices[path.stem]]} and {path.name} have the same stem, so the partner is unclear; rename one"
+      )
     indices[path.stem] = index
   return indices

@@ -1,6 +1,6 @@
-"""Low-light images made from well-lit ones by a stated physical model, and the small built-in set made with it.
+"""Low-light images made from well-lit ones by a physical model, and the small built-in set made with it.
 
-Images are uint8 [H, W, 3], sRGB-encoded. Everything is numpy and a function of its seed.
+Images are uint8 [H, W, 3], sRGB-encoded. All functions use numpy and depend only on their seed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ruas_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-  """Between which numbers the arguments of `darken` are drawn, evenly in their logarithm."""
+  """Ranges of the arguments of `darken`; they are drawn uniformly in their logarithm."""
 
   exposure: tuple[float, float] = (0.03, 0.1)
   full_well: tuple[float, float] = (8000.0, 8000.0)
@@ -24,7 +24,7 @@ class Conditions:
   unevenness: tuple[float, float] = (1.0, 1.0)
   softness: tuple[float, float] = (0.0, 0.0)
   tint: float = 0.0
-  """Standard deviation of the logarithm of each colour's light."""
+  """Standard deviation of the logarithm of the light of each colour."""
 
 
 WIDE = Conditions(
@@ -36,7 +36,7 @@ WIDE = Conditions(
   tint=0.15,
 )
 
-# (photograph in skimage.data, top, left, height, width, height delivered, width delivered): pieces that do not overlap.
+# (photograph in skimage.data, top, left, height, width, resulting height, resulting width): regions without overlap.
 # astronaut (NASA) and rocket (SpaceX) are in the public domain, coffee (R. Michetti) and chelsea (S. van der Walt) CC0.
 _PIECES = {
   "train": (
@@ -77,18 +77,18 @@ def darken(
     N(p, c) = Poisson(Q(p, c)) + Normal(0, read_noise)        shot noise and read noise
     y(p, c) = round(255 · encode(clip((G * N)(p, c) / full_well, 0, 1))) / 255
 
-  where s is a smooth random field with values from 0 to 1: the light falls off across the image, alike for all colours.
-  G is a Gaussian of `softness` pixels: demosaicing and scaling mix neighbours, so that their noise is alike.
+  where s is a smooth random field with values from 0 to 1: the light decreases across the image, equally for all
+  colours. G is a Gaussian of `softness` pixels: demosaicing and scaling mix neighbours, so their noise is correlated.
 
   Args:
     image: uint8 [H, W, 3], well lit.
     rng: the only source of randomness.
     exposure: share of the light that reaches the sensor, in (0, 1].
-    unevenness: logarithm of the ratio between the best and the worst lit place; 0 is even.
-    full_well: electrons at which the sensor saturates; fewer mean more shot noise.
+    unevenness: logarithm of the ratio of the strongest to the weakest light in the image; 0 is uniform light.
+    full_well: number of electrons at which the sensor saturates; fewer mean more shot noise.
     read_noise: standard deviation in electrons.
-    light: the lamp's red, green and blue.
-    softness: standard deviation in pixels; 0 mixes nothing.
+    light: red, green and blue of the light source.
+    softness: standard deviation in pixels; 0: neighbours are not mixed.
 
   Returns:
     y as uint8 [H, W, 3].
@@ -102,7 +102,7 @@ def darken(
 
 
 class Darkened(ImageSource):
-  """A source of well-lit images, image i darkened by (seed, i) under `conditions`."""
+  """A source of well-lit images; image i is darkened by (seed, i) under `conditions`."""
 
   def __init__(self, source: ImageSource, *, seed: int, conditions: Conditions = Conditions()):
     self._source, self._seed, self._conditions, self.names = source, seed, conditions, source.names
@@ -125,9 +125,9 @@ _VERSIONS, _LONGEST = 12, 640
 
 
 def darkened_folder(folder: str) -> ImageSource:
-  """Each photograph of a folder of well-lit ones twelve times in the dark, under `WIDE` conditions.
+  """Twelve darkened versions of each photograph in a folder of well-lit ones, under `WIDE` conditions.
 
-  They are made smaller first, to 640 pixels at most: what noise they have of their own goes with that.
+  The photographs are first reduced to at most 640 pixels, which removes their noise.
   """
   photographs = ImageFolder(folder)
   names, smaller = [], []
@@ -141,13 +141,13 @@ def darkened_folder(folder: str) -> ImageSource:
 
 
 def builtin_pairs(part: str) -> Pairs:
-  """The built-in set: pieces of photographs that scikit-image carries, as references, and darkened.
+  """The built-in set: regions of scikit-image's photographs as references, and darkened versions of them.
 
   Args:
-    part: "train" (6 pairs) or "evaluation" (4 pairs of other photographs), 192 to 256 pixels a side.
+    part: "train" (6 pairs) or "evaluation" (4 pairs from other photographs), with sides of 192 to 256 pixels.
 
   Raises:
-    UserError: an unknown part.
+    UserError: the part is unknown.
   """
   if part not in _PIECES:
     raise UserError(f"builtin:{part} does not exist; write {' or '.join(f'builtin:{known}' for known in _PIECES)}")
@@ -167,16 +167,16 @@ def _between(bounds, rng):
 
 
 def _smooth_field(size, rng):
-  """Cubic interpolation of a 3x3 grid of random numbers, stretched to span [0, 1]."""
+  """Cubic interpolation of a 3x3 grid of random numbers, scaled to the range [0, 1]."""
   field = skimage.transform.resize(rng.uniform(size=(3, 3)), size, order=3)
   return (field - field.min()) / max(np.ptp(field), np.finfo(float).tiny)
 
 
 def _decode(encoded):
-  """sRGB to linear light."""
+  """Converts sRGB to linear light."""
   return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def _encode(linear):
-  """Linear light to sRGB."""
+  """Converts linear light to sRGB."""
   return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

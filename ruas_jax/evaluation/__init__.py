@@ -1,1 +1,1 @@
-"""Figures by one strict protocol: the metrics, the computed baselines, and the evaluation that applies both."""
+"""Measurements by one strict protocol: the metrics, classical baselines, and the evaluation of models."""

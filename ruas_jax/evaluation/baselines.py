@@ -1,7 +1,7 @@
-"""Enhancement without learning: what any learned model must beat.
+"""Enhancement without learning: the baselines that a learned model should exceed.
 
-Every baseline maps a float image [H, W, 3] in [0, 1] to float32 of the same shape and range, whatever the image.
-`BASELINES` names them, `input` being the image itself.
+Every baseline maps a float image [H, W, 3] in [0, 1] to float32 of the same shape and range. `BASELINES` lists them by
+name; `input` is the unchanged image.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from skimage import color, exposure, restoration
 
 
 def gain_to_mean(image: np.ndarray, *, mean: float = 0.4) -> np.ndarray:
-  """Multiplies by one factor that brings the mean of the image to `mean`, before values above one are clipped."""
+  """Multiplies the image by the factor that makes its mean `mean`, then clips values above one."""
   return _unit(image * (mean / max(float(np.mean(image)), 1e-6)))
 
 
@@ -22,7 +22,7 @@ def gamma(image: np.ndarray, *, exponent: float = 0.3) -> np.ndarray:
 
 
 def histogram_equalization(image: np.ndarray) -> np.ndarray:
-  """Equalises the histogram of the HSV value; hue and saturation stay."""
+  """Equalises the histogram of the HSV value; hue and saturation do not change."""
   return _on_value(image, exposure.equalize_hist)
 
 
@@ -32,7 +32,7 @@ def clahe(image: np.ndarray) -> np.ndarray:
 
 
 def curve(image: np.ndarray, *, gain: float = 4.19, exponent: float = 0.45) -> np.ndarray:
-  """`clip(gain y)^exponent`; the two constants were fitted to the brightness of normal-light photographs."""
+  """`clip(gain y)^exponent`. The two constants were fitted to the brightness of normal-light photographs."""
   return _unit(_unit(gain * image) ** exponent)
 
 
@@ -53,20 +53,20 @@ def curve_tv(image: np.ndarray, *, weight: float = 0.1) -> np.ndarray:
 
 
 def local_max_tv(image: np.ndarray, *, window: int = 7, exponent: float = 0.9, weight: float = 0.1) -> np.ndarray:
-  """`y / t^exponent`, then total-variation denoising; t is each channel's maximum over `window` x `window` pixels.
+  """`y / t^exponent`, then total-variation denoising. t is the maximum of each channel over `window` x `window` pixels.
 
-  An illumination by local maxima as in LIME (Guo et al. 2017), which takes them over the channels too and refines them.
+  LIME (Guo et al. 2017) also estimates illumination by local maxima, but over all channels, and then refines it.
   """
   illumination = ndimage.maximum_filter(image, size=(window, window, 1), mode="nearest")
   return _denoise_tv(_unit(image / np.maximum(illumination, 1e-3) ** exponent), weight)
 
 
 def lime(image: np.ndarray, *, weight: float = 0.15, exponent: float = 0.8, sigma: float = 2.0) -> np.ndarray:
-  """`y / t^exponent` by LIME (Guo et al. 2017), its sped-up solver and third weighting, without the denoising.
+  """`y / t^exponent` by LIME (Guo et al. 2017), with its fast solver and third weighting, without the denoising.
 
-  The illumination t minimises `|t - m|^2 + weight sum_d w_d (∂_d t)^2` over the two directions d, m being the maximum
-  over the channels: one sparse linear system. `w_d = 1 / ((|G ∂_d m| + .001) (|∂_d m| + .001))`, with G a Gaussian of
-  `sigma` pixels, is small at structure and large at texture.
+  The illumination t minimises `|t - m|^2 + weight sum_d w_d (∂_d t)^2` over the two directions d, where m is the
+  maximum over the channels: one sparse linear system. `w_d = 1 / ((|G ∂_d m| + .001) (|∂_d m| + .001))`, with G a
+  Gaussian of `sigma` pixels, is small at structure and large at texture.
   """
   image = _unit(image).astype(np.float64)
   maximum = image.max(axis=-1)
@@ -75,10 +75,10 @@ def lime(image: np.ndarray, *, weight: float = 0.15, exponent: float = 0.8, sigm
   for axis, step in enumerate((maximum.shape[1], 1)):
     change = np.diff(maximum, axis=axis, append=np.take(maximum, [-1], axis=axis))
     scale = weight / ((np.abs(ndimage.gaussian_filter(change, sigma)) + 1e-3) * (np.abs(change) + 1e-3))
-    np.moveaxis(scale, axis, 0)[-1] = 0  # nothing lies beyond the border
+    np.moveaxis(scale, axis, 0)[-1] = 0  # there are no pixels beyond the border
     forward = sparse.diags_array([-1.0, 1.0], offsets=[0, step], shape=(size, size))
     system = system + forward.T @ sparse.diags_array(scale.ravel()) @ forward
-  # The order suits a symmetric matrix; a photograph of 600x400 takes about a second.
+  # This ordering is good for a symmetric matrix: a photograph of 600x400 takes about a second.
   illumination = sparse.linalg.spsolve(sparse.csc_array(system), maximum.ravel(), permc_spec="MMD_AT_PLUS_A")
   illumination = np.clip(illumination.reshape(maximum.shape), 1e-3, 1)
   return _unit(image / illumination[..., None] ** exponent)

@@ -1,4 +1,4 @@
-"""Evaluating a model on pairs by the strict protocol: its figures, size and cost as one JSON object."""
+"""Evaluating a model on pairs by the strict protocol: its metrics, size and cost as one JSON object."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from ruas_jax.photos.enhancer import Enhancer
 from ruas_jax.photos.model import Model
 
 MACS_SIZE = (400, 600)
-"""Height and width for which operations are counted, as Table 2 of the paper does."""
+"""Height and width for which operations are counted, as in Table 2 of the paper."""
 
 
 def evaluate_images(
@@ -20,11 +20,11 @@ def evaluate_images(
 ) -> dict[str, Any]:
   """Mean and per-image PSNR (dB) and SSIM of `transform(image float32 [H, W, 3] in [0, 1])` on pairs.
 
-  `on_image(done, psnr=..., ssim=...)` is called after each image. Where `on_failure(message)` is given, it is told of a
-  pair that cannot be read or compared, and that pair is left out.
+  `on_image(done, psnr=..., ssim=...)` is called after each image. `on_failure(message)`, if given, is called for a pair
+  that cannot be read or compared; the pair is then skipped.
 
   Raises:
-    UserError: without `on_failure`, for the first such pair; with it, where no pair is left.
+    UserError: without `on_failure`, for the first such pair; with it, if no pair is left.
   """
   images = {}
   for position, name in enumerate(pairs.names):
@@ -52,8 +52,8 @@ def evaluate_images(
 
 
 def evaluate(model: Model, pairs: Pairs, on_image=None, on_failure=None) -> dict[str, Any]:
-  """`evaluate_images` of a model, with its parameters, multiply-accumulates at 600x400, variant, protocol and the hash
-  of its weights."""
+  """The result of `evaluate_images` for a model, with its number of parameters, multiply-accumulates at 600x400,
+  variant, protocol and the hash of its weights."""
   report = evaluate_images(Enhancer(model), pairs, on_image, on_failure)
   return report | {
     "parameters": model.parameters(),

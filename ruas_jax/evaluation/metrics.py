@@ -1,7 +1,7 @@
-"""PSNR and SSIM by the strict protocol, which is the same for every figure printed.
+"""PSNR and SSIM by one strict protocol for all published numbers.
 
-Images are RGB, [H, W, 3], of the original size: uint8, or float in [0, 1], which is clipped and rounded to the nearest
-uint8 level once. Nothing is cropped, and nothing is scaled by the brightness of the reference.
+Images are RGB, [H, W, 3], at the original size: uint8, or float in [0, 1], which is clipped and rounded once to the
+nearest uint8 level. There is no cropping, and no scaling by the brightness of the reference.
 """
 
 import math
@@ -16,26 +16,26 @@ PROTOCOL = (
   "SSIM with an 11-tap Gaussian window (sigma 1.5), mean over channels, L = 255"
 )
 
-_WINDOW = 11  # taps of the Gaussian: sigma 1.5, cut at 3.5 sigma
+_WINDOW = 11  # taps of the Gaussian: sigma 1.5, cut off at 3.5 sigma
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-  """Rounds an image to the levels that are compared.
+  """Rounds an image to the 256 levels that are compared.
 
   Args:
-    image: float [H, W, 3] in [0, 1], values outside being clipped; or uint8, which is returned as it is.
+    image: float [H, W, 3] in [0, 1], clipped to that range; or uint8, which is returned unchanged.
 
   Returns:
     uint8 [H, W, 3].
 
   Raises:
-    UserError: values that are not finite, or of another type than float and uint8.
+    UserError: a value is not finite, or the type is neither float nor uint8.
   """
   image = np.asarray(image)
   if image.dtype == np.uint8:
     return image
   if image.dtype.kind != "f":
-    raise UserError(f"an image of type {image.dtype} can be neither read as [0, 1] nor as 256 levels")
+    raise UserError(f"an image of type {image.dtype} is neither float in [0, 1] nor uint8")
   if not np.isfinite(image).all():
     raise UserError("an image has values that are not finite")
   return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
@@ -49,10 +49,10 @@ def psnr(prediction: np.ndarray, reference: np.ndarray) -> float:
     reference: the same shape.
 
   Returns:
-    Decibels; infinity for equal images, which `finite_or_none` makes fit for JSON.
+    Decibels; infinity for equal images, which `finite_or_none` converts for JSON.
 
   Raises:
-    UserError: different sizes, or values that are no image.
+    UserError: the sizes differ, or the values are not an image.
   """
   prediction, reference = _comparable(prediction, reference)
   mean_squared_error = np.mean((prediction.astype(np.float64) - reference) ** 2)
@@ -67,10 +67,10 @@ def ssim(prediction: np.ndarray, reference: np.ndarray) -> float:
     reference: the same shape.
 
   Returns:
-    A number up to 1, which equal images reach.
+    A number up to 1, the value for equal images.
 
   Raises:
-    UserError: different sizes, an image smaller than the window, or values that are no image.
+    UserError: the sizes differ, an image is smaller than the window, or the values are not an image.
   """
   prediction, reference = _comparable(prediction, reference)
   if min(prediction.shape[:2]) < _WINDOW:
@@ -89,7 +89,7 @@ def ssim(prediction: np.ndarray, reference: np.ndarray) -> float:
 
 
 def finite_or_none(value: float) -> float | None:
-  """A figure as JSON can hold it: infinity and NaN become null."""
+  """A number for JSON: infinity and NaN become null."""
   return value if math.isfinite(value) else None
 
 
@@ -97,5 +97,5 @@ def _comparable(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarr
   prediction, reference = to_uint8(prediction), to_uint8(reference)
   if prediction.shape != reference.shape or prediction.ndim != 3 or prediction.shape[-1] != 3:
     shapes = f"{prediction.shape} and {reference.shape}"
-    raise UserError(f"images of shapes {shapes} cannot be compared: both must be the same [H, W, 3]")
+    raise UserError(f"images of shapes {shapes} cannot be compared: both must have the same shape [H, W, 3]")
   return prediction, reference

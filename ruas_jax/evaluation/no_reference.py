@@ -1,8 +1,9 @@
-"""Figures of an enhanced photograph that has no reference: what it broke, beside what it was made of.
+"""Metrics of an enhanced photograph without a reference: they measure the damage by comparison with the input.
 
-Images are RGB [H, W, 3] of one size, uint8 or float in [0, 1], which is rounded to the nearest of 256 levels once, as
-for every figure (`ruas_jax.evaluation.metrics`). In all figures but the brightness, lower is better; none says that a
-picture is good, and an image left as dark as it was has the best of most.
+Images are RGB [H, W, 3] of one size, uint8 or float in [0, 1], which is rounded once to the nearest of 256 levels, as
+in `ruas_jax.evaluation.metrics`. Lower is better for all metrics except the brightness. No metric says that a picture
+is
+good: an image that stays dark has the best value of most.
 """
 
 import numpy as np
@@ -12,17 +13,17 @@ from skimage import color, transform
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import to_uint8
 
-_ORDER_SIDE = 50  # of the short side, in Wang et al.
+_ORDER_SIDE = 50  # length of the short side, as in Wang et al.
 _BLOCK = 16
 _SMOOTHING = 2.0
 _FLAT_SHARE = 0.1
 
 
 def no_reference(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-  """All figures of a photograph and its enhancement, with the mean brightness of the result in [0, 1] beside them.
+  """All metrics of a photograph and its enhancement, and the mean brightness of the result in [0, 1].
 
   Raises:
-    UserError: different sizes, images smaller than one block, or values that are no image.
+    UserError: the sizes differ, the images are smaller than one block, or the values are not an image.
   """
   return {
     "brightness": float(np.mean(to_uint8(after)) / 255),
@@ -38,9 +39,9 @@ def no_reference(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
 def lightness_order_error(before: np.ndarray, after: np.ndarray) -> float:
   """Lightness order error (Wang et al. 2013), as the share in [0, 1] of ordered pairs of pixels.
 
-  The lightness is the maximum of the channels, scaled down so that the short side has 50 pixels (never up). A pair
-  (p, q) is an error where `L(p) >= L(q)` holds before and not after, or the reverse. The published figure is the number
-  of errors per pixel, which is this share times the number of pixels.
+  The lightness is the maximum of the channels, reduced so that the short side has 50 pixels (never enlarged). A pair
+  (p, q) is an error if `L(p) >= L(q)` holds before and not after, or the reverse. The published metric is the number of
+  errors per pixel, which is this share times the number of pixels.
   """
   before, after = (_small_lightness(image).ravel() for image in _same_size(before, after))
   errors = sum(np.count_nonzero((before[index] >= before) != (after[index] >= after)) for index in range(before.size))
@@ -48,7 +49,7 @@ def lightness_order_error(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def newly_white_share(before: np.ndarray, after: np.ndarray) -> float:
-  """Share of pixels that are 255 in all channels after and were not before."""
+  """Share of the pixels that are 255 in all channels after the enhancement, but not before."""
   before, after = _same_size(before, after)
   return float(np.mean((after == 255).all(axis=-1) & ~(before == 255).all(axis=-1)))
 
@@ -61,16 +62,18 @@ def clipped_share(image: np.ndarray) -> float:
 def flat_noise(before: np.ndarray, after: np.ndarray) -> float:
   """Standard deviation of the noise in flat regions of the result, in levels of 255.
 
-  Of the blocks of 16x16 pixels, the flat tenth is where the smoothed photograph (grey, Gaussian of 2 pixels) changes
-  least for its brightness, by its standard deviation over its mean plus one level. Blocks that are wholly 0 or wholly
-  255 in the photograph hold no noise and are left out. From a block of the result a plane is taken off, so that shading
-  is no noise; what is left counts, fine or blotchy. The figure is the median over the flat blocks of the root mean
-  square over the channels of its standard deviation; 0 where there are none.
+  Of the blocks of 16x16 pixels, the flat tenth are those where the smoothed photograph (grey, Gaussian of 2 pixels)
+  varies least relative to its brightness: by its standard deviation divided by its mean plus one level. Blocks that are
+  entirely 0 or entirely 255 in the photograph hold no noise and are ignored. A plane is subtracted from each block of
+  the result, so that shading does not count as noise; the rest counts, fine or coarse. The metric is the median over
+  the flat blocks of the root mean square over the channels of the standard deviation; 0 if there are no flat blocks.
   """
   before, after = _same_size(before, after)
   if min(before.shape[:2]) < _BLOCK:
     height, width = before.shape[:2]
-    raise UserError(f"an image of {width}x{height} pixels holds no block of {_BLOCK}x{_BLOCK} to measure noise in")
+    raise UserError(
+      f"an image of {width}x{height} pixels is smaller than one block of {_BLOCK}x{_BLOCK}, which measuring noise needs"
+    )
   grey = before.mean(axis=-1)
   smooth = _blocks(ndimage.gaussian_filter(grey, _SMOOTHING, mode="nearest")[..., None])[..., 0]
   change = smooth.std(axis=1) / (smooth.mean(axis=1) + 1)
@@ -90,15 +93,16 @@ def flat_noise(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def colour_cast(image: np.ndarray) -> float:
-  """Distance of the mean chroma (a*, b*) of CIELAB from grey. Scenes have colours of their own: compare methods."""
+  """Distance of the mean chroma (a*, b*) of CIELAB from grey. Scenes are not grey, so use it only to compare
+  methods."""
   return float(np.linalg.norm(_mean_chroma(to_uint8(image) / 255)))
 
 
 def colour_cast_shift(before: np.ndarray, after: np.ndarray) -> float:
-  """Distance between the mean chroma (a*, b*) of the result and that of the photograph, brightened as much.
+  """Distance between the mean chroma (a*, b*) of the result and that of the photograph with the same brightness.
 
-  Brightening by itself stretches chroma; so the photograph is first multiplied by the one gain that brings its mean to
-  the result's, before values above one are clipped. Only what goes beyond that counts.
+  Brightening increases chroma. So the photograph is first multiplied by the gain that makes its mean that of the
+  result, and clipped at one. Only the additional shift counts.
   """
   before, after = (image / 255 for image in _same_size(before, after))
   brightened = np.clip(before * (after.mean() / max(before.mean(), 1e-6)), 0, 1)
@@ -108,7 +112,7 @@ def colour_cast_shift(before: np.ndarray, after: np.ndarray) -> float:
 def _same_size(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   before, after = to_uint8(before), to_uint8(after)
   if before.shape != after.shape or before.ndim != 3 or before.shape[-1] != 3:
-    raise UserError(f"images of shapes {before.shape} and {after.shape} are not the same [H, W, 3]")
+    raise UserError(f"images of shapes {before.shape} and {after.shape} must have the same shape [H, W, 3]")
   return before, after
 
 
@@ -116,11 +120,11 @@ def _small_lightness(image: np.ndarray) -> np.ndarray:
   lightness = image.max(axis=-1).astype(np.float64)
   scale = min(1.0, _ORDER_SIDE / min(lightness.shape))
   size = [round(length * scale) for length in lightness.shape]
-  return np.round(transform.resize(lightness, size, anti_aliasing=scale < 1))  # to levels: equal ones stay equal
+  return np.round(transform.resize(lightness, size, anti_aliasing=scale < 1))  # equal levels stay equal
 
 
 def _blocks(image: np.ndarray) -> np.ndarray:
-  """[H, W, C] as whole blocks [blocks, pixels, C]; what is left at the lower and right border is dropped."""
+  """[H, W, C] as complete blocks [blocks, pixels, C]; the rest at the lower and right border is dropped."""
   rows, columns = (length // _BLOCK for length in image.shape[:2])
   cut = image[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK, -1)
   return cut.transpose(0, 2, 1, 3, 4).reshape(rows * columns, _BLOCK**2, -1)

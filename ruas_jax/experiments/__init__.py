@@ -1,1 +1,1 @@
-"""The loops: iterate over the data, jit once, log, save."""
+"""The experiments behind the commands: search, population, training, demo, and the study of hypergradients."""

@@ -1,4 +1,4 @@
-"""Which genotypes of a population agree, edge by edge and pair by pair."""
+"""Agreement of the genotypes in a population, by edge and by pair of members."""
 
 import collections
 import itertools
@@ -11,7 +11,7 @@ from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
 
 
 class Found(NamedTuple):
-  """A finished member: its name, its seed, the values of its swept options, and what it found."""
+  """A finished member: its name, seed, values of the swept options, and genotype."""
 
   name: str
   seed: int
@@ -20,14 +20,14 @@ class Found(NamedTuple):
 
 
 def summarize_agreement(found: Sequence[Found]) -> dict[str, Any]:
-  """What a population agrees on.
+  """The agreement in a population.
 
   Returns:
-    edges: cell -> edge -> the most frequent `operation` (of equals the first) and the `share` of members that have it.
-    pairs: mean share of the 14 edges on which two members agree: `within_setting` over pairs that differ in the seed
-      alone, `across_settings` over those with other values, `across_settings_same_seed` over those of them that differ
-      in the values alone; None where there is no such pair.
-    genotypes: the distinct ones, most frequent first, each with its `count` and its `members`.
+    edges: cell -> edge -> the most frequent `operation` (the first one on ties) and the `share` of members with it.
+    pairs: mean share of the 14 edges on which two members agree. `within_setting`: pairs that differ only in the seed.
+      `across_settings`: pairs with different values. `across_settings_same_seed`: those of them with the same seed.
+      None if there is no such pair.
+    genotypes: the different genotypes, most frequent first, each with its `count` and its `members`.
   """
   edges: dict[str, Any] = {cell: {} for cell in CELLS}
   for cell, (position, edge) in itertools.product(CELLS, enumerate(EDGES)):
@@ -37,13 +37,13 @@ def summarize_agreement(found: Sequence[Found]) -> dict[str, Any]:
       edges[cell][edge] = {"operation": operation, "share": count / len(found)}
 
   shares: dict[str, list[float]] = {"within_setting": [], "across_settings": [], "across_settings_same_seed": []}
-  for one, other in itertools.combinations(found, 2):
-    share = np.mean([a == b for a, b in zip(_edges(one.genotype), _edges(other.genotype), strict=True)])
-    if one.values == other.values:
+  for first, second in itertools.combinations(found, 2):
+    share = np.mean([a == b for a, b in zip(_edges(first.genotype), _edges(second.genotype), strict=True)])
+    if first.values == second.values:
       shares["within_setting"].append(share)
     else:
       shares["across_settings"].append(share)
-      if one.seed == other.seed:
+      if first.seed == second.seed:
         shares["across_settings_same_seed"].append(share)
 
   members = collections.defaultdict(list)

@@ -1,4 +1,4 @@
-"""The whole system on a small built-in set: search, train, enhance and evaluate, with pictures."""
+"""The whole system on a small built-in set: search, training, enhancement and evaluation, with pictures."""
 
 import os
 import shutil
@@ -23,22 +23,22 @@ from ruas_jax.photos.inputs import collect_inputs
 from ruas_jax.photos.model import Model, enhance
 from ruas_jax.plots import plot_before_after
 
-_MARK = ".ruas_demo"  # only a folder that the demo made is ever removed
+_MARK = ".ruas_demo"  # file that marks a folder as made by the demo; only such a folder is removed
 
 
 def demo(out: str | os.PathLike) -> list[Path]:
-  """Runs the demo into the folder `out`, which is replaced; returns the files to look at.
+  """Runs the demo in the folder `out`, which is replaced; returns the files to open.
 
   Raises:
     UserError: `out` exists and is not an earlier demo, or cannot be written.
   """
   folder = Path(out)
   if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
-    raise UserError(f"--out {folder}: the demo replaces its folder, so it cannot be the one you are in")
+    raise UserError(f"--out {folder}: the demo replaces its folder, so it cannot be the current folder; choose another")
   try:
     if folder.exists():
       if not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--out {folder} exists and is no earlier demo; move it away or choose another")
+        raise UserError(f"--out {folder} exists and is not an earlier demo; move it away or choose another --out")
       shutil.rmtree(folder.resolve())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
@@ -54,12 +54,12 @@ def demo(out: str | os.PathLike) -> list[Path]:
   pairs = open_pairs("builtin")
   _enhance(model, pairs, folder)
   _evaluate(model, pairs, folder)
-  looks = ("before_after.png", "alpha.png", "genotype.png", "evaluation.json", "genotype.json", "enhanced")
-  return [folder / name for name in looks] + [folder / "search" / "losses.png", folder / "model" / "losses.png"]
+  files = ("before_after.png", "alpha.png", "genotype.png", "evaluation.json", "genotype.json", "enhanced")
+  return [folder / name for name in files] + [folder / "search" / "losses.png", folder / "model" / "losses.png"]
 
 
 def _enhance(model: Model, pairs: Pairs, folder: Path) -> None:
-  """Through files, as a user's own photographs go."""
+  """Enhances through files, as `ruas enhance` does."""
   (folder / "dark").mkdir()
   for name, (low, _) in zip(pairs.names, pairs, strict=True):
     Image.fromarray(low).save(folder / "dark" / f"{name}.png")

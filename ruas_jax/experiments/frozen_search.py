@@ -1,4 +1,4 @@
-"""The place where a search stopped, as a bilevel problem for the study of hypergradients."""
+"""The state at the end of a search as a bilevel problem, for the study of hypergradients."""
 
 import dataclasses
 
@@ -28,15 +28,15 @@ def freeze(
   smoothing: float,
   steps: int,
 ) -> Frozen:
-  """The problem of the player that moves `module`, at `state`.
+  """The problem at `state` of the player that updates `module`.
 
   Args:
-    config: of the search; its seed picks the images and its crop is their size.
-    state: where it stopped.
+    config: configuration of the search; its seed selects the images and its crop is their size.
+    state: last state of the search.
     train, validation: images at least as large as the crop.
     module: "illumination" or "denoising".
-    smoothing: width of the rounded kinks of the "smoothed" losses; the "raw" ones keep all kinks.
-    steps: batches to prepare.
+    smoothing: width of the rounded corners of the "smoothed" losses; the "raw" losses have sharp corners.
+    steps: number of batches to prepare.
   """
   players = {
     "raw": player_of(config, module),
@@ -65,15 +65,15 @@ def freeze(
 
 
 def player_of(config: Config, module: str, *, smoothing: float = 0.0) -> Player:
-  """The player of the search that moves `module`, with its kinks rounded so widely, or left."""
+  """The search's player that updates `module`. `smoothing` is the width of its rounded corners; 0: sharp corners."""
   network = dataclasses.replace(config.network, smoothing=smoothing)
-  loss = dataclasses.replace(config.loss, charbonnier=0.0)  # it follows the network's smoothing
+  loss = dataclasses.replace(config.loss, charbonnier=0.0)  # 0: it is equal to the network's smoothing
   players = search_setting(dataclasses.replace(config, network=network, loss=loss)).problem.players
   return next(player for player in players if module in player.modules)
 
 
 def _with_rate(options: OptimizerOptions, rate: float | jax.Array) -> optax.GradientTransformation:
-  """The optimiser with a rate that may be traced; its state is that of `make_optimizer(options)`."""
+  """The optimiser with a learning rate that may be traced; its state is that of `make_optimizer(options)`."""
   unit = make_optimizer(dataclasses.replace(options, learning_rate=1.0))
 
   def update(gradient, state, weights=None):
@@ -84,7 +84,8 @@ def _with_rate(options: OptimizerOptions, rate: float | jax.Array) -> optax.Grad
 
 
 def _crops(config: Config, source: ImageSource, count: int, position: int) -> np.ndarray:
-  """`count` batches of crops, float32 `[count, B, crop, crop, 3]`; `position` is the source's own part of the seed."""
+  """`count` batches of crops, float32 `[count, B, crop, crop, 3]`. `position` makes the seed of each source
+  different."""
   size, seed = config.data.batch_size, 2 * config.seed + position
   stream = make_batches(padded(source), batch_size=count * size, seed=seed)
   try:

@@ -1,4 +1,4 @@
-"""The study of hypergradients where a search stopped: find it, measure, report, draw."""
+"""The study of hypergradients at the end of a search: load it, measure, report, draw."""
 
 import dataclasses
 import io
@@ -33,10 +33,10 @@ OUTPUTS = (
   *("hypergrad.json", "hypergrad.csv", "hypergrad.txt"),
   *("epsilon.png", "horizon.png", "rate.png", "decomposition.png"),
 )
-"""All that a study may write into its folder; nothing else there is touched."""
+"""All files that a study may write into its folder. Other files are not touched."""
 
-_ROUNDS = 20  # in which the programs that the bars compare take turns
-_ENOUGH_SECONDS = 2.0  # of calls of one program, for the times in the tables
+_ROUNDS = 20  # rounds in which the programs that thresholds compare are timed in turn
+_ENOUGH_SECONDS = 2.0  # total time of the calls of one program, for the times in the tables
 
 
 class _Found(NamedTuple):
@@ -61,25 +61,25 @@ def hypergrad(
   quick: bool = False,
   grid: Grid | None = None,
 ) -> dict[str, Any]:
-  """Compares the hypergradient estimators where a search stopped; prints tables and returns the report.
+  """Compares the hypergradient estimators at the end of a search. Prints tables and returns the report.
 
   Args:
-    out: folder that gets `OUTPUTS`; none: nothing is written but `json`.
-    json: one more file for the report.
-    state: work directory of a finished search; none: a short one is made.
-    train: images in place of the search's own; half of them serve for validation.
-    tfds_dir: where TFDS data sets live, in place of the search's own.
-    module: whose bilevel problem.
+    out: folder for `OUTPUTS`; None: only `json` is written.
+    json: additional file for the report.
+    state: run folder of a finished search; None: a short search is run.
+    train: images that replace those of the search; half of them are for validation.
+    tfds_dir: folder of the TFDS data sets; None: that of the search.
+    module: module whose bilevel problem is studied.
     crop: side of the crops in pixels.
-    smoothing: width of the rounded kinks of the smoothed losses.
-    seed: of the crops, of estimators that draw, and of the short search.
-    quick: only what the bars need.
-    grid: another choice of cases.
+    smoothing: width of the rounded corners of the smoothed losses.
+    seed: random seed of the crops, of stochastic estimators, and of the short search.
+    quick: measure only the numbers that have a threshold.
+    grid: another selection of cases.
   Raises:
-    UserError: no search there, images that do not serve, or a place that cannot be written; all before the work.
+    UserError: there is no search, the images are unsuitable, or a path cannot be written. It is raised before the work.
   """
   if not 0 < smoothing < float("inf"):
-    raise UserError(f"--smoothing must be positive and finite, not {smoothing}")
+    raise UserError(f"--smoothing must be greater than 0 and finite, not {smoothing}")
   grid, folder = grid or (QUICK if quick else Grid()), None if out is None else epath.Path(out).expanduser()
   reports = ([folder / "hypergrad.json"] if folder else []) + ([json] if json else [])
   for path in [*(folder / name for name in OUTPUTS if folder), *reports]:
@@ -118,7 +118,7 @@ def hypergrad(
   for path in reports:
     write_json(path, report)
   if folder:
-    for name in OUTPUTS[1:]:  # an earlier study's, which may have drawn more
+    for name in OUTPUTS[1:]:  # an earlier study may have written more files
       (folder / name).unlink(missing_ok=True)
     write_atomically(folder / "hypergrad.csv", tables.as_csv(rows))
     write_atomically(folder / "hypergrad.txt", text.getvalue().encode())
@@ -127,14 +127,17 @@ def hypergrad(
 
 
 def _find(state, train, tfds_dir, *, crop, seed, quick) -> _Found:
-  """The search to study, its configuration with the study's own data, seed and crop."""
+  """The search to study, and its configuration with the data, seed and crop of the study."""
   config, frozen = (_short_search(quick=quick), None) if state is None else load_search(state)
   data = dataclasses.replace(config.data, crop=crop, tfds_dir=tfds_dir or config.data.tfds_dir)
   if train is not None:
     data = dataclasses.replace(data, train=train, val=None)
   config = dataclasses.replace(config, data=data, seed=seed)
   if config.search.weight_optimizer.learning_rate == 0:
-    raise UserError(f"{state}: its weights did not move (search.weight_optimizer.learning_rate is 0): nothing to study")
+    raise UserError(
+      f"{state}: the weights of this search did not move (search.weight_optimizer.learning_rate is 0); "
+      "give another search"
+    )
   sources = open_both(config)
   for source in sources:
     as_elements(config, source).check()
@@ -158,12 +161,12 @@ def _measure(laboratory: Laboratory, sweeps: Mapping[str, list[Case]], rounds: i
   rows = []
   with progress(sum(map(len, sweeps.values())), "hypergrad") as bar:
     for cases in sweeps.values():
-      own = []
+      measured = []
       for case in cases:
-        own.append(laboratory.measure(case))
-        bar.update(len(rows) + len(own))
-      laboratory.add_times(cases, own, rounds=rounds, seconds=_ENOUGH_SECONDS)
-      rows += own
+        measured.append(laboratory.measure(case))
+        bar.update(len(rows) + len(measured))
+      laboratory.add_times(cases, measured, rounds=rounds, seconds=_ENOUGH_SECONDS)
+      rows += measured
   return rows
 
 
@@ -185,4 +188,4 @@ def _draw(folder: epath.Path, rows: list[Row], records: list[Record], player: st
   if figures.has_terms(records, player):
     figures.plot_decomposition(folder / "decomposition.png", records, player=player)
   else:
-    print("no decomposition.png: the search measured no terms, which --search.diagnostics.every makes it do")
+    print("no decomposition.png: the search measured no terms; it needs --search.diagnostics.every")

@@ -1,4 +1,4 @@
-"""Searching a population of RUAS's searches as one program, and what its members agree on."""
+"""Searching a population of RUAS's searches in one program, and the agreement of its members."""
 
 import dataclasses
 import os
@@ -25,9 +25,9 @@ from ruas_jax.sweep import Member, PopulationOptions, list_members, swept_values
 class PopulationResult(NamedTuple):
   """Attributes:
   members: the searches, in order.
-  results: of each; None where it failed.
-  failures: of each; None where it did not fail.
-  summary: what `population.json` holds.
+  results: result of each search; None where it failed.
+  failures: error of each search; None where it succeeded.
+  summary: content of `population.json`.
   """
 
   members: list[Member]
@@ -45,20 +45,20 @@ def search_population(
   train_images: ImageSource | None = None,
   val_images: ImageSource | None = None,
 ) -> PopulationResult:
-  """Searches all members at once; each is what `search` with its configuration finds, but for rounding.
+  """Searches all members at once. Each gets the result of `search` with its configuration, up to rounding.
 
-  A member whose loss is not finite stops there, and the others go on.
+  A member whose loss is not finite stops; the others continue.
 
   Args:
-    config: what all members share.
+    config: the configuration that all members share.
     population: the seeds and the sweep.
-    workdir: gets `population.json`, `population.png`, `config.json` and for each member the folder of a search,
-      `member_000` and so on; `snapshots` are those of all. None: nothing is written.
+    workdir: folder for `population.json`, `population.png`, `config.json`, the common `snapshots`, and the run folder
+      of each member, `member_000` and so on. None: nothing is written.
     run: as in `search`.
-    train_images, val_images: sources in place of those that `config.data` names.
+    train_images, val_images: sources that replace those of `config.data`.
   Raises:
-    UserError: the options, the data, the mesh or the workdir do not fit, or every member failed.
-    Preempted: SIGTERM came, and the population is saved in `workdir`.
+    UserError: the options, the data, the mesh or the folder do not fit together, or every member failed.
+    Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
   members, sweep = list_members(config, population), swept_values(population)
   of_member = {(member.config.seed, tuple(member.values.values())): member.config for member in members}
@@ -109,9 +109,9 @@ def _summarize(
 ) -> dict[str, Any]:
   rows, found = [], []
   for position, (member, records) in enumerate(zip(members, result.metrics, strict=True)):
-    name, seed, own = member_name(position), member.config.seed, result.results[position]
-    genotype = Genotype.from_dict(own.derived) if own else None
-    last = records[-1] if records else {}  # a host that does not write has no records of before a restart
+    name, seed, result_of_member = member_name(position), member.config.seed, result.results[position]
+    genotype = Genotype.from_dict(result_of_member.derived) if result_of_member else None
+    last = records[-1] if records else {}  # a host that does not write has no records from before a restart
     rows.append(
       {
         "name": name,

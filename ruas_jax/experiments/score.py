@@ -1,4 +1,4 @@
-"""A trained model's score without references: what its own losses are on images, for choosing among seeds."""
+"""A trained model's score without references: its losses on images, for choosing among seeds."""
 
 import jax
 import numpy as np
@@ -11,9 +11,9 @@ from ruas_jax.photos.model import Model
 
 
 def score(model: Model, config: Config, images: ImageSource) -> dict[str, float]:
-  """Mean L_t and L_n over one crop of every image, as `{"illumination", "denoising", "total"}`; less is better.
+  """Mean L_t and L_n over one crop of every image, as `{"illumination", "denoising", "total"}`; lower is better.
 
-  The crops are of `config.data.crop` pixels, at the images' own exposures, and the same for every model; total is
+  The crops have `config.data.crop` pixels, keep the exposures of the images, and are the same for every model. total is
   `L_t + beta L_n`, the validation loss of the search (eq. 5).
   """
   objectives = make_objectives(model.network, config.loss)
@@ -29,7 +29,7 @@ def score(model: Model, config: Config, images: ImageSource) -> dict[str, float]
   for index in range(len(images)):
     image = images[index]
     size = np.array(image.shape[:2], np.int32)
-    padded = np.pad(image, (*((0, more) for more in largest - size), (0, 0)))  # one shape, so one program
+    padded = np.pad(image, (*((0, more) for more in largest - size), (0, 0)))  # one shape, hence one program
     batch = {"image": padded[None], "size": size[None]}
     each.append(losses(model.weights, batch, jax.random.fold_in(jax.random.key(0), index)))
   illumination, denoising = (float(np.mean(values)) for values in zip(*jax.device_get(each), strict=True))

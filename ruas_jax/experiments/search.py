@@ -1,4 +1,4 @@
-"""Searching the architectures of RUAS: data in, genotype out."""
+"""Searching the architectures of RUAS: takes data, returns a genotype."""
 
 import dataclasses
 import io
@@ -26,9 +26,9 @@ from ruas_jax.nas.state import SearchState
 
 class SearchResult(NamedTuple):
   """Attributes:
-  genotype: the architecture found.
-  state: the last state of the search, alpha and the supernet's weights in it.
-  metrics: a record for each step.
+  genotype: the genotype that was found.
+  state: the last state of the search, with alpha and the supernet's weights.
+  metrics: one record for each step.
   """
 
   genotype: Genotype
@@ -49,22 +49,23 @@ def search(
   weight_optimizer: optax.GradientTransformation | None = None,
   alpha_optimizer: optax.GradientTransformation | None = None,
 ) -> SearchResult:
-  """Searches both cells on low-light images alone, by the strategy of `config.search`.
+  """Searches both cells on low-light images only, by the strategy of `config.search`.
 
   Args:
     config: the experiment.
-    workdir: gets `genotype.json`, `alpha.npz`, `metrics.jsonl`, `config.json` and the pictures `alpha.png`,
-      `genotype.png`, `losses.png`, `state`, the frozen search, and `snapshots`, from which the search is resumed when
-      it was stopped; any path that `etils.epath` understands. None: nothing is written.
-    run: over which devices, how often it is saved, and whether an earlier run is resumed.
-    train_images, val_images: sources in place of those that `config.data` names.
+    workdir: folder for `genotype.json`, `alpha.npz`, `metrics.jsonl`, `config.json`, the pictures `alpha.png`,
+      `genotype.png` and `losses.png`, the final `state`, and `snapshots`, from which a stopped search is resumed; any
+      path that `etils.epath` understands. None: nothing is written.
+    run: the devices, how often the run is saved, and whether an earlier run is resumed.
+    train_images, val_images: sources that replace those of `config.data`.
     operations: the candidates.
-    illumination_loss: `(IlluminationOutput, images) -> []` in place of the configured L_t.
-    denoising_loss: `(x, u) -> []` in place of the configured L_n.
-    weight_optimizer, alpha_optimizer: in place of the configured ones; the hypergradient looks through the former.
+    illumination_loss: `(IlluminationOutput, images) -> []`, replaces L_t of the configuration.
+    denoising_loss: `(x, u) -> []`, replaces L_n of the configuration.
+    weight_optimizer, alpha_optimizer: replace those of the configuration. The hypergradient is computed through the
+      weight optimiser.
   Raises:
-    UserError: the data, the configuration, the mesh or the workdir do not fit, or a loss is not finite.
-    Preempted: SIGTERM came, and the search is saved in `workdir`.
+    UserError: the data, the configuration, the mesh or the folder do not fit together, or a loss is not finite.
+    Preempted: SIGTERM stopped the search, which is saved in `workdir`.
   """
   given = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
   given |= {"weight_optimizer": weight_optimizer, "alpha_optimizer": alpha_optimizer}
@@ -94,7 +95,7 @@ def search(
 
 
 def search_files(config: Config, names: tuple[str, ...], identity: dict[str, Any] | None = None) -> RunFiles:
-  """What RUAS adds to the folder of a search; `names` are the candidates'."""
+  """The files that RUAS adds to the folder of a search; `names` are the names of the candidates."""
 
   def write(folder: epath.Path, found: one_search.SearchResult) -> None:
     from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
@@ -118,5 +119,5 @@ def search_files(config: Config, names: tuple[str, ...], identity: dict[str, Any
 
 
 def result_of(found: one_search.SearchResult) -> SearchResult:
-  """RUAS's result of a search of the engine."""
+  """RUAS's result, from the engine's result of a search."""
   return SearchResult(Genotype.from_dict(found.derived), found.state, found.metrics)

@@ -1,4 +1,4 @@
-"""The search that a configuration describes, its images, and the state of a finished one."""
+"""The search of a configuration, its images, and the state of a finished search."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ RESULTS = (
   *("alpha.npz", "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
   *(POPULATION, "population.png"),
 )
-"""All files that searches, populations and trainings leave as results."""
+"""All result files of searches, populations and trainings."""
 
 
 def search_setting(
@@ -50,8 +50,8 @@ def search_setting(
   weight_optimizer: optax.GradientTransformation | None = None,
   alpha_optimizer: optax.GradientTransformation | None = None,
 ) -> Setting:
-  """The problem, the options and the optimisers of `search`; `swept` are numbers of the configuration by their paths,
-  which become the problem's `hyper`."""
+  """The problem, the options and the optimisers of `search`. `swept` maps paths of the configuration to numbers, which
+  become the problem's `hyper`."""
   problem = make_search_problem(
     *(config.network, config.loss, config.search, sampler(config)),
     hyper=swept,
@@ -72,7 +72,7 @@ def search_setting(
 
 
 def sampler(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
-  """`(raw, key) -> images`: the random crops that search and training see of a batch of padded photographs."""
+  """`(raw, key) -> images`: random crops of a batch of padded photographs, for search and training."""
   data = config.data
 
   def sample(raw, key):
@@ -84,8 +84,8 @@ def sampler(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
 def open_images(
   config: Config, train: ImageSource | None, validation: ImageSource | None
 ) -> tuple[ImageSource, ImageSource | None]:
-  """Training and validation images, not yet read; sources given go before those that `config.data` names. Without
-  validation images, None."""
+  """Training and validation images, not read yet. Sources that are given replace those of `config.data`. The validation
+  images may be None."""
   data = config.data
   train = train if train is not None else open_source(data.train, tfds_dir=data.tfds_dir)
   if validation is None and data.val is not None:
@@ -94,13 +94,14 @@ def open_images(
 
 
 def open_both(config: Config) -> tuple[ImageSource, ImageSource]:
-  """Training and validation images of a search: without the latter, halves of the former by the seed."""
+  """Training and validation images of a search. Without validation images, these are random halves of the training
+  images."""
   train, validation = open_images(config, None, None)
   return (train, validation) if validation is not None else split_in_half(train, seed=config.seed)
 
 
 def as_elements(config: Config, images: ImageSource | None) -> Source | None:
-  """The images as elements of a run; UserError where one is smaller than the crop."""
+  """The images as elements of a run. Raises UserError if an image is smaller than the crop."""
   if images is None:
     return None
   check_crop(images, config.data.crop)
@@ -110,14 +111,14 @@ def as_elements(config: Config, images: ImageSource | None) -> Source | None:
 def identify(
   kind: str, config: Config, *ignored: str, images: Mapping[str, ImageSource | None], **more: Any
 ) -> dict[str, Any]:
-  """What decides every number of a run, as JSON.
+  """Everything that determines the numbers of a run, as JSON.
 
   Args:
     kind: search, population or train.
-    config: of the experiment.
-    ignored: options that the numbers do not depend on, or that may grow, by path.
-    images: the sources, by their use; of each, the number, the names and the sizes count.
-    more: what counts besides: JSON values, and functions and optimisers, which count by their names.
+    config: configuration of the experiment.
+    ignored: paths of options that the numbers do not depend on, or that may grow.
+    images: the sources, by their use; the identity of a source is the number, names and sizes of its images.
+    more: further parts of the identity: JSON values, and functions and optimisers, which are identified by name.
   """
   values = dataclasses.asdict(config)
   for path in (*ignored, "data.placement", "data.tfds_dir"):
@@ -133,17 +134,19 @@ def _describe(source: ImageSource) -> str:
 
 
 def load_search(workdir: str | os.PathLike) -> tuple[Config, SearchState]:
-  """The configuration and the last state of a search that was finished in `workdir`, with the package's own candidates,
-  losses and optimisers.
+  """The configuration and the last state of a search that was finished in `workdir`. Only searches with the package's
+  candidates, losses and optimisers can be loaded.
 
   Raises:
-    UserError: there is none, or it is damaged, or it was made with others.
+    UserError: there is no such search, it is damaged, or it had other candidates.
   """
   folder = epath.Path(workdir)
   if not is_checkpoint(folder / STATE):
     raise UserError(f"{workdir} holds no finished search")
   about, config = read_about(folder / STATE), read_config(folder / CONFIG)
   if about.get("format") != STATE_FORMAT or about.get("operations") != list(operation_names(CANDIDATES)):
-    raise UserError(f"{workdir}: a search with other candidate operations, or of another version")
+    raise UserError(
+      f"{workdir}: the state belongs to a search with other candidate operations, or to another version of ruas_jax"
+    )
   shapes, *_ = jax.eval_shape(seeded(search_setting(config).init), 0)
   return config, read_arrays(folder / STATE, shapes)

@@ -1,4 +1,4 @@
-"""Training a derived architecture: data and genotype in, model out."""
+"""Training a derived architecture: takes data and a genotype, returns a model."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ from ruas_jax.photos.model import Model, save_model
 class TrainResult(NamedTuple):
   """Attributes:
   model: the trained model.
-  metrics: a record for each step.
+  metrics: one record for each step.
   """
 
   model: Model
@@ -51,26 +51,27 @@ def train(
   denoising_loss: DenoisingLoss | None = None,
   optimizer: optax.GradientTransformation | None = None,
 ) -> TrainResult:
-  """Trains the network of `genotype` on low-light images alone.
+  """Trains the network of `genotype` on low-light images only.
 
   Args:
-    config: the experiment; `config.network.variant` is the model's.
+    config: the experiment; `config.network.variant` becomes the model's variant.
     genotype: the architecture.
-    workdir: gets the checkpoint, `metrics.jsonl`, `config.json`, `losses.png`, and `snapshots` as in `search`; any path
-      that `etils.epath` understands. None: nothing is written.
+    workdir: folder for the checkpoint, `metrics.jsonl`, `config.json`, `losses.png`, and `snapshots` as in `search`;
+      any path that `etils.epath` understands. None: nothing is written.
     run: as in `search`.
-    images: a source in place of the one that `config.data` names.
-    operations: the candidates that the genotype's names refer to.
+    images: a source that replaces that of `config.data`.
+    operations: the candidate operations that the genotype names.
     illumination_loss, denoising_loss: as in `search`.
-    optimizer: of both modules, in place of the configured ones.
+    optimizer: optimiser of both modules, replaces those of the configuration.
   Raises:
-    UserError: the data, the genotype, the configuration, the mesh or the workdir do not fit, or a loss is not finite.
-    Preempted: SIGTERM came, and the training is saved in `workdir`.
+    UserError: the data, the genotype, the configuration, the mesh or the folder do not fit together, or a loss is not
+      finite.
+    Preempted: SIGTERM stopped the training, which is saved in `workdir`.
   """
   options, data = config.training, config.data
   source, _ = open_images(config, images, None)
   layout = Layout(run.mesh, batch_size=data.batch_size)
-  # The search's options do not matter; the steps do where the rates follow them.
+  # The identity ignores the search options. It includes the steps only if the learning rates depend on them.
   ignored = ("search", "data.val", *["training.steps"] * (not options.decay))
   losses = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
   about = {"operations": operation_names(operations), "genotype": str(genotype), "optimizer": optimizer}
