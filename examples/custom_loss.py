@@ -1,9 +1,9 @@
-"""RUAS searched and trained with a loss for the illumination that you write yourself.
+"""Searches and trains RUAS with a custom loss for the illumination.
 
     python examples/custom_loss.py [--quick]
 
-The loss asks every image for the mean brightness 0.5 and a smooth illumination. It gets what the illumination module
-computes and the dark images, and returns one number; the hypergradient looks through it.
+The loss asks for the mean brightness 0.5 and a smooth illumination in every image. Its arguments are the output of the
+illumination module and the dark images, and it returns one number. The hypergradient is computed through it.
 """
 
 import sys
@@ -16,7 +16,7 @@ quick = "--quick" in sys.argv
 
 
 def brightness_loss(output, images):
-  """`output` is an `IlluminationOutput`: stages of t and u, `[K, B, H, W, 3]`; `images` are `[B, H, W, 3]`."""
+  """`output` is an `IlluminationOutput`: t and u of all stages, `[K, B, H, W, 3]`; `images` are `[B, H, W, 3]`."""
   mean = jnp.mean(output.u[-1], axis=(1, 2, 3))
   return 10 * jnp.mean((mean - 0.5) ** 2) + ruas_jax.lowlight.losses.fidelity(output.t[-1], output.warm_start)
 
@@ -37,4 +37,4 @@ found = ruas_jax.search(config, illumination_loss=brightness_loss)
 print("found:", found.genotype)
 trained = ruas_jax.train(config, found.genotype, illumination_loss=brightness_loss)
 dark = jnp.full((64, 64, 3), 0.05)
-print(f"an image of brightness 0.05 comes out with {float(ruas_jax.enhance(trained.model, dark).mean()):.2f}")
+print(f"an image with brightness 0.05 gets the brightness {float(ruas_jax.enhance(trained.model, dark).mean()):.2f}")

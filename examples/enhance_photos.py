@@ -1,9 +1,9 @@
-"""Enhancing photographs from Python: arrays through a jitted function, and a folder of files.
+"""Enhances photographs from Python: arrays with a jitted function, and a folder of files.
 
     python examples/enhance_photos.py [PHOTO] [--quick]
 
-Without a photograph, one that scikit-image ships is darkened and enhanced. The result is `enhanced.png` in the folder
-that you are in, beside the input.
+Without PHOTO, a photograph from scikit-image is darkened and enhanced. The result is `enhanced.png` in the current
+folder, next to the input.
 """
 
 import sys
@@ -25,7 +25,7 @@ if quick:
   dark = dark[:64, :64]
 
 model = ruas_jax.load_pretrained("general")
-enhance = jax.jit(ruas_jax.enhance)  # pure: jit, vmap and grad work
+enhance = jax.jit(ruas_jax.enhance)  # a pure function: jit, vmap and grad work
 bright = np.asarray(enhance(model, dark))  # float [H, W, 3] in [0, 1]
 print(f"mean brightness {dark.mean():.3f} -> {bright.mean():.3f}")
 side_by_side = np.concatenate([dark, bright], axis=1)

@@ -1,10 +1,10 @@
-"""Learning how strongly to regularise each feature of a logistic regression, with `ruas_jax.bilevel` alone.
+"""Learns the regularisation of each feature of a logistic regression, with `ruas_jax.bilevel` only.
 
     python examples/hyperparameter_learning.py [--quick]
 
-Twenty features, of which the last fifteen mean nothing. The inner problem fits the weights with one penalty for each
-feature; the outer problem moves the penalties so that the fit is good on data that it did not see. The hypergradient is
-the implicit one, by conjugate gradients.
+There are twenty features, and the last fifteen carry no information. The inner problem fits the weights with one
+penalty for each feature. The outer problem changes the penalties to improve the fit on validation data. The
+hypergradient is the implicit one, by conjugate gradients.
 """
 
 import sys
@@ -21,7 +21,7 @@ steps = 5 if "--quick" in sys.argv else 200
 
 
 def make_data(count, rng):
-  """Labels that follow from the first five features, and noise."""
+  """Features, and labels that depend on the first five features and on noise."""
   x = rng.normal(size=(count, FEATURES))
   logits = 2 * x[:, :INFORMATIVE].sum(axis=1)
   return {"x": jnp.float32(x), "y": jnp.float32(rng.random(count) < 1 / (1 + np.exp(-logits)))}
@@ -50,7 +50,7 @@ batches = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (fit_steps, *leaf.sha
 
 @jax.jit
 def step(alpha, weights, inner_state, outer_state):
-  """Ten inner steps from the weights so far, then one step of alpha."""
+  """Ten inner steps from the current weights, then one step of alpha."""
   out = estimate(problem, alpha, weights, inner_state, batches, validation)
   updates, outer_state = outer.update(out.gradient, outer_state)
   return optax.apply_updates(alpha, updates), out.weights, out.inner_state, outer_state, out.outer_loss

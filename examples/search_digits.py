@@ -1,8 +1,9 @@
-"""Architecture search of a small classifier of handwritten digits, with nothing of RUAS in it.
+"""Architecture search for a small classifier of handwritten digits. It uses nothing of RUAS.
 
     python examples/search_digits.py [--quick]
 
-Four layers each choose an operation. The network found is trained beside ten random ones and tested on new images.
+Each of four layers chooses an operation. The resulting network is trained together with ten random networks, and all
+are tested on new images.
 """
 
 import sys
@@ -25,7 +26,7 @@ LAYERS, WIDTH, quick = 4, 48, "--quick" in sys.argv
 
 
 def init(key):
-  """Weights, and alpha: a row of logits for each layer."""
+  """The weights, and alpha: a row of logits for each layer."""
   keys = jax.random.split(key, 3)
   weights = {
     "stem": jax.random.normal(keys[0], (64, WIDTH)) / 8,
@@ -46,7 +47,7 @@ def loss_and_accuracy(weights, shares, batch):
 
 
 def train_and_test(choices, train, test, steps):
-  """The accuracy on `test` of one network for each row of `choices` `[N, LAYERS]`, trained from scratch."""
+  """The accuracy on `test` of each network in `choices` `[N, LAYERS]`, trained from scratch."""
   optimizer = optax.adam(3e-3)
 
   def accuracy(shares):
@@ -71,7 +72,7 @@ loss = lambda weights, alpha, batch: loss_and_accuracy(weights, jax.nn.softmax(a
 problem = nas.SearchProblem(init, [nas.Player("classifier", nas.BilevelProblem(loss, loss))])
 options = nas.SearchOptions(steps=20 if quick else 500)
 optimizers = {"weight_optimizer": optax.adam(3e-3), "alpha_optimizer": optax.adam(0.02)}
-found = nas.search(problem, train=train, options=options, batch_size=64, **optimizers)  # half of it for validation
+found = nas.search(problem, train=train, options=options, batch_size=64, **optimizers)  # half is for validation
 print("found:", ", ".join(list(OPERATIONS)[choice] for choice in found.derived["layers"]))
 random = np.random.default_rng(0).integers(len(OPERATIONS), size=(10, LAYERS))
 accuracy, *others = train_and_test(np.stack([found.derived["layers"], *random]), train, test, 10 if quick else 150)

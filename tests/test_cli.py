@@ -130,7 +130,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{ENHANCE} images --quality 0", "--quality must be between 1 and 100, not 0"),
     ("enhance images/0.png --checkpoint model --out new.gif", "--out new.gif: GIF cannot be written: choose .png"),
     ("enhance images --checkpoint model --out new.jpg", "--out new.jpg is the name of a file, but images is a folder"),
-    ("enhance images/0.png one/0.png --checkpoint model --out new.jpg", "one file, but there are 2 inputs"),
+    ("enhance images/0.png one/0.png --checkpoint model --out new.jpg", "name of a file, but there are 2 inputs"),
     ("enhance images/0.png --checkpoint model --out images/1.png", "images/1.png exists already; choose another --out"),
     ("enhance images/0.png --checkpoint model --out images/0.png", "images/0.png: the output would replace the input"),
     ("enhance images/0.png --checkpoint model --out file/new.jpg", "--out file/new.jpg: cannot be written"),

@@ -146,7 +146,7 @@ def test_files_stay_in_order_whichever_fails_and_however(model, tmp_path, monkey
   written, failures = run(model, [folder], tmp_path / "out", on_file=seen.append)
   assert [path.name for path in written] == ["0.png", "2.png", "4.png", "6.png"]
   assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "2.png", "4.png", "6.png"]
-  for failure, name in zip(failures, ("1.png", "3.png: too large", "5.png: no place"), strict=True):
+  for failure, name in zip(failures, ("1.png", "3.png: not enough memory", "5.png: no place"), strict=True):
     assert name in failure
   assert seen == [1, 2, 3, 4, 5, 6, 7]
 

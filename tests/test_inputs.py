@@ -202,8 +202,8 @@ def test_an_output_file_that_cannot_be_is_refused_with_what_to_do(tmp_path):
   both = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
   for inputs, out, message in (
     (both, "new.jpg", "new.jpg is the name of a file, but there are 2 inputs: give a folder"),
-    (both, "new.gif", "name a folder"),
-    ([tmp_path], "new.jpg", "is a folder: name a folder for the results"),
+    (both, "new.gif", "give a folder"),
+    ([tmp_path], "new.jpg", "is a folder: give a folder for the results"),
     (both[:1], "new.gif", r"new.gif: GIF cannot be written: choose \.png, .*or a folder"),
     (both[:1], "new.HEIC", "HEIC cannot be written"),
   ):

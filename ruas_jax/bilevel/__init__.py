@@ -1,5 +1,5 @@
-"""Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. Knows no images and no
-networks."""
+"""Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. This package knows no images
+and no networks."""
 
 from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, decompose, outer_curvature, summarize

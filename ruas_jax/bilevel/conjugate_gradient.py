@@ -1,4 +1,4 @@
-"""Conjugate gradients that return a finite vector for a singular matrix too."""
+"""Conjugate gradients that return a finite vector even for a singular matrix."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Product = Callable[[jax.Array], jax.Array]  # of a matrix with vectors [n]
+Product = Callable[[jax.Array], jax.Array]  # product of a matrix with a vector [n]
 
 
 def conjugate_gradient(operator: Product, right: jax.Array, *, tolerance: float, iterations: int | None) -> jax.Array:
-  """`x [n]` with `operator(x)` near `right [n]`, for a symmetric matrix: the iterate with the smallest residual.
+  """The `x [n]` for which `operator(x)` is nearest to `right [n]`, for a symmetric matrix.
 
-  The iterates are those of `jax.scipy.sparse.linalg.cg`, which begin with zero. It returns the last one, which is not a
-  number where a direction has no curvature.
+  The iterates are those of `jax.scipy.sparse.linalg.cg`, which start at zero. That function returns the last iterate,
+  which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual.
 
   Args:
     operator: product with the matrix.
     right: the right-hand side.
-    tolerance: of the residual's norm relative to that of `right`; smaller ones end the iteration.
-    iterations: the most of them; none: ten times as many as there are unknowns.
+    tolerance: limit of the residual's norm relative to that of `right`; the iteration stops below it.
+    iterations: maximum number of iterations; None: ten times the number of unknowns.
   """
   most = 10 * right.size if iterations is None else iterations
 
@@ -28,7 +28,7 @@ def conjugate_gradient(operator: Product, right: jax.Array, *, tolerance: float,
 
     def unfinished(carry):
       count, _, _, _, square, _, _ = carry
-      return (square > enough) & (count < most)  # false once a direction without curvature has made it NaN
+      return (square > enough) & (count < most)  # false after a direction without curvature, which makes it NaN
 
     def iterate(carry):
       count, x, residual, direction, square, best, best_square = carry

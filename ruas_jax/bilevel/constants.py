@@ -1,7 +1,7 @@
-"""Constant leaves of weights and alpha: those with no derivative, which are integers, booleans and PRNG keys.
+"""Constant leaves of weights and alpha: leaves without a derivative, which are integers, booleans and PRNG keys.
 
-Estimators and optimisers get the floating leaves alone, with None for every constant, which jax and optax skip. The
-losses get the whole trees.
+Estimators and optimisers receive only the floating leaves, with None for every constant, which jax and optax skip. The
+losses receive the whole trees.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ def _same(tree: PyTree) -> PyTree:
 
 
 def split_inexact(tree: PyTree) -> tuple[PyTree, Merge]:
-  """The tree with None for every leaf that has no derivative, and `merge`, which puts those leaves back into such a
+  """The tree with None for every leaf without a derivative, and `merge`, which puts those leaves back into such a
   tree."""
   return _split(tree, _inexact(tree))
 
 
 def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
-  """`split_inexact` of weights or alpha, called `name` in errors.
+  """`split_inexact` of weights or alpha, which errors call `name`.
 
   Raises:
     ProblemError: a leaf is complex, or no leaf is floating.
@@ -40,13 +40,13 @@ def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
       )
   if leaves and not any(_inexact(tree)):
     found = ", ".join(f"{name}{jax.tree_util.keystr(path)} {describe_array(leaf)}" for path, leaf in leaves)
-    raise ProblemError(f"{name} has no floating leaf, so there is nothing to differentiate: {found}")
+    raise ProblemError(f"{name} has no floating leaf, so there is nothing to differentiate; it has {found}")
   return split_inexact(tree)
 
 
 def split_state(state: PyTree, parameters: PyTree) -> tuple[PyTree, Merge]:
-  """An optimiser's state without what its `init` made of the parameters' constant leaves, and `merge`, which puts
-  that back. The state may be of all leaves or of the floating ones alone."""
+  """An optimiser's state without the parts for the parameters' constant leaves, and `merge`, which puts them back. The
+  state may cover all leaves or only the floating ones."""
   inexact, structure = _inexact(parameters), jax.tree.structure(parameters)
   if all(inexact):
     return state, _same
@@ -61,12 +61,12 @@ def split_state(state: PyTree, parameters: PyTree) -> tuple[PyTree, Merge]:
 
 
 class Floating(NamedTuple):
-  """A problem in the floating leaves alone.
+  """A problem in the floating leaves only.
 
   Attributes:
-    problem: with losses of the floating leaves, `checked`.
-    alpha, weights, inner_state: the floating leaves, None for every constant.
-    merge_weights, merge_state: put the constants back.
+    problem: the problem with losses of the floating leaves, `checked`.
+    alpha, weights, inner_state: the floating leaves, and None for every constant.
+    merge_weights, merge_state: functions that put the constants back.
   """
 
   problem: BilevelProblem
@@ -78,7 +78,7 @@ class Floating(NamedTuple):
 
 
 def split_problem(problem: BilevelProblem, alpha: PyTree, weights: PyTree, inner_state: PyTree) -> Floating:
-  """Raises ProblemError for what `split_parameters` does not accept; a loss does for a result that is not a scalar."""
+  """Raises the ProblemError of `split_parameters`. A loss raises it when it returns something other than a scalar."""
   inner_state, merge_state = split_state(inner_state, weights)
   weights, merge_weights = split_parameters("weights", weights)
   alpha, merge_alpha = split_parameters("alpha", alpha)
@@ -89,7 +89,7 @@ def split_problem(problem: BilevelProblem, alpha: PyTree, weights: PyTree, inner
 def with_constants(
   problem: BilevelProblem, merge_weights: Merge = _same, merge_alpha: Merge = _same
 ) -> BilevelProblem:
-  """The problem, `checked`, as losses of floating leaves."""
+  """The problem, `checked`, with losses of the floating leaves."""
 
   def of_floating(loss):
     return lambda weights, alpha, batch: loss(merge_weights(weights), merge_alpha(alpha), batch)
@@ -106,7 +106,7 @@ def _dtype(leaf):
 
 
 def _split(tree: PyTree, kept: Sequence[bool]) -> tuple[PyTree, Merge]:
-  """The tree with None for the leaves that are not kept."""
+  """The tree with None for the leaves that are not kept, and `merge`."""
   if all(kept):
     return tree, _same
   leaves, structure = jax.tree.flatten(tree)

@@ -1,4 +1,4 @@
-"""What a hypergradient is made of, how two of them compare, and the outer loss's curvature in alpha."""
+"""The terms of a hypergradient, the comparison of two hypergradients, and the outer loss's curvature in alpha."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 
 class Decomposition(NamedTuple):
-  """The terms of the unrolled hypergradient, each like its gradient; their sum is the hypergradient.
+  """The terms of the unrolled hypergradient, each with alpha's structure. Their sum is the hypergradient.
 
   Attributes:
-    direct: `∂_α L_out(w, α)` at the incoming weights, which is the first-order estimate.
-    shift: `∂_α L_out(w′, α) − ∂_α L_out(w, α)`, what the inner steps change in it.
+    direct: `∂_α L_out(w, α)` at the incoming weights; it is the first-order estimate.
+    shift: `∂_α L_out(w′, α) − ∂_α L_out(w, α)`, the change of the direct term by the inner steps.
     implicit: `(dw′/dα)ᵀ ∂_w L_out(w′, α)`, through the weights.
   """
 
@@ -40,7 +40,7 @@ def decompose(
   train_batches: PyTree,
   val_batch: PyTree,
 ) -> Decomposition:
-  """The terms through as many inner steps as `train_batches` is long."""
+  """The terms for all inner steps; their number is the length of `train_batches`."""
   problem, alpha, weights, inner_state, *_ = split_problem(problem, alpha, weights, inner_state)
 
   def reach(alpha):
@@ -56,8 +56,8 @@ def decompose(
 
 
 def compare(estimate: PyTree, reference: PyTree) -> dict[str, jax.Array]:
-  """`relative_error`: `||estimate − reference|| / ||reference||`; `cosine`; `sign_agreement`: the share of numbers that
-  have the same sign. NaN where a norm is zero."""
+  """`relative_error`: `||estimate − reference|| / ||reference||`; `cosine`; `sign_agreement`: the share of the numbers
+  with the same sign. NaN if a norm is zero."""
   estimate, reference = ravel_pytree(estimate)[0], ravel_pytree(reference)[0]
   estimate = estimate.astype(jnp.promote_types(estimate.dtype, reference.dtype))
   reference = reference.astype(estimate.dtype)
@@ -70,7 +70,7 @@ def compare(estimate: PyTree, reference: PyTree) -> dict[str, jax.Array]:
 
 
 def summarize(terms: Decomposition) -> dict[str, jax.Array]:
-  """Scalars: `total_norm`, and of each term its norm, its cosine with the total and its share of the total's signs."""
+  """Scalars: `total_norm`; and for each term its norm, its cosine with the total, and the share of equal signs."""
   total = terms.total()
   summary = {"total_norm": optax.tree.norm(total)}
   for name, term in terms._asdict().items():
@@ -82,12 +82,12 @@ def summarize(terms: Decomposition) -> dict[str, jax.Array]:
 
 
 class Curvature(NamedTuple):
-  """The Hessian of the outer loss in alpha's n floating numbers at fixed weights.
+  """The Hessian of the outer loss with respect to alpha's n floating numbers, at fixed weights.
 
   Attributes:
     hessian: `[n, n]`, mean over the batches.
     eigenvalues: `[n]` of that mean, ascending.
-    spread: `[n]`, standard deviation over the batches of each batch's own eigenvalues in their order.
+    spread: `[n]`, standard deviation over the batches of each batch's sorted eigenvalues.
   """
 
   hessian: jax.Array
@@ -96,8 +96,8 @@ class Curvature(NamedTuple):
 
 
 def outer_curvature(problem: BilevelProblem, alpha: PyTree, weights: PyTree, batches: PyTree) -> Curvature:
-  """Curvature over validation batches, stacked along a leading axis. A softmax makes every shift of its logits an exact
-  null direction."""
+  """Curvature over validation batches, which are stacked along a leading axis. Softmax logits always have one direction
+  of zero curvature: adding the same number to all of them."""
   alpha, merge_alpha = split_parameters("alpha", alpha)
   flat, unravel = ravel_pytree(alpha)
   outer_loss = with_constants(problem, merge_alpha=merge_alpha).outer_loss

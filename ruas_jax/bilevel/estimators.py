@@ -34,12 +34,12 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
   """The estimator `name` through `steps` updates of the optax optimiser `inner`.
 
   Raises:
-    ValueError: the name is unknown, an option has a value that it cannot take, or (when called) `train_batches` is not
-      `steps` long, a `key` is missing, or `inner` has a while loop, such as a line search, and the estimator needs its
-      derivative in reverse mode.
-    TypeError: an option that this estimator does not have, or one that it needs and did not get.
-    ProblemError: (when called) a loss that does not return one real floating number, or weights or alpha with a complex
-      or without a floating leaf.
+    ValueError: the name is unknown; or an option has a value that is not allowed; or (when called) `train_batches` does
+      not have the length `steps`, a `key` is missing, or `inner` has a while loop (such as a line search) and the
+      estimator needs its derivative in reverse mode.
+    TypeError: the estimator does not have an option, or needs one that is missing.
+    ProblemError: (when called) a loss does not return one real floating number; or weights or alpha have a complex leaf
+      or no floating leaf.
   """
   if name not in ESTIMATORS:
     raise ValueError(f"hypergradient {name!r} is not one of {', '.join(sorted(ESTIMATORS))}")
@@ -51,7 +51,7 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(train_batches)}
     if lengths != {steps}:
-      raise ValueError(f"train_batches need a leading axis of length {steps}, got {sorted(lengths)}")
+      raise ValueError(f"train_batches must have a leading axis of length {steps}, not {sorted(lengths)}")
     floating = split_problem(problem, alpha, weights, inner_state)
     problem, alpha, weights, inner_state, merge_weights, merge_state = floating
     with explain_reverse_mode(name):
@@ -62,11 +62,11 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
 
 
 def _check_options(name: str, options: dict) -> None:
-  own = dict(inspect.signature(ESTIMATORS[name]).parameters)
-  del own["inner"], own["steps"]
-  unknown = sorted(set(options) - set(own))
+  known = dict(inspect.signature(ESTIMATORS[name]).parameters)
+  del known["inner"], known["steps"]
+  unknown = sorted(set(options) - set(known))
   if unknown:
-    raise TypeError(f"hypergradient {name} has no option {unknown[0]!r}; it has {', '.join(own) or 'none'}")
-  missing = [option for option, about in own.items() if about.default is about.empty and option not in options]
+    raise TypeError(f"hypergradient {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'no options'}")
+  missing = [option for option, about in known.items() if about.default is about.empty and option not in options]
   if missing:
     raise TypeError(f"hypergradient {name} needs the option {missing[0]!r}")

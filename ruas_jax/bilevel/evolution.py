@@ -1,4 +1,4 @@
-"""Evolution strategies: the hypergradient of a Gaussian-smoothed outer loss, from values of it alone; for reference."""
+"""Evolution strategies: the hypergradient of a Gaussian-smoothed outer loss, computed from its values only."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,11 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
 
 def evolution(*, inner: optax.GradientTransformation, steps: int, samples: int, sigma: float) -> Estimator:
-  """`1/n Σ z [F(α + σz) − F(α − σz)] / 2σ` over n = `samples` draws `z ~ N(0, I)` from `key`, where F is the outer loss
-  after the inner steps. The diagnostic `standard_error` is that of the whole gradient (Euclidean norm).
+  """`1/n Σ z [F(α + σz) − F(α − σz)] / 2σ` over n = `samples` draws `z ~ N(0, I)` from `key`. F is the outer loss after
+  the inner steps. The diagnostic `standard_error` is that of the whole gradient (Euclidean norm).
 
   Raises:
-    ValueError: fewer than one sample, a sigma that is not positive, or (when called) no key.
+    ValueError: samples is less than 1, sigma is not positive, or (when called) there is no key.
   """
   del steps
   if samples < 1 or not sigma > 0:

@@ -1,4 +1,4 @@
-"""The estimate of DARTS (Liu et al. 2019, eq. 8): one inner step, its second derivative by a central difference."""
+"""The estimate of DARTS (Liu et al. 2019, eq. 8): one inner step, with a central difference for second derivatives."""
 
 from typing import Literal
 
@@ -24,18 +24,18 @@ def finite_difference(
   epsilon_rule: EpsilonRule = "relative",
   hvp_loss: HvpLoss = "inner",
 ) -> Estimator:
-  """`∂_α L_out(w′) + [∇_α L_in(w + hc) − ∇_α L_in(w − hc)] / 2h`, with `c` what the optimiser's update makes of
-  `∇_w′ L_out`: `−rate · ∇_w′ L_out` for plain SGD. An optimiser that asks for the loss's value adds what that changes.
+  """`∂_α L_out(w′) + [∇_α L_in(w + hc) − ∇_α L_in(w − hc)] / 2h`, where `c` is the optimiser's update for the gradient
+  `∇_w′ L_out`: `−rate · ∇_w′ L_out` for plain SGD. For an optimiser that uses the loss's value, its effect is added.
 
   Args:
     inner: the inner optimiser.
-    steps: 1, for which alone it is defined.
-    epsilon: size of the difference; a traced number serves too, so that one program does for many.
-    epsilon_rule: relative: `h = epsilon / ||c||`, as DARTS has it; absolute: `h = epsilon`.
-    hvp_loss: which loss is differenced, on the train batch: inner, or the outer one, as RUAS's released code does.
+    steps: must be 1; the estimate is defined only for one step.
+    epsilon: size of the difference. It may be traced, so that one program works for many values.
+    epsilon_rule: relative: `h = epsilon / ||c||`, as in DARTS; absolute: `h = epsilon`.
+    hvp_loss: loss for the difference, on the train batch: inner; or the outer one, as in RUAS's released code.
 
   Raises:
-    ValueError: more than one step, an epsilon that is not positive, or an unknown word.
+    ValueError: there is more than one step, epsilon is not positive, or a word is unknown.
   """
   if steps != 1:
     raise ValueError(f"finite_difference is defined for one inner step, not {steps}")
@@ -59,7 +59,7 @@ def finite_difference(
     width = _width(epsilon, epsilon_rule, optax.tree.norm(direction))
     differenced = problem.inner_loss if hvp_loss == "inner" else problem.outer_loss
 
-    def alpha_gradient(signed_width):  # at one of the two sides
+    def alpha_gradient(signed_width):  # at one side of the difference
       aside = jax.tree.map(lambda leaf, to: leaf + signed_width.astype(leaf.dtype) * to, weights, direction)
       return jax.grad(differenced, argnums=1)(aside, alpha, batch)
 
@@ -74,12 +74,12 @@ def finite_difference(
 
 
 def _width(epsilon: float | jax.Array, rule: EpsilonRule, norm: jax.Array) -> jax.Array:
-  """h, for a direction of this length; where that is zero, both sides are the middle whatever h is."""
+  """h for a direction with this norm. If the norm is zero, both sides are equal for every h."""
   if rule == "absolute":
     return jnp.full_like(norm, epsilon)
   return epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))
 
 
 def _central_difference(sides: jax.Array, width: jax.Array) -> jax.Array:
-  """Of the values `[2, ...]` above and below, `width` away each."""
+  """The central difference of the values `[2, ...]` at plus and minus `width`."""
   return (sides[0] - sides[1]) / (2 * width)

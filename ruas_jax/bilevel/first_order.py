@@ -1,4 +1,4 @@
-"""The first-order estimate: the direct term at the incoming weights, as if they did not depend on alpha."""
+"""The first-order estimate: the direct term at the incoming weights, as if the weights did not depend on alpha."""
 
 import jax
 import optax
@@ -8,8 +8,8 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
 def first_order(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
-  """`∂ outer_loss(weights, alpha) / ∂ alpha`; the inner steps are taken, but not differentiated."""
-  del steps  # as many as there are batches
+  """`∂ outer_loss(weights, alpha) / ∂ alpha`. The inner steps are taken, but not differentiated."""
+  del steps  # it is the number of batches
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key

@@ -12,14 +12,14 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
 def forward(*, inner: optax.GradientTransformation, steps: int, chunk: int = 1) -> Estimator:
-  """The value of `unrolled`, by carrying `d weights / d alpha` along with the steps.
+  """The same value as `unrolled`. The derivative `d weights / d alpha` is computed along with the steps.
 
-  Each step costs a directional derivative of the inner gradient per number in alpha, `chunk` of them at a time.
+  Each step costs one directional derivative of the inner gradient per number in alpha; `chunk` of them run together.
 
   Raises:
     ValueError: `chunk` is less than 1.
   """
-  del steps  # as many as there are batches
+  del steps  # it is the number of batches
   if chunk < 1:
     raise ValueError(f"forward: chunk must be at least 1, not {chunk}")
 

@@ -2,12 +2,13 @@
 
     ∂_α L_out − (∂²_αw L_in)ᵀ (∂²_ww L_in + λI)⁻¹ ∂_w L_out
 
-with three ways to the inverse. Exact where `∇_w L_in = 0`; elsewhere an approximation, and `inner_gradient_norm` in the
-diagnostics tells how far from there. Only the loss counts, not the optimiser's map: a rate of zero is legal.
+with three methods for the inverse. The result is exact where `∇_w L_in = 0` and an approximation elsewhere; the
+diagnostic `inner_gradient_norm` measures the distance. It depends only on the inner loss, not on the optimiser: a
+learning rate of zero is allowed.
 
-The diagnostic `residual` is the norm of `right − (H + λI) x` over that of `right`; it is 1 for `x = 0`, which would be
-the direct term alone. `converged` is whether it is below a limit: for neumann and nystrom, which approximate by design,
-1, since beyond that they have diverged; for cg its tolerance.
+The diagnostic `residual` is the norm of `right − (H + λI) x` divided by that of `right`. It is 1 for `x = 0`, which
+gives the direct term alone. `converged` says whether it is below a limit. For cg the limit is its tolerance. For
+neumann and nystrom, which are approximations, it is 1: beyond that they have diverged.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ruas_jax.bilevel.conjugate_gradient import Product, conjugate_gradient
 from ruas_jax.bilevel.inner import inner_steps, one_of
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
-# `(product with the Hessian, right-hand side [n], key) -> x [n]`; the damping is the solver's own.
+# `(product with the Hessian, right-hand side [n], key) -> x [n]`; each solver adds its damping.
 _Solver = Callable[[Product, jax.Array, jax.Array | None], jax.Array]
 
 
@@ -31,15 +32,15 @@ def neumann(
 ) -> Estimator:
   """The inverse as `scale · Σ_{i<terms} (I − scale·(H + damping·I))^i` (Lorraine et al. 2020).
 
-  It converges where `H + damping·I` is positive definite and `scale` below two over its largest eigenvalue.
+  It converges if `H + damping·I` is positive definite and `scale` is less than two over its largest eigenvalue.
 
   Raises:
-    ValueError: fewer than one term, a scale that is not positive, or a negative damping.
+    ValueError: terms is less than 1, scale is not positive, or damping is negative.
   """
   del steps
   if terms < 1 or not scale > 0 or damping < 0:
     raise ValueError(
-      f"neumann: terms must be at least 1, scale positive and damping not negative, not {terms}, {scale} and {damping}"
+      f"neumann: terms must be at least 1, scale above 0 and damping at least 0, not {terms}, {scale} and {damping}"
     )
 
   def solve(hessian, right, key):
@@ -67,23 +68,23 @@ def cg(
   iterations: int | None = None,
   damping: float = 0.0,
 ) -> Estimator:
-  """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`; of a singular one the
+  """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`. For a singular matrix, the
   iterate with the smallest residual.
 
   Args:
     inner: the inner optimiser.
-    steps: of it before.
-    tolerance: of the residual's norm relative to the right-hand side's; none: 1e-12 in float64, else 1e-5.
-      `converged` allows for rounding: it asks for the larger one of the tolerance and the root of the dtype's epsilon.
-    iterations: the most of them; none: ten times as many as there are weights.
+    steps: number of inner steps before.
+    tolerance: limit of the residual's norm relative to the right-hand side's; None: 1e-12 in float64, else 1e-5.
+      `converged` allows for rounding: its limit is at least the square root of the dtype's epsilon.
+    iterations: maximum number of iterations; None: ten times the number of weights.
     damping: λ.
 
   Raises:
-    ValueError: a negative tolerance or damping, or fewer than one iteration.
+    ValueError: tolerance or damping is negative, or iterations is less than 1.
   """
   del steps
   if (tolerance is not None and tolerance < 0) or damping < 0 or (iterations is not None and iterations < 1):
-    raise ValueError("cg: tolerance and damping must not be negative, and iterations at least 1")
+    raise ValueError("cg: tolerance and damping must be at least 0, and iterations at least 1")
 
   def tolerance_in(dtype):
     return tolerance if tolerance is not None else (1e-12 if dtype == jnp.float64 else 1e-5)
@@ -97,16 +98,16 @@ def cg(
 
 
 def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, damping: float) -> Estimator:
-  """The inverse of `N + damping·I`, with N the Nyström approximation of H from `rank` random columns (Hataya and Yamada
-  2023); with all columns N is H. `key` picks them.
+  """The inverse of `N + damping·I`, where N is the Nyström approximation of H from `rank` random columns (Hataya and
+  Yamada 2023). With all columns, N equals H. `key` selects the columns.
 
   Raises:
-    ValueError: a rank below 1 (or, when called, above the number of weights), a damping that is not positive, or no
-      key.
+    ValueError: rank is less than 1 (or, when called, larger than the number of weights), damping is not positive, or
+      there is no key.
   """
   del steps
   if rank < 1 or not damping > 0:
-    raise ValueError(f"nystrom: rank must be at least 1 and damping positive, not {rank} and {damping}")
+    raise ValueError(f"nystrom: rank must be at least 1 and damping above 0, not {rank} and {damping}")
 
   def solve(hessian, right, key):
     require_key("nystrom", key)
@@ -115,7 +116,7 @@ def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, dampi
     chosen = jax.random.choice(key, right.size, (rank,), replace=False)
     columns = lax.map(lambda index: hessian(jnp.zeros_like(right).at[index].set(1)), chosen).T  # H[:, chosen]
     core = columns[chosen]
-    # N = C core⁻¹ Cᵀ = Q (R core⁻¹ Rᵀ) Qᵀ: in the columns' span a small symmetric matrix, beside it nothing.
+    # N = C core⁻¹ Cᵀ = Q (R core⁻¹ Rᵀ) Qᵀ: a small symmetric matrix in the span of the columns, zero outside it.
     basis, triangle = jnp.linalg.qr(columns)
     small = triangle @ jnp.linalg.pinv((core + core.T) / 2, hermitian=True) @ triangle.T
     inside = basis.T @ right
@@ -135,8 +136,8 @@ def _implicit(
   damping: float = 0.0,
   limit: Callable[[jnp.dtype], float] = lambda dtype: 1.0,
 ) -> Estimator:
-  """Diagnostics beside `inner_loss`: `residual`, `converged`, whether it is below `limit` (of its dtype), and
-  `inner_gradient_norm`."""
+  """An estimator with the solver `solve`. Its diagnostics are `residual`, `converged` (whether the residual is below
+  `limit`, a function of the dtype), `inner_gradient_norm` and `inner_loss`."""
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)

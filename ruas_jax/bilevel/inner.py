@@ -17,10 +17,10 @@ def inner_step(
   state: PyTree,
   batch: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
-  """One step on `inner_loss` at `alpha`: new weights, new optimiser state, and the loss before the step.
+  """One step on `inner_loss` at `alpha`: the new weights, the new optimiser state, and the loss before the step.
 
   Raises:
-    ProblemError: the loss is not one real number, or of the weights a leaf is complex or none is floating.
+    ProblemError: the loss is not one real number; or a leaf of the weights is complex, or no leaf is floating.
   """
   state, merge_state = split_state(state, weights)
   weights, merge_weights = split_parameters("weights", weights)
@@ -39,9 +39,9 @@ def inner_steps(
   state: PyTree,
   batches: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
-  """As many steps as `batches` is long; losses `[T]`. Reverse mode stores the weights between steps and no
+  """As many steps as `batches` is long; the losses are `[T]`. Reverse mode stores the weights between steps, but no
   activations."""
-  if jax.tree.leaves(batches)[0].shape[0] == 1:  # nothing to save by computing it twice
+  if jax.tree.leaves(batches)[0].shape[0] == 1:  # checkpointing a single step saves nothing
     weights, state, loss = inner_step(problem, inner, alpha, weights, state, one_of(batches, 0))
     return weights, state, loss[None]
 
@@ -55,5 +55,5 @@ def inner_steps(
 
 
 def one_of(batches: PyTree, index: int) -> PyTree:
-  """The batch at this place of the leading axis."""
+  """The batch at this index of the leading axis."""
   return jax.tree.map(lambda leaf: leaf[index], batches)

@@ -1,9 +1,10 @@
 """The exact hypergradient of unrolled inner steps with forward-over-reverse products for the second derivatives.
 
-A step is `w' = update(g, s, w)` with `g = ∇_w inner_loss(w, alpha)`. Going back through it, the cotangent `c` of `g`
-meets the second derivatives `c·∂²_ww` and `c·∂²_wα`. They are symmetric, so both are one directional derivative of the
-gradient, `d/dε ∇_(w,α) inner_loss(w + εc, alpha)`: no reverse mode over reverse mode. An optimiser that asks for the
-loss's value `l` too has `update(g, s, w, l)`, and the cotangent of `l` goes along `∇_(w,α) inner_loss`.
+A step is `w' = update(g, s, w)` with `g = ∇_w inner_loss(w, alpha)`. In the backward pass, the cotangent `c` of `g` is
+multiplied by the second derivatives `∂²_ww` and `∂²_wα`. They are symmetric, so both products are one directional
+derivative of the gradient, `d/dε ∇_(w,α) inner_loss(w + εc, alpha)`. This avoids reverse mode over reverse mode. For an
+optimiser that also uses the loss's value `l`, `update(g, s, w, l)`, the cotangent of `l` multiplies `∇_(w,α)
+inner_loss`.
 """
 
 import jax
@@ -18,8 +19,8 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
 def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
-  """The value of `unrolled`. Between steps it stores weights and state; the last step is linearised as it is taken,
-  the others when the way back comes to them."""
+  """The same value as `unrolled`. It stores weights and state between steps. The last step is linearised when it is
+  taken, the others in the backward pass."""
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key
@@ -58,10 +59,10 @@ def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
 
 
 def step_with_pullback(problem, inner, alpha, weights, state, batch):
-  """One inner step: new weights, state, the loss before it, and its pullback.
+  """One inner step: the new weights, the state, the loss before the step, and the step's pullback.
 
-  The pullback takes cotangents of the new weights and of the new state's floating leaves to those of the old ones and
-  to this step's share of alpha's.
+  The pullback maps cotangents of the new weights and of the new state's floating leaves to those of the old ones, and
+  to this step's part of alpha's.
   """
 
   def inner_loss(weights, alpha):
@@ -88,11 +89,11 @@ def step_with_pullback(problem, inner, alpha, weights, state, batch):
 
 
 def optimizer_with_pullback(inner, gradient, state, weights, value, loss, alpha):
-  """The optimiser's `(new weights, new state)`, and its pullback.
+  """The optimiser's `(new weights, new state)`, and their pullback.
 
-  The pullback takes cotangents of the new weights and of the new state's floating leaves to those of gradient, old
-  state and old weights, and to those of `value` and alpha as a pair; an empty one where the optimiser asks neither for
-  `value` nor for `loss`.
+  The pullback maps cotangents of the new weights and of the new state's floating leaves to those of gradient, old state
+  and old weights. It also returns those of `value` and alpha as a pair, which is empty if the optimiser uses neither
+  `value` nor `loss`.
   """
   leaves, merge = split_inexact(state)
 
@@ -111,7 +112,7 @@ def optimizer_with_pullback(inner, gradient, state, weights, value, loss, alpha)
 
 
 def _reads_extras(inner, gradient, state, weights, value, loss, alpha) -> bool:
-  """Whether the optimiser's update depends on the loss's value or, through the loss, on alpha."""
+  """Whether the optimiser's update depends on the loss's value, or on alpha through the loss."""
 
   def update(value, alpha):
     return update_parameters(inner, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))

@@ -1,4 +1,4 @@
-"""One update of an optax optimiser, on weights or alpha with constant leaves, and its derivative."""
+"""One update by an optax optimiser, of weights or alpha with constant leaves, and its derivative."""
 
 import contextlib
 import inspect
@@ -14,7 +14,7 @@ from ruas_jax.bilevel.problem import PyTree
 
 
 def init_optimizer(optimizer: optax.GradientTransformation, parameters: PyTree) -> PyTree:
-  """The optimiser's first state, of the floating leaves alone; masks and labels that it was made with are of those."""
+  """The optimiser's first state, for the floating leaves only. Masks and labels of the optimiser refer to these."""
   return optimizer.init(split_inexact(parameters)[0])
 
 
@@ -27,15 +27,15 @@ def update_parameters(
   value: jax.Array | None = None,
   value_fn: Callable[[PyTree], jax.Array] | None = None,
 ) -> tuple[PyTree, PyTree]:
-  """New parameters, their constants unchanged, and the optimiser's new state.
+  """The new parameters, with unchanged constants, and the optimiser's new state.
 
   Args:
-    optimizer: it gets the gradient again as `grad`, `value` and `value_fn` where it accepts extra arguments.
-    gradient: of the floating leaves; for a constant anything that has no derivative, such as None.
-    state: of `init_optimizer`, or of the optimiser's own `init` of all leaves.
+    optimizer: an optimiser. If it accepts extra arguments, it gets the gradient as `grad`, and `value` and `value_fn`.
+    gradient: gradient for the floating leaves; for a constant any value without a derivative, such as None.
+    state: result of `init_optimizer`, or of the optimiser's `init` for all leaves.
     parameters: weights or alpha.
-    value: `[]`, the loss at the parameters; needed by optimisers that ask for it.
-    value_fn: `parameters -> []`, that loss; needed by line searches.
+    value: `[]`, the loss at the parameters, for optimisers that use it.
+    value_fn: `parameters -> []`, the loss as a function, for line searches.
   """
   floating, merge = split_inexact(parameters)
   gradient, _ = split_inexact(gradient)
@@ -52,7 +52,7 @@ def update_parameters(
 
 
 def _accepts_extras(optimizer: optax.GradientTransformation) -> bool:
-  """By its type, or by its signature: optax.MultiSteps is not of that type."""
+  """Whether it accepts extra arguments, by its type or by its signature: optax.MultiSteps does not have that type."""
   parameters = inspect.signature(optimizer.update).parameters.values()
   return isinstance(optimizer, optax.GradientTransformationExtraArgs) or any(
     parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
@@ -68,18 +68,18 @@ def apply_optimizer(
   loss: Callable[[PyTree, PyTree], jax.Array],
   alpha: PyTree,
 ) -> tuple[PyTree, PyTree]:
-  """New weights and optimiser state, with a derivative where the gradient is exactly zero too.
+  """The new weights and optimiser state, with a finite derivative even where the gradient is exactly zero.
 
-  Adam's root and the norm of a clip have none there, and a hypergradient through them would be NaN. The derivative is
-  taken a hair's breadth beside zero instead; values are the optimiser's own.
+  At zero, Adam's root and the norm of a clip have no derivative, and a hypergradient through them would be NaN. The
+  derivative is therefore taken very close to zero; the values are those of the optimiser.
 
-  `value` is `loss(weights, alpha)`. An optimiser that asks for either is differentiated through them too. What it holds
-  constant by itself stays so: `optax.lbfgs` is exact with `scale_init_precond=False` only.
+  `value` is `loss(weights, alpha)`. An optimiser that uses one of them is differentiated through it too. What the
+  optimiser itself treats as a constant stays constant: `optax.lbfgs` is exact only with `scale_init_precond=False`.
   """
 
   def beside_zero(leaf):
-    hair = jnp.asarray(jnp.finfo(leaf.dtype).tiny, leaf.dtype) ** 0.4  # its square is still a normal number
-    return leaf + lax.stop_gradient(jnp.where(leaf == 0, hair, jnp.zeros_like(leaf)))
+    tiny = jnp.asarray(jnp.finfo(leaf.dtype).tiny, leaf.dtype) ** 0.4  # its square is still a normal number
+    return leaf + lax.stop_gradient(jnp.where(leaf == 0, tiny, jnp.zeros_like(leaf)))
 
   def update(gradient, state, weights, value, alpha):
     return update_parameters(inner, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
@@ -101,19 +101,19 @@ def _exact(exact, beside):
 
 @_exact.defjvp
 def _exact_jvp(primals, tangents):
-  return _exact(*primals), tangents[1]  # itself again, for derivatives of derivatives
+  return _exact(*primals), tangents[1]  # calls itself, for derivatives of derivatives
 
 
 @contextlib.contextmanager
 def explain_reverse_mode(name: str) -> Iterator[None]:
-  """Inside, jax's error about a loop that has no reverse mode names the estimator and says what to do."""
+  """Context in which jax's error about a loop without reverse mode names the estimator and a remedy."""
   try:
     yield
   except ValueError as error:
     if "Reverse-mode differentiation does not work" not in str(error):
       raise
     raise ValueError(
-      f"{name} differentiates a while loop in reverse mode, which jax cannot do. If it is the inner optimiser's line "
-      "search, use forward, which is exact with it, or cg, neumann, nystrom, first_order or evolution, which do not "
-      "differentiate it; if it is in a loss, use lax.scan there"
+      f"{name} differentiates a while loop in reverse mode, which jax cannot do. If the loop is the inner optimiser's "
+      "line search, use forward, which is exact with it, or cg, neumann, nystrom, first_order or evolution, which do "
+      "not differentiate it. If the loop is in a loss, replace it by lax.scan"
     ) from error

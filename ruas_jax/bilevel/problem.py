@@ -1,8 +1,8 @@
-"""The bilevel problem, the record that every hypergradient estimator returns, and what an estimator is.
+"""The bilevel problem, the interface of a hypergradient estimator, and the record that it returns.
 
     minimise over alpha   outer_loss(weights*(alpha), alpha)   with   weights*(alpha) = argmin inner_loss(., alpha)
 
-All arguments are pytrees; nothing here knows what they mean.
+All arguments are pytrees of any meaning.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class BilevelProblem(NamedTuple):
 
 
 class ProblemError(TypeError):
-  """A loss, weights or alpha that no bilevel problem can have; one line that says which and why."""
+  """A loss, weights or alpha that a bilevel problem cannot have. The message is one line that says which and why."""
 
 
 def checked(problem: BilevelProblem) -> BilevelProblem:
-  """The problem with losses that raise ProblemError, when called, for a result that is not one real floating number."""
+  """The problem with losses that raise ProblemError if their result is not one real floating number."""
   return BilevelProblem(*(_scalar(name, loss) for name, loss in problem._asdict().items()))
 
 
@@ -41,7 +41,7 @@ def _scalar(name: str, loss: Loss) -> Loss:
     if not (_is_array(value) and jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
       raise ProblemError(
         f"BilevelProblem.{name} must return one real number (a floating scalar), not {_shapes_of(value)}; reduce an "
-        "array, for example with jnp.mean, and return nothing beside the number"
+        "array, for example with jnp.mean, and return only the number"
       )
     return jnp.asarray(value)
 
@@ -53,16 +53,16 @@ def _is_array(value: Any) -> bool:
 
 
 def describe_array(array: jax.Array) -> str:
-  """For errors, `float32[3]`."""
+  """Dtype and shape for errors, such as `float32[3]`."""
   return f"{jnp.result_type(array)}{list(jnp.shape(array))}"
 
 
 def _shapes_of(value: Any) -> str:
-  """For errors, `float32[3]` or `tuple (float32[], int32[2])`."""
+  """Dtypes and shapes for errors, such as `float32[3]` or `tuple (float32[], int32[2])`."""
   if _is_array(value):
     return describe_array(value)
   leaves = jax.tree.leaves(value)
-  if not leaves or leaves[0] is value:  # None, or no array at all
+  if not leaves or leaves[0] is value:  # None, or not an array
     return type(value).__name__
   return f"{type(value).__name__} ({', '.join(map(_shapes_of, leaves))})"
 
@@ -72,9 +72,9 @@ class HypergradientOut(NamedTuple):
 
   Attributes:
     outer_loss: `[]`, at the weights where the estimator evaluates it.
-    gradient: like alpha, with None for every leaf that is a constant; `update_parameters` applies it.
-    weights: after the inner steps, constants unchanged.
-    inner_state: the inner optimiser's, after the inner steps.
+    gradient: alpha's structure, with None for every constant leaf; `update_parameters` applies it.
+    weights: the weights after the inner steps, with unchanged constants.
+    inner_state: the inner optimiser's state after the inner steps.
     diagnostics: scalars, by name.
   """
 
@@ -86,10 +86,10 @@ class HypergradientOut(NamedTuple):
 
 
 class Estimator(Protocol):
-  """`train_batches` has a leading axis of length `steps`; the incoming `inner_state` counts as a constant.
+  """`train_batches` has a leading axis of length `steps`. The incoming `inner_state` is treated as a constant.
 
-  What `make_estimator` returns accepts leaves of weights and alpha that are not floating; the estimators inside it get
-  None for them.
+  The result of `make_estimator` accepts leaves of weights and alpha that are not floating. The estimators that it wraps
+  receive None for them.
   """
 
   def __call__(
@@ -106,6 +106,6 @@ class Estimator(Protocol):
 
 
 def require_key(name: str, key: jax.Array | None) -> None:
-  """Raises ValueError where an estimator that draws at random was called without a key."""
+  """Raises ValueError if a stochastic estimator was called without a key."""
   if key is None:
-    raise ValueError(f"{name} draws at random: call it with key=")
+    raise ValueError(f"{name} draws at random: call it with key=jax.random.key(seed)")

@@ -1,4 +1,4 @@
-"""The exact hypergradient of unrolled inner steps in reverse mode, through all of them or through the last few."""
+"""The exact hypergradient of unrolled inner steps in reverse mode, through all steps or through the last few."""
 
 import jax
 import optax
@@ -9,19 +9,19 @@ from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
 def unrolled(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
-  """`d/d alpha outer_loss(weights_T(alpha), alpha)`, with `weights_T` reached by one update of `inner` per train
+  """`d/d alpha outer_loss(weights_T(alpha), alpha)`. `weights_T` is the result of one update by `inner` per train
   batch."""
   return truncated(inner=inner, steps=steps, last=steps)
 
 
 def truncated(*, inner: optax.GradientTransformation, steps: int, last: int) -> Estimator:
-  """`unrolled` with weights and inner state cut off from alpha before the last `last` steps (Shaban et al. 2019).
+  """`unrolled`, where weights and inner state before the last `last` steps are constants (Shaban et al. 2019).
 
   Raises:
     ValueError: `last` is not in 1..steps.
   """
   if not 1 <= last <= steps:
-    raise ValueError(f"truncated: last must be in 1..{steps} (its steps), not {last}")
+    raise ValueError(f"truncated: last must be in 1..{steps} (the number of steps), not {last}")
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
     del key

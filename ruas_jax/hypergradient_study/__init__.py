@@ -1,1 +1,1 @@
-"""The study of hypergradient estimators in one place: accuracy, time, memory. Knows no images and no networks."""
+"""The study of hypergradient estimators at one point: accuracy, time, memory. It knows no images and no networks."""

@@ -1,4 +1,4 @@
-"""The thresholds of the study, and the numbers that are held against them."""
+"""The thresholds of the study, and the numbers that are compared with them."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ruas_jax.engine.report import Bar
 from ruas_jax.hypergradient_study.measure import Case, Laboratory, Row
 
 DECADE = (1e-3, 1e-2)
-"""The epsilons up to DARTS' own, 0.01, over which the finite difference's order is fitted."""
+"""Range of epsilon, up to DARTS' 0.01, in which the order of the finite difference is fitted."""
 
 _EXACT = ("unrolled", "mixed_mode")
 _CHEAP = ("finite_difference", "first_order")
@@ -23,7 +23,7 @@ BARS = {
   "unrolled_long_over_one_memory": Bar(
     1.5, "at_most", "checkpointed unrolling of T=16 takes at most 1.5 times the temporary memory of T=1"
   ),
-  "forward_long_over_two_memory": Bar(1.1, "at_most", "the memory of forward mode is flat in T, from its loop on"),
+  "forward_long_over_two_memory": Bar(1.1, "at_most", "the memory of forward mode does not grow with T, for T from 2"),
   "finite_difference_slope_error_smoothed": Bar(
     0.1, "at_most", "on smoothed losses the finite difference's error falls with the square of epsilon"
   ),
@@ -31,14 +31,14 @@ BARS = {
     1e-6, "at_most", "on smoothed losses the finite difference converges; share of the implicit term"
   ),
   "finite_difference_least_error_raw": Bar(
-    1e-3, "at_least", "on raw losses it does not, at epsilons of use; share of the implicit term"
+    1e-3, "at_least", "on raw losses it does not converge at practical epsilons; share of the implicit term"
   ),
 }
 
 
 def summarize_epsilon(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-  """Of the epsilon sweep, by losses and dtype: `slope`, the order of the error over `DECADE`; `least_in_decade`, its
-  least there; `least` anywhere, and the epsilon `at` which; errors are shares of the implicit term."""
+  """Summary of the epsilon sweep, by losses and dtype. `slope`: order of the error over `DECADE`. `least_in_decade`:
+  smallest error there. `least`: smallest error, and `at`: its epsilon. Errors are shares of the implicit term."""
   curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
   for row in rows:
     if row["sweep"] == "epsilon":
@@ -59,12 +59,12 @@ def _summary(curve):
 
 
 def measure_costs(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[str, float]:
-  """Of the float32 programs: `X_milliseconds` of one step; `X_over_Y_time`, the median over rounds in which they
-  alternate; `..._memory`, one program's temporary bytes over another's, where the compiler counts them."""
+  """Costs of the float32 programs. `X_milliseconds`: time of one step. `X_over_Y_time`: median over rounds in which
+  they alternate. `..._memory`: ratio of the temporary bytes of two programs, if the compiler counts them."""
   cases = {name: Case("bars", name) for name in (*_EXACT, *_CHEAP)}
   taken = laboratory.times([*cases.values()], rounds=rounds + 1)
-  seconds = {name: own[1:] for name, own in zip(cases, taken, strict=True)}  # the first round warms up
-  costs = {f"{name}_milliseconds": 1e3 * float(np.median(own)) for name, own in seconds.items()}
+  seconds = {name: times[1:] for name, times in zip(cases, taken, strict=True)}  # without the first round, a warm-up
+  costs = {f"{name}_milliseconds": 1e3 * float(np.median(times)) for name, times in seconds.items()}
   for exact, cheap in itertools.product(_EXACT, _CHEAP):
     costs[f"{exact}_over_{cheap}_time"] = float(np.median(seconds[exact] / seconds[cheap]))
   for name, words, short in (("unrolled", "one", 1), ("forward", "two", 2)):
@@ -75,7 +75,8 @@ def measure_costs(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[
 
 
 def against_bars(rows: Sequence[Row], costs: dict[str, float]) -> dict[str, tuple[float, Bar]]:
-  """`(measured, bar)` by name. The exact hypergradient takes the time of whichever way to it is the faster."""
+  """`(measured number, threshold)` by name. The time of the exact hypergradient is that of the faster of its
+  methods."""
   curves = summarize_epsilon(rows)
   smoothed, raw = curves["smoothed float64"], curves["raw float64"]
   measured = {

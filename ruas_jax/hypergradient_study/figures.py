@@ -1,5 +1,5 @@
-"""Pictures of the study, each one PNG file: the finite difference's V-curve, error and cost against the horizon, error
-against the inner rate, and the terms of the hypergradient during a search."""
+"""Pictures of the study as PNG files: the finite difference's V-curve; error and cost over the horizon; error over the
+inner learning rate; and the terms of the hypergradient during a search."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ruas_jax.hypergradient_study.measure import Row
 from ruas_jax.plots import make_figure, save_figure, tidy
 
 _DTYPES = {"float64": "-", "float32": "--"}
-# One for each curve of the horizon plot, so that curves that coincide are seen: large ones lie below.
+# Sizes for the curves of the horizon plot, so that equal curves are visible: large markers are drawn first.
 _MARKERS = [
   {"marker": kind, "markersize": size} for kind, size in zip("osD^vP*X", (9, 7.5, 5, 5, 5, 4, 4, 4), strict=True)
 ]
@@ -20,14 +20,16 @@ _LOSSES = {"raw": ("C3", "losses as they are, with kinks"), "smoothed": ("C0", "
 
 
 def plot_epsilon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-  """The V-curve: rounding on the left, the difference's own error on the right."""
+  """The V-curve: rounding errors on the left, the error of the difference itself on the right."""
   figure = make_figure(7.2, 5.2, layout="constrained")
   axis = figure.subplots()
   for losses, (color, words) in _LOSSES.items():
     for dtype, line in _DTYPES.items():
-      own = [row for row in rows if row["sweep"] == "epsilon" and (row["losses"], row["dtype"]) == (losses, dtype)]
-      if own:
-        _curve(axis, own, "epsilon", "implicit_relative_error", color=color, linestyle=line, label=f"{words}; {dtype}")
+      selected = [row for row in rows if row["sweep"] == "epsilon" and (row["losses"], row["dtype"]) == (losses, dtype)]
+      if selected:
+        _curve(
+          axis, selected, "epsilon", "implicit_relative_error", color=color, linestyle=line, label=f"{words}; {dtype}"
+        )
   axis.axvspan(*DECADE, color="black", alpha=0.06, linewidth=0)
   axis.axvline(0.01, color="black", linewidth=0.8)
   axis.annotate("DARTS' own ε", (0.01, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -46,19 +48,20 @@ def plot_epsilon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
 
 
 def plot_horizon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-  """Error, time and memory of the estimators against the number of inner steps; those of one step as level lines."""
-  own = [row for row in rows if row["sweep"] == "horizon"]
-  longest = max(row["steps"] for row in own)
+  """Error, time and memory of the estimators over the number of inner steps; one-step estimators are horizontal
+  lines."""
+  selected = [row for row in rows if row["sweep"] == "horizon"]
+  longest = max(row["steps"] for row in selected)
   panels = (
-    ("relative_error", 1.0, f"relative error against {own[0]['reference']}", "error"),
+    ("relative_error", 1.0, f"relative error against {selected[0]['reference']}", "error"),
     ("milliseconds", 1.0, "milliseconds for one hypergradient", "time"),
     ("temporary_bytes", 2**20, "MiB beside inputs and outputs", "memory"),
   )
   figure = make_figure(14.0, 4.9, layout="constrained")
   axes = figure.subplots(1, len(panels))
   for axis, (column, unit, label, title) in zip(axes, panels, strict=True):
-    for index, name in enumerate(dict.fromkeys(map(_name, own))):
-      curve = [row for row in own if _name(row) == name]
+    for index, name in enumerate(dict.fromkeys(map(_name, selected))):
+      curve = [row for row in selected if _name(row) == name]
       if name in ("first order", "finite difference"):
         level = curve[0][column]
         if level:
@@ -70,7 +73,7 @@ def plot_horizon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
       axis.set_yscale("log")
     else:
       axis.set_ylim(bottom=0)
-    ticks = sorted({row["steps"] for row in own})
+    ticks = sorted({row["steps"] for row in selected})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set_xlim(0.9, longest * 1.12)
     axis.set_xlabel("T, inner steps looked ahead")
@@ -82,16 +85,17 @@ def plot_horizon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
 
 
 def plot_rate(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-  """How wrong the estimators of one step are as the inner optimiser's rate grows."""
-  own = [row for row in rows if row["sweep"] == "rate" and row["estimator"] != "unrolled"]  # exact: far below
+  """Errors of the one-step estimators over the inner optimiser's learning rate."""
+  selected = [row for row in rows if row["sweep"] == "rate" and row["estimator"] != "unrolled"]  # unrolled is exact
   figure = make_figure(6.4, 4.4, layout="constrained")
   axis = figure.subplots()
-  for index, name in enumerate(dict.fromkeys(map(_name, own))):
-    _curve(axis, [row for row in own if _name(row) == name], "rate", "relative_error", color=f"C{index}", label=name)
+  for index, name in enumerate(dict.fromkeys(map(_name, selected))):
+    curve = [row for row in selected if _name(row) == name]
+    _curve(axis, curve, "rate", "relative_error", color=f"C{index}", label=name)
   axis.set_xscale("log")
   axis.set_yscale("log")
   axis.set_xlabel("rate of the inner optimiser")
-  axis.set_ylabel(f"relative error against {own[0]['reference']}")
+  axis.set_ylabel(f"relative error against {selected[0]['reference']}")
   axis.set_title("Estimates of one step, by the rate of that step", fontsize=12)
   tidy(axis)
   axis.legend(frameon=False, fontsize=9)
@@ -104,7 +108,7 @@ def has_terms(records: Sequence[Mapping[str, Any]], player: str) -> bool:
 
 
 def plot_decomposition(path: str | os.PathLike, records: Sequence[Mapping[str, Any]], *, player: str) -> None:
-  """The terms of a player's hypergradient during a search that `has_terms`."""
+  """The terms of a player's hypergradient during a search for which `has_terms` is true."""
   measured = [record for record in records if f"{player}_total_norm" in record]
   steps = [record["step"] for record in measured]
   terms = {
@@ -135,7 +139,7 @@ def plot_decomposition(path: str | os.PathLike, records: Sequence[Mapping[str, A
 
 
 def _curve(axis, rows, x, y, *, unit=1.0, marker="o", markersize=4.0, **style) -> None:
-  """One curve; a value that is missing, not finite or zero leaves a gap on its logarithmic axis."""
+  """One curve. A value that is missing, not finite or zero leaves a gap, because the axis is logarithmic."""
   values = _values(rows, y) / unit
   values = np.where(values > 0, values, np.nan)
   axis.plot([row[x] for row in rows], values, linewidth=1.5, marker=marker, markersize=markersize, **style)

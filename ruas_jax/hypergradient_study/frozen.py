@@ -1,4 +1,4 @@
-"""One place in a bilevel problem where the estimators are compared, and the numbers that they compute in."""
+"""One point of a bilevel problem where the estimators are compared, and the number formats of the comparison."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,16 +14,16 @@ from ruas_jax.bilevel.problem import PyTree
 
 
 class Frozen(NamedTuple):
-  """A bilevel problem stopped somewhere; leaves are numpy's.
+  """A bilevel problem at a fixed point; the leaves are numpy arrays.
 
   Attributes:
     problems: its losses by name, "raw" and "smoothed": `others -> BilevelProblem`.
-    make_inner: `rate -> ` the inner optimiser, the rate a number or traced.
-    rate: the problem's own.
-    others: what the losses hold fixed.
-    alpha, weights, inner_state: the place.
-    train_batches: with a leading axis as long as the longest horizon.
-    val_batch: of the outer loss.
+    make_inner: `rate -> inner optimiser`; the learning rate is a number or traced.
+    rate: learning rate of the problem.
+    others: everything that the losses treat as constant.
+    alpha, weights, inner_state: the point.
+    train_batches: batches with a leading axis as long as the longest horizon.
+    val_batch: batch of the outer loss.
   """
 
   problems: Mapping[str, Callable[[PyTree], BilevelProblem]]
@@ -36,16 +36,16 @@ class Frozen(NamedTuple):
   train_batches: PyTree
   val_batch: PyTree
 
-  def place(self, steps: int, dtype: str) -> tuple[PyTree, ...]:
+  def arguments(self, steps: int, dtype: str) -> tuple[PyTree, ...]:
     """`(others, alpha, weights, inner state, train batches of so many steps, validation batch)` in `dtype`."""
     train_batches = jax.tree.map(lambda leaf: leaf[:steps], self.train_batches)
-    place = (self.others, self.alpha, self.weights, self.inner_state, train_batches, self.val_batch)
-    return jax.tree.map(lambda leaf: _cast(np.asarray(leaf), dtype), place)
+    arguments = (self.others, self.alpha, self.weights, self.inner_state, train_batches, self.val_batch)
+    return jax.tree.map(lambda leaf: _cast(np.asarray(leaf), dtype), arguments)
 
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-  """For creating, tracing and calling in `dtype`: float64 exists, and products of float32 are those of float32."""
+  """Context for creating, tracing and calling in `dtype`: float64 is enabled, and float32 products are true float32."""
   with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
     yield
 

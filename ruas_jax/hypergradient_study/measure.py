@@ -1,4 +1,4 @@
-"""Measuring estimators at a frozen place: each is compiled once for all values of epsilon and of the inner rate."""
+"""Measuring estimators at a fixed point. Each is compiled once for all values of epsilon and of the inner rate."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,26 +11,26 @@ from jax.flatten_util import ravel_pytree
 from ruas_jax.bilevel import compare, decompose, make_estimator
 from ruas_jax.hypergradient_study.frozen import Frozen, precision
 
-_EPSILON = 0.01  # finite_difference's default
-_DIAGNOSTICS = ("residual", "inner_gradient_norm")  # of the implicit estimators
+_EPSILON = 0.01  # default of finite_difference
+_DIAGNOSTICS = ("residual", "inner_gradient_norm")  # of implicit estimators
 ITSELF = "itself"
 
 Row = dict[str, Any]
 
 
 class Case(NamedTuple):
-  """One figure to measure.
+  """One measurement.
 
   Attributes:
-    sweep: what it belongs to.
+    sweep: name of its sweep.
     estimator: a name in `bilevel.ESTIMATORS`.
-    options: of the estimator, but epsilon.
-    steps: inner steps.
+    options: options of the estimator, except epsilon.
+    steps: number of inner steps.
     dtype: "float64", "float32" or "bfloat16".
     losses: "raw" or "smoothed".
-    against: the inner steps of the exact hypergradient in float64 that it is compared with, or `ITSELF` in float64.
-    rate: of the inner optimiser; none: the problem's own.
-    epsilon: of finite_difference; none: its own default.
+    against: number of inner steps of the reference, the exact hypergradient in float64; or `ITSELF` in float64.
+    rate: learning rate of the inner optimiser; None: that of the problem.
+    epsilon: epsilon of finite_difference; None: its default.
   """
 
   sweep: str
@@ -44,42 +44,42 @@ class Case(NamedTuple):
   epsilon: float | None = None
 
   def reference(self) -> str:
-    """What it is compared with, in words."""
+    """The reference in words."""
     if self.against == ITSELF:
       return "the same in float64"
     return f"exact through {self.against} step{'s' * (self.against > 1)}, float64"
 
 
 class Program:
-  """A compiled function of the inner rate and of epsilon; outputs are numpy's, in float64.
+  """A compiled function of the inner rate and of epsilon. Outputs are numpy arrays in float64.
 
   Attributes:
-    compile_seconds: tracing, lowering and compiling; less where a compilation cache on disk knew the program.
-    temporary_bytes: the most memory that the program needs beside its inputs and outputs, by the compiler's own count;
-      None where it has none.
+    compile_seconds: time of tracing, lowering and compiling; less if a compilation cache on disk had the program.
+    temporary_bytes: peak memory of the program in addition to its inputs and outputs, as the compiler counts it; None
+      if the compiler does not count it.
   """
 
-  def __init__(self, function: Callable, place: tuple, dtype: str):
+  def __init__(self, function: Callable, arguments: tuple, dtype: str):
     self._dtype = dtype
     with precision(dtype):
-      self._place = jax.device_put(place)
+      self._arguments = jax.device_put(arguments)
       start = time.perf_counter()
-      self._compiled = jax.jit(function).lower(*self._place, *self._numbers(1.0, 1.0)).compile()
+      self._compiled = jax.jit(function).lower(*self._arguments, *self._numbers(1.0, 1.0)).compile()
       self.compile_seconds = time.perf_counter() - start
     analysis = self._compiled.memory_analysis()
     self.temporary_bytes = analysis.temp_size_in_bytes if analysis else None
 
   def __call__(self, rate: float, epsilon: float = _EPSILON) -> Any:
     with precision(self._dtype):
-      out = jax.device_get(self._compiled(*self._place, *self._numbers(rate, epsilon)))
+      out = jax.device_get(self._compiled(*self._arguments, *self._numbers(rate, epsilon)))
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), out)
 
   def seconds(self, rate: float) -> float:
-    """How long a call takes."""
+    """Duration of one call."""
     with precision(self._dtype):
       numbers = self._numbers(rate, _EPSILON)
       start = time.perf_counter()
-      jax.block_until_ready(self._compiled(*self._place, *numbers))
+      jax.block_until_ready(self._compiled(*self._arguments, *numbers))
       return time.perf_counter() - start
 
   def _numbers(self, rate, epsilon):
@@ -88,17 +88,17 @@ class Program:
 
 
 class Laboratory:
-  """Measures cases at one place."""
+  """Measures cases at one point."""
 
   def __init__(self, frozen: Frozen, *, seed: int = 0):
     self._frozen, self._seed = frozen, seed
     self._programs: dict[tuple, Program] = {}
 
   def measure(self, case: Case) -> Row:
-    """A row of the results; `milliseconds` is for `add_times` to fill.
+    """A row of the results, without `milliseconds`, which `add_times` fills in.
 
-    `relative_error`, `cosine` and `sign_agreement` compare with `reference`; `implicit_relative_error` is the same
-    difference over the norm of the implicit term of the exact hypergradient, the small part that most of them estimate.
+    `relative_error`, `cosine` and `sign_agreement` compare with `reference`. `implicit_relative_error` is the same
+    difference divided by the norm of the implicit term of the exact hypergradient, the small part that is estimated.
     """
     program, rate, epsilon = self.program(case), self._rate(case), case.epsilon or _EPSILON
     gradient, out = program(rate, epsilon)
@@ -129,27 +129,27 @@ class Laboratory:
     }
 
   def times(self, cases: Sequence[Case], *, rounds: int, seconds: float = np.inf) -> list[np.ndarray]:
-    """Seconds of each case's program, `[rounds]` or fewer: in turns, so that what else the machine does meets all
-    alike. A program whose calls have taken `seconds` together sits out the rest."""
+    """Seconds of each case's program, `[rounds]` or fewer. The programs take turns, so that other work on the machine
+    affects all of them equally. A program whose calls have taken `seconds` in total is not called again."""
     programs = [(self.program(case), self._rate(case)) for case in cases]
     taken = [[] for _ in cases]
     for _ in range(rounds):
-      for (program, rate), own in zip(programs, taken, strict=True):
-        if sum(own) < seconds:
-          own.append(program.seconds(rate))
-    return [np.asarray(own) for own in taken]
+      for (program, rate), times in zip(programs, taken, strict=True):
+        if sum(times) < seconds:
+          times.append(program.seconds(rate))
+    return [np.asarray(times) for times in taken]
 
   def add_times(self, cases: Sequence[Case], rows: Sequence[Row], *, rounds: int, seconds: float) -> None:
-    """Fills `milliseconds`, the median of some calls, into the rows of the cases; those with one program share it."""
+    """Fills `milliseconds`, the median of some calls, into the rows of the cases. Cases with one program share it."""
     distinct = {self._key(case): case for case in cases}
     taken = self.times([*distinct.values()], rounds=rounds, seconds=seconds)
-    medians = {key: 1e3 * float(np.median(own)) for key, own in zip(distinct, taken, strict=True)}
+    medians = {key: 1e3 * float(np.median(times)) for key, times in zip(distinct, taken, strict=True)}
     for case, row in zip(cases, rows, strict=True):
       row["milliseconds"] = medians[self._key(case)]
 
   def program(self, case: Case) -> Program:
-    """The estimator of the case: `-> (gradient [m], HypergradientOut)`. The whole record, so that nothing of what the
-    estimator does goes unmeasured: the compiler would drop the first-order estimate's inner step."""
+    """The estimator of the case: `-> (gradient [m], HypergradientOut)`. The whole record is returned, because the
+    compiler would otherwise drop work that it does not need, such as the inner step of the first-order estimate."""
 
     def estimate(others, alpha, weights, inner_state, train_batches, val_batch, rate, epsilon):
       options = dict(case.options) | ({"epsilon": epsilon} if case.estimator == "finite_difference" else {})
@@ -173,7 +173,7 @@ class Laboratory:
 
   def _once(self, key, function, steps, dtype) -> Program:
     if key not in self._programs:
-      self._programs[key] = Program(function, self._frozen.place(steps, dtype), dtype)
+      self._programs[key] = Program(function, self._frozen.arguments(steps, dtype), dtype)
     return self._programs[key]
 
   def _key(self, case: Case) -> tuple:

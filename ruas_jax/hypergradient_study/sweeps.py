@@ -1,4 +1,4 @@
-"""What the study measures: lists of cases, one sweep of one thing at a time."""
+"""The measurements of the study: lists of cases, one for each sweep."""
 
 import itertools
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ _ONE_STEP = ("unrolled", "mixed_mode", "finite_difference", "first_order")
 
 
 class Grid(NamedTuple):
-  """How much of it; an empty field leaves its sweep out.
+  """The extent of the study. An empty field omits its sweep.
 
   Attributes:
-    epsilons: of the finite difference, of the norm by which it moves the weights.
-    epsilon_dtypes: to sweep them in.
-    horizons: inner steps T.
-    lasts: steps that the truncated estimator goes back through.
-    longest: inner steps of the longest horizon, which the horizons and the implicit estimates are compared with.
-    rates: of the inner optimiser.
-    dtypes: to run the estimators of one step in.
-    neumann_terms: lengths of the Neumann series, at the inner rate for its scale.
+    epsilons: epsilons of the finite difference: norms of the weights' displacement.
+    epsilon_dtypes: dtypes of the epsilon sweep.
+    horizons: numbers of inner steps T.
+    lasts: numbers of steps through which the truncated estimator differentiates.
+    longest: number of inner steps of the reference for the horizons and the implicit estimates.
+    rates: learning rates of the inner optimiser.
+    dtypes: dtypes for the one-step estimators.
+    neumann_terms: lengths of the Neumann series, whose scale is the inner rate.
     implicit: the other estimators of the implicit sweep, with their options.
-    rounds: calls that a time is the median of.
+    rounds: number of calls whose median is a time.
   """
 
   epsilons: tuple[float, ...] = (
@@ -55,11 +55,11 @@ QUICK = Grid(
   neumann_terms=(),
   implicit=(),
 )
-"""Only the errors that the bars need."""
+"""Only the measurements that have a threshold."""
 
 
 def plan(grid: Grid, rate: float) -> dict[str, list[Case]]:
-  """The cases of each sweep that is not empty; `rate` is the problem's own."""
+  """The cases of each sweep that is not empty; `rate` is the learning rate of the problem."""
   sweeps = {
     "epsilon": _epsilon(grid),
     "horizon": _horizon(grid),

@@ -1,4 +1,4 @@
-"""The rows of the study for people: a table per sweep, and CSV."""
+"""The rows of the study for people: a table for each sweep, and CSV."""
 
 import csv
 import io
@@ -29,16 +29,16 @@ _HEADINGS = {
 
 
 def print_sweeps(rows: Sequence[Row], file: TextIO) -> None:
-  """A table for each sweep; columns that it leaves empty are not shown."""
+  """Prints a table for each sweep, without columns that are empty in it."""
   for sweep in dict.fromkeys(row["sweep"] for row in rows):
-    own = [row for row in rows if row["sweep"] == sweep]
-    used = [name for name in _HEADINGS if any(row[name] not in (None, "") for row in own)]
-    table = [{_HEADINGS[name]: _in_table(name, row[name]) for name in used} for row in own]
-    print_table(table, f"{sweep}: against {own[0]['reference']}", file=file, width=_WIDTH)
+    selected = [row for row in rows if row["sweep"] == sweep]
+    used = [name for name in _HEADINGS if any(row[name] not in (None, "") for row in selected)]
+    table = [{_HEADINGS[name]: _in_table(name, row[name]) for name in used} for row in selected]
+    print_table(table, f"{sweep}: against {selected[0]['reference']}", file=file, width=_WIDTH)
 
 
 def print_bars(bars: Mapping[str, tuple[float, Bar]], file: TextIO) -> None:
-  """What was measured, and the thresholds."""
+  """Prints the measured numbers and their thresholds."""
   signs = {"at_least": "≥", "at_most": "≤", "above": ">"}
   table = [
     {"bar": name, "measured": float(value), "threshold": f"{signs[bar.sense]} {bar.threshold:g}", "met": bar.met(value)}
@@ -48,19 +48,19 @@ def print_bars(bars: Mapping[str, tuple[float, Bar]], file: TextIO) -> None:
 
 
 def print_conformance(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
-  """The rows of `bilevel.conformance` as dictionaries: for each estimator its figure that is nearest to its bar."""
+  """Prints for each estimator the row of `bilevel.conformance` (as a dictionary) that is nearest to its threshold."""
   table = []
   for name in dict.fromkeys(row["estimator"] for row in rows):
-    own = [row for row in rows if row["estimator"] == name]
-    worst = max(own, key=lambda row: row["value"] / row["bar"] if row["value"] == row["value"] else float("inf"))
-    met = f"{sum(row['met'] for row in own)} of {len(own)}"
+    selected = [row for row in rows if row["estimator"] == name]
+    worst = max(selected, key=lambda row: row["value"] / row["bar"] if row["value"] == row["value"] else float("inf"))
+    met = f"{sum(row['met'] for row in selected)} of {len(selected)}"
     table.append({"estimator": name, "met": met, **{key: worst[key] for key in ("problem", "inner", "steps", "against",
                                                                               "measure", "value", "bar")}})  # fmt: skip
-  print_table(table, "conformance: the figure nearest to its bar", file=file, width=_WIDTH)
+  print_table(table, "conformance: the number nearest to its threshold", file=file, width=_WIDTH)
 
 
 def as_csv(rows: Sequence[Row]) -> bytes:
-  """All columns; what is missing is empty."""
+  """All columns as CSV; a missing value is empty."""
   text = io.StringIO()
   writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
   writer.writeheader()

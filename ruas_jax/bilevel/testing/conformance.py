@@ -1,12 +1,12 @@
-"""The conformance table: every estimator against what is known of its value, in float64.
+"""The conformance table: every estimator compared with known values, in float64.
 
     rows = conformance()
     assert all(row.met for row in rows)
 
-To hold an estimator of your own against it, give it a name and say what its value is claimed to be:
+To test a custom estimator, give it a name and a check for the value that it claims to compute:
 
     ESTIMATORS["mine"] = mine                  # (*, inner, steps, **options) -> Estimator
-    CHECKS["mine"] = check_exact()             # or check_implicit(...), or a check of your own
+    CHECKS["mine"] = check_exact()             # or check_implicit(...), or a custom check
     conformance(estimators=["mine"])
 """
 
@@ -27,7 +27,7 @@ from ruas_jax.bilevel.testing.subject import Known, Row, Subject, relative_error
 from ruas_jax.bilevel.testing.testbed import INNERS, RATE, ReferenceProblem, ravel, reference_problems
 
 _EXACT_BAR, _SOLVED_BAR = 1e-12, 1e-10  # relative errors
-_DIFFERENCE_BAR = 1e-8  # what an extrapolated central difference can resolve
+_DIFFERENCE_BAR = 1e-8  # precision of an extrapolated central difference
 _SLOPE_BAR = 0.1
 _STANDARD_ERRORS_BAR = 3.0
 
@@ -38,11 +38,11 @@ Check = Callable[[Subject], Iterator[Row]]
 def conformance(
   problems: Iterable[ReferenceProblem] | None = None, estimators: Iterable[str] | None = None
 ) -> list[Row]:
-  """The table, over `reference_problems()` and over all of `CHECKS` where nothing else is asked for.
+  """The rows of the table, by default over `reference_problems()` and all `CHECKS`.
 
   Raises:
-    ValueError: an estimator that has no check.
-    TypeError: a loss that does not return one real floating number.
+    ValueError: an estimator has no check.
+    TypeError: a loss does not return one real floating number.
   """
   names = list(CHECKS) if estimators is None else list(estimators)
   unchecked = sorted(set(names) - set(CHECKS))
@@ -54,10 +54,10 @@ def conformance(
     subjects += [Subject(name, reference, known) for name in names]
 
   def check(subject):
-    with jax.enable_x64(True):  # of this thread
+    with jax.enable_x64(True):  # for this thread
       return list(CHECKS[subject.estimator](subject))
 
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # the time goes into compilation
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation
     return [row for rows in pool.map(check, subjects) for row in rows]
 
 
@@ -72,7 +72,7 @@ def _in_float64(reference: ReferenceProblem) -> ReferenceProblem:
 
 
 def check_exact(**options) -> Check:
-  """For an estimator that claims the hypergradient of the unrolled steps, to rounding."""
+  """A check for estimators that claim the hypergradient of the unrolled steps, up to rounding."""
 
   def check(subject):
     for inner, steps in subject.runs():
@@ -83,13 +83,13 @@ def check_exact(**options) -> Check:
 
 
 def check_implicit(*, damping: float = 0.0, **options) -> Check:
-  """For an estimator that claims the implicit hypergradient with `damping` on the Hessian."""
+  """A check for estimators that claim the implicit hypergradient, with `damping` on the Hessian."""
   return lambda subject: _implicit_rows(subject, options, damping)
 
 
 def _unrolled_row(subject, inner, steps, options):
   expected, against = subject.unrolled(inner, steps)
-  if subject.estimator == against:  # which is what the others are compared with
+  if subject.estimator == against:  # it is the reference for the others
     return _difference_row(subject, inner, steps, options, expected, through=steps)
   return subject.error_row(inner, steps, options, against, expected, _EXACT_BAR)
 
@@ -101,7 +101,7 @@ def _difference_row(subject, inner, steps, options, estimate, *, through):
 
 
 def _fixed_point_rows(subject, claim, options):
-  """Of alternating descent, where the problem knows it."""
+  """Rows for alternating descent, if the problem knows its fixed point."""
   reference = subject.reference
   if claim not in reference.fixed_points:
     return
@@ -127,7 +127,7 @@ def _fixed_point_rows(subject, claim, options):
 
 
 def _check_truncated(subject):
-  """Through all steps it is `unrolled`; through the last 2 of 5 where there is a closed form."""
+  """Through all steps it equals `unrolled`; through the last 2 of 5 it is compared with the closed form, if any."""
   closed_form = subject.reference.closed_form
   for inner, steps in subject.runs():
     yield _unrolled_row(subject, inner, steps, {"last": steps})
@@ -148,7 +148,8 @@ def _check_first_order(subject):
 
 
 def _check_finite_difference(subject):
-  """Exact on quadratic problems; elsewhere its error falls with the square of epsilon, and it is eq. 8 of DARTS."""
+  """Exact on quadratic problems. On others, its error falls with the square of epsilon, and it equals eq. 8 of
+  DARTS."""
   reference = subject.reference
   if reference.closed_form:
     for inner in reference.runs:
@@ -157,7 +158,7 @@ def _check_finite_difference(subject):
     yield from _fixed_point_rows(subject, "unrolled", {})
     return
 
-  sizes = np.array([0.02, 0.01, 0.005])  # of the moves that the difference makes
+  sizes = np.array([0.02, 0.01, 0.005])  # distances by which the difference moves the weights
   exact, against = subject.unrolled("sgd", 1)
   errors = [relative_error(estimate, exact) for estimate in subject.estimates("sgd", 1, "epsilon", sizes, {})]
   with np.errstate(divide="ignore", invalid="ignore"):
@@ -176,7 +177,7 @@ def _check_finite_difference(subject):
 def _darts_equation_8(subject, differenced, size):
   """`∂_α L_out(w′) − ξ [∇_α L(w⁺) − ∇_α L(w⁻)] / 2ε`, `w± = w ± ε ∇_w′ L_out(w′)`, with ε such that `|w± − w|` is
   `size`; and the length of the step, `ξ |∇_w′ L_out(w′)|`."""
-  problem, (alpha, weights, train_batches, val_batch) = subject.reference.problem, subject.place(1)
+  problem, (alpha, weights, train_batches, val_batch) = subject.reference.problem, subject.arguments(1)
   batch = jax.tree.map(lambda leaf: leaf[0], train_batches)
   start, unravel = ravel_pytree(weights)
 
@@ -200,7 +201,7 @@ def _inverse(hessian, damping=0.0):
 
 
 def _implicit_rows(subject, options, damping):
-  """How the weights get where they are is no matter, a rate of zero included."""
+  """Rows for the implicit hypergradient. It does not depend on how the weights were reached; the rate may be zero."""
   for inner, steps in (("sgd", 5), ("sgd at rate zero", 1)) if subject.reference.small else ():
     hessian, mixed, to_weights, direct, against = subject.implicit_terms(inner, steps)
     expected = direct - mixed.T @ _inverse(hessian, damping) @ to_weights
@@ -214,13 +215,13 @@ def _check_cg(subject):
 
 
 def _check_nystrom(subject):
-  """Of all columns, which is the Hessian itself."""
+  """With all columns, the approximation is the Hessian itself."""
   rank = ravel(subject.reference.weights).size
   yield from _implicit_rows(subject, {"rank": rank, "damping": 0.1}, 0.1)
 
 
 def _check_neumann(subject):
-  """It is the truncated series, and as near to the inverse as the series' remainder says:
+  """It equals the truncated series, and its distance from the inverse is within the series' remainder:
 
   `|error| <= ||mixed|| ||H⁻¹|| ||I − ηH||^n |∂_w L_out|` with n terms of scale η.
   """
@@ -239,12 +240,12 @@ def _check_neumann(subject):
     bound = norm(mixed) * norm(_inverse(hessian)) * norm(factor) ** terms * norm(to_weights)
     share = norm(estimate - limit) / bound
     yield subject.row("sgd", 5, options, "predicted bound", "error / bound", share, 1.0)
-  damped = {"terms": 2000, "scale": scale, "damping": 0.1}  # as good as the limit
+  damped = {"terms": 2000, "scale": scale, "damping": 0.1}  # practically the limit of the series
   yield from _implicit_rows(subject, damped, damped["damping"])
 
 
 def _check_evolution(subject):
-  """Behind plain SGD: where an optimiser has corners, the smoothed loss has another hypergradient."""
+  """Only with plain SGD: if an optimiser has corners, the hypergradient of the smoothed loss differs."""
   if "sgd" not in subject.reference.runs:
     return
   options = {"samples": 200, "sigma": 1e-3}
@@ -266,4 +267,4 @@ CHECKS: dict[str, Check] = {
   "nystrom": _check_nystrom,
   "evolution": _check_evolution,
 }
-"""What every estimator claims to be, by its name in `ESTIMATORS`."""
+"""The check of every estimator, by its name in `ESTIMATORS`."""

@@ -1,6 +1,6 @@
-"""One estimator on one reference problem: its estimates, and what checks compare them with. Call it in float64.
+"""One estimator on one reference problem: its estimates, and the values to compare them with. Use it in float64.
 
-Vectors are raveled pytrees, of numpy: `[n]` weights and `[m]` numbers in alpha.
+Vectors are raveled pytrees, numpy arrays: `[n]` weights and `[m]` numbers in alpha.
 """
 
 import threading
@@ -17,18 +17,18 @@ from ruas_jax.bilevel.testing.testbed import INNERS, ReferenceProblem, ravel
 
 
 class Row(NamedTuple):
-  """One figure of the table.
+  """One number of the table.
 
   Attributes:
     problem, estimator: names.
-    options: of the estimator.
+    options: options of the estimator.
     inner: the inner optimiser, a name in `testbed.INNERS`.
-    steps: of it.
-    against: what the estimate is compared with.
-    measure: what `value` is.
-    value: the figure; not a number where the estimate is not.
-    bar: the most it may be.
-    met: whether it is.
+    steps: number of inner steps.
+    against: name of the reference value.
+    measure: meaning of `value`.
+    value: the number; NaN if the estimate is NaN.
+    bar: threshold: the largest allowed value.
+    met: whether the value is at most the threshold.
   """
 
   problem: str
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Known:
-  """Values that several checks of one problem compare with, each computed once."""
+  """Reference values that several checks of one problem use; each is computed once."""
 
   def __init__(self):
     self._values, self._lock = {}, threading.Lock()
@@ -57,13 +57,13 @@ class Known:
 
 
 class Subject:
-  """What a check is called with."""
+  """The argument of a check: an estimator and a reference problem."""
 
   def __init__(self, estimator: str, reference: ReferenceProblem, known: Known):
     self.estimator, self.reference, self._known = estimator, reference, known
 
   def runs(self) -> list[tuple[str, int]]:
-    """Inner optimisers and numbers of their steps."""
+    """Inner optimisers and their numbers of steps."""
     return [(inner, steps) for inner, horizons in self.reference.runs.items() for steps in horizons]
 
   def row(self, inner, steps, options, against, measure, value, bar) -> Row:
@@ -71,26 +71,26 @@ class Subject:
     return Row(self.reference.name, self.estimator, options, inner, steps, against, measure, value, bar, value <= bar)
 
   def error_row(self, inner, steps, options, against, expected, bar) -> Row:
-    """Of the relative error of the estimate."""
+    """A row with the relative error of the estimate."""
     estimate, _ = self.estimate(inner, steps, options)
     return self.row(inner, steps, options, against, "relative error", relative_error(estimate, expected), bar)
 
   def estimate(self, inner, steps, options) -> tuple[np.ndarray, dict[str, jax.Array]]:
     """The hypergradient `[m]` and the diagnostics."""
-    gradient, diagnostics = jax.jit(self._run(self.estimator, inner, steps, options))(*self.place(steps))
+    gradient, diagnostics = jax.jit(self._run(self.estimator, inner, steps, options))(*self.arguments(steps))
     return np.asarray(gradient), diagnostics
 
   def estimates(self, inner, steps, option, values, options) -> np.ndarray:
-    """The hypergradients `[k, m]` at `k` values of one option, which may be traced."""
-    place = self.place(steps)
-    one = lambda value: self._run(self.estimator, inner, steps, {option: value, **options})(*place)[0]
-    return np.asarray(jax.jit(lambda values: lax.map(one, values))(values))
+    """The hypergradients `[k, m]` for `k` values of one option, which are traced."""
+    arguments = self.arguments(steps)
+    estimate = lambda value: self._run(self.estimator, inner, steps, {option: value, **options})(*arguments)[0]
+    return np.asarray(jax.jit(lambda values: lax.map(estimate, values))(values))
 
   def unrolled(self, inner: str, steps: int) -> tuple[np.ndarray, str]:
-    """The hypergradient `[m]` through all steps, and where it comes from: the closed form, or else `unrolled`."""
+    """The hypergradient `[m]` through all steps, and its source: the closed form, or else `unrolled`."""
     if self.reference.closed_form:
       return self.reference.closed_form.unrolled(inner, steps, steps), "closed form"
-    compute = lambda: jax.jit(self._run("unrolled", inner, steps, {}))(*self.place(steps))[0]
+    compute = lambda: jax.jit(self._run("unrolled", inner, steps, {}))(*self.arguments(steps))[0]
     return np.asarray(self._known.get(("unrolled", inner, steps), compute)), "unrolled"
 
   def reached(self, inner: str, steps: int) -> np.ndarray:
@@ -101,11 +101,11 @@ class Subject:
     def run(alpha, weights, train_batches, _):
       return inner_steps(self.reference.problem, optimizer, alpha, weights, optimizer.init(weights), train_batches)[0]
 
-    return ravel(run(*self.place(steps)))
+    return ravel(run(*self.arguments(steps)))
 
   def outer_slopes(self, inner: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Directions `[d, m]`, and the slope along each `[d]` of the outer loss after the steps, by central differences of
-    three widths extrapolated to none; of no steps, at the incoming weights."""
+    """Directions `[d, m]`, and the slope `[d]` along each of the outer loss after the steps. The slopes are central
+    differences with three widths, extrapolated to width zero. For zero steps, they are at the incoming weights."""
     optimizer, problem = INNERS[inner].optimizer, self.reference.problem
     center, unravel = ravel(self.reference.alpha), ravel_pytree(self.reference.alpha)[1]
     directions = np.random.default_rng(0).normal(size=(4, center.size))
@@ -123,15 +123,15 @@ class Subject:
 
       return lax.map(value, points)
 
-    _, *rest = self.place(steps)
+    _, *rest = self.arguments(steps)
     above, below = np.asarray(outer_losses(points.reshape(-1, center.size), *rest)).reshape(2, 3, 4)
     wide, middle, narrow = (above - below) / (2 * widths)[:, None]
     first, second = (4 * middle - wide) / 3, (4 * narrow - middle) / 3
     return directions, (16 * second - first) / 15
 
   def implicit_terms(self, inner: str, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
-    """At the weights reached: the inner Hessian `[n, n]` and mixed derivative `[n, m]`, the outer gradients by weights
-    `[n]` and by alpha `[m]`, and where they come from."""
+    """At the weights after the steps: the inner Hessian `[n, n]`, the mixed derivative `[n, m]`, the outer gradients
+    with respect to weights `[n]` and alpha `[m]`, and their source."""
     closed_form = self.reference.closed_form
     if closed_form:
       weights, _ = closed_form.trajectory(inner, steps, steps)
@@ -146,7 +146,7 @@ class Subject:
       second = jax.jacfwd(jax.grad(inner), argnums=(0, 1))(weights, alpha)
       return *second, *jax.grad(outer, argnums=(0, 1))(weights, alpha)
 
-    alpha, _, train_batches, val_batch = self.place(steps)
+    alpha, _, train_batches, val_batch = self.arguments(steps)
     compute = lambda: dense(self.reached(inner, steps), alpha, train_batches, val_batch)
     return *map(np.asarray, self._known.get(("dense", inner, steps), compute)), "dense Hessian"
 
@@ -161,12 +161,12 @@ class Subject:
 
     return run
 
-  def place(self, steps: int):
+  def arguments(self, steps: int):
     """`(alpha, weights, train batches of the steps, validation batch)`."""
     train_batches = jax.tree.map(lambda leaf: leaf[: max(steps, 1)], self.reference.train_batches)
     return self.reference.alpha, self.reference.weights, train_batches, self.reference.val_batch
 
 
 def relative_error(estimate: np.ndarray, expected: np.ndarray) -> float:
-  """Of vectors, in the Euclidean norm."""
+  """Relative error of a vector, in the Euclidean norm."""
   return np.linalg.norm(estimate - expected) / np.linalg.norm(expected)

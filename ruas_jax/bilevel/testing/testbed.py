@@ -1,7 +1,7 @@
-"""Bilevel problems whose hypergradients are known, to hold estimators against.
+"""Bilevel problems with known hypergradients, to test estimators.
 
-Every number is numpy's, in float64, and the closed forms are written in numpy: nothing here is differentiated by a
-program. Vectors are raveled pytrees: n weights, m numbers in alpha.
+All numbers are computed with numpy in float64, and the closed forms are written in numpy: automatic differentiation is
+not used here. Vectors are raveled pytrees: n weights, m numbers in alpha.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,21 +15,21 @@ from jax.flatten_util import ravel_pytree
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 RATE = 0.1
-"""Of every inner optimiser here that moves."""
+"""Learning rate of all inner optimisers in this file, except the one with rate zero."""
 HORIZONS = (1, 5, 16)
 
 _DECAY, _LIMIT = 0.9, 0.5
-_FIRST, _SECOND, _EPSILON = 0.9, 0.999, 1e-8  # optax's of Adam
-_Memory = tuple[tuple[Any, Any], ...]  # of values and their derivatives by alpha
+_FIRST, _SECOND, _EPSILON = 0.9, 0.999, 1e-8  # constants of optax's Adam
+_Memory = tuple[tuple[Any, Any], ...]  # pairs of a value and its derivative with respect to alpha
 
 
 class Inner(NamedTuple):
-  """An inner optimiser twice: optax's, and written out together with its derivative.
+  """An inner optimiser in two forms: optax's, and written out with its derivative.
 
   Attributes:
-    optimizer: optax's.
-    start: `weights [n] -> memory`, pairs of a value and its derivative by alpha. It and `update` are None where only
-      problems without a closed form use the optimiser.
+    optimizer: optax's optimiser.
+    start: `weights [n] -> memory`, pairs of a value and its derivative with respect to alpha. `start` and `update` are
+      None if only problems without a closed form use the optimiser.
     update: `(count from 1, gradient [n], its derivative [n, m], memory) -> (change of weights [n], its derivative
       [n, m], memory)`.
   """
@@ -40,14 +40,14 @@ class Inner(NamedTuple):
 
 
 class ClosedForm(NamedTuple):
-  """What is known of a problem whose inner loss is quadratic in the weights.
+  """The known values of a problem whose inner loss is quadratic in the weights.
 
   Attributes:
-    trajectory: `(inner, steps, last) -> (weights [n], their derivative by alpha [n, m])` after `steps` updates of
-      `INNERS[inner]`, of which only the last `last` count as functions of alpha; none are taken for (inner, 0, 0).
-    outer_gradients: `weights [n] -> (by weights [n], by alpha [m])` of the outer loss.
-    hessian: of the inner loss by the weights, `[n, n]`.
-    mixed: its derivative by weights and alpha, `[n, m]`.
+    trajectory: `(inner, steps, last) -> (weights [n], their derivative with respect to alpha [n, m])` after `steps`
+      updates of `INNERS[inner]`. Only the last `last` updates are functions of alpha. (inner, 0, 0) takes no update.
+    outer_gradients: `weights [n] -> (by weights [n], by alpha [m])`, gradients of the outer loss.
+    hessian: Hessian of the inner loss with respect to the weights, `[n, n]`.
+    mixed: derivative of the inner loss with respect to weights and alpha, `[n, m]`.
   """
 
   trajectory: Callable[[str, int, int], tuple[np.ndarray, np.ndarray]]
@@ -56,27 +56,27 @@ class ClosedForm(NamedTuple):
   mixed: np.ndarray
 
   def unrolled(self, inner: str, steps: int, last: int) -> np.ndarray:
-    """The hypergradient `[m]` through the last `last` of the steps; of no steps, the direct term alone."""
+    """The hypergradient `[m]` through the last `last` of the steps; for zero steps, the direct term only."""
     weights, response = self.trajectory(inner, steps, last)
     to_weights, direct = self.outer_gradients(weights)
     return direct + response.T @ to_weights
 
 
 class ReferenceProblem(NamedTuple):
-  """A problem, a place to stand in it, and what is known there.
+  """A problem, a point in it, and the known values at that point.
 
   Attributes:
-    name: for the table.
-    problem: its two losses.
-    alpha, weights: pytrees; the optimiser's state is what its `init` makes of the weights.
-    train_batches: with a leading axis as long as the longest horizon.
-    val_batch: of the outer loss.
-    runs: numbers of inner steps, by the inner optimiser that takes them, a name in `INNERS`.
-    closed_form: where there is one.
-    small: the weights are few and the inner loss is strictly convex in them, so that its Hessian can be inverted and
-      estimates be written out.
-    fixed_points: where alternating descent, one step of plain SGD against one of alpha, settles: alpha by what the
-      hypergradient claims to be, "unrolled", "first_order" or "implicit".
+    name: name in the table.
+    problem: the two losses.
+    alpha, weights: pytrees. The optimiser's state is the result of its `init` for the weights.
+    train_batches: batches with a leading axis as long as the longest horizon.
+    val_batch: batch of the outer loss.
+    runs: numbers of inner steps for each inner optimiser, a name in `INNERS`.
+    closed_form: the closed form, if there is one.
+    small: whether the weights are few and the inner loss is strictly convex in them, so that its Hessian can be
+      inverted and estimates can be written out.
+    fixed_points: the fixed points of alternating descent, one step of plain SGD and one of alpha. They are values of
+      alpha by the kind of hypergradient: "unrolled", "first_order" or "implicit".
   """
 
   name: str
@@ -92,7 +92,7 @@ class ReferenceProblem(NamedTuple):
 
 
 def reference_problems() -> list[ReferenceProblem]:
-  """All of this file."""
+  """All problems of this file."""
   return [quadratic(), quadratic_at_rest(), darts_toy(), logistic_regression()]
 
 
@@ -106,8 +106,8 @@ def quadratic() -> ReferenceProblem:
 
 
 def quadratic_at_rest() -> ReferenceProblem:
-  """The quadratic problem where its inner gradient is exactly zero: a clip's norm and Adam's root are at their
-  corners."""
+  """The quadratic problem at a point where its inner gradient is exactly zero. The norm of a clip and Adam's root have
+  corners there."""
   validation = np.random.default_rng(3).normal(size=4)
   runs = dict.fromkeys(("adam", "clipped sgd"), (1,))
   return _quadratic("quadratic at rest", np.zeros(3), np.zeros(4), np.zeros((1, 4)), validation, runs)
@@ -147,7 +147,7 @@ def _quadratic(name, alpha, weights, batches, validation, runs):
 
 
 def darts_toy() -> ReferenceProblem:
-  """`L_val = aw - 2a + 1` and `L_train = (w - a)^2` of Liu et al. 2019 (fig. 2), whose optimum is `a = w = 1`."""
+  """`L_val = aw - 2a + 1` and `L_train = (w - a)^2` of Liu et al. 2019 (fig. 2), with the optimum `a = w = 1`."""
   alpha, weights, batches = np.array([1.7]), np.array([-0.4]), np.zeros((1, 1))
   two = np.array([[2.0]])
   return ReferenceProblem(
@@ -164,7 +164,7 @@ def darts_toy() -> ReferenceProblem:
 
 
 def logistic_regression() -> ReferenceProblem:
-  """Smooth, not quadratic: logistic regression whose penalties, one per weight, are learned on other data.
+  """A smooth problem that is not quadratic: logistic regression with one penalty per weight, learned on other data.
 
   Inner: mean `softplus(-y x'w)` plus `sum exp(a) log cosh(w)`; outer: the same mean plus a cost of large penalties.
   """
@@ -207,7 +207,7 @@ def _linear_trajectory(hessian, pull, alpha, weights, batches):
     rule = INNERS[inner]
     w, response, memory = weights, np.zeros(pull.shape), rule.start(weights)
     for count, batch in enumerate(batches[:steps], start=1):
-      if count == steps - last + 1:  # nothing before counts
+      if count == steps - last + 1:  # earlier steps do not depend on alpha
         response, memory = np.zeros(pull.shape), tuple((value, 0.0) for value, _ in memory)
       gradient, slope = hessian @ w - pull @ alpha - batch, hessian @ response - pull
       change, change_response, memory = rule.update(count, gradient, slope, memory)
@@ -234,7 +234,7 @@ def _adam(count, gradient, slope, memory):
   d_second = _SECOND * d_second + (1 - _SECOND) * 2 * gradient[:, None] * slope
   share, d_share = first / (1 - _FIRST**count), d_first / (1 - _FIRST**count)
   root = np.sqrt(second / (1 - _SECOND**count))
-  # Where the root is zero so is d_second; the derivative is that of share / epsilon.
+  # If the root is zero, d_second is zero too. The derivative is then that of share / epsilon.
   d_root = d_second / (1 - _SECOND**count) / (2 * np.where(root > 0, root, 1))[:, None]
   below = root + _EPSILON
   change = share / below
@@ -255,7 +255,7 @@ def _from_zero(pairs: int):
 
 
 def _under_way(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """The same, its first state holding the weights themselves for a trace."""
+  """The optimiser with a first state whose trace is the weights themselves."""
   return optax.GradientTransformation(
     lambda weights: optax.tree.set(optimizer.init(weights), trace=weights), optimizer.update
   )
@@ -269,10 +269,10 @@ INNERS: dict[str, Inner] = {
     _under_way(optax.sgd(RATE, momentum=_DECAY)), lambda weights: ((weights, 0.0),), _heavy_ball(RATE, _DECAY)
   ),
   "adam": Inner(optax.adam(RATE, b1=_FIRST, b2=_SECOND, eps=_EPSILON), _from_zero(2), _adam),
-  "polyak": Inner(optax.polyak_sgd(max_learning_rate=10.0)),  # asks for the loss's value
+  "polyak": Inner(optax.polyak_sgd(max_learning_rate=10.0)),  # uses the loss's value
   "clipped sgd": Inner(optax.chain(optax.clip_by_global_norm(_LIMIT), optax.sgd(RATE)), _from_zero(1), _clipped),
 }
-"""By name."""
+"""The inner optimisers by name."""
 
 
 def ravel(tree: PyTree) -> np.ndarray:
