@@ -40,6 +40,13 @@ BARS = {
   "enhance_seconds_beside_import_jax": Bar(
     1.5, "at_most", "a 1.5-megapixel JPEG is enhanced within 1.5 s beside `import jax`, with a filled cache"
   ),
+  "search_tiny_empty_seconds": Bar(25.0, "at_most", "`ruas search --config tiny`: first step within 25 s, cache empty"),
+  "search_tiny_filled_seconds": Bar(6.0, "at_most", "`ruas search --config tiny`: first step within 6 s, cache filled"),
+  "search_lol_empty_seconds": Bar(30.0, "at_most", "`ruas search --config lol`: first step within 1.2 times 25 s"),
+  "search_lol_filled_seconds": Bar(7.2, "at_most", "`ruas search --config lol`: first step within 1.2 times 6 s"),
+  "train_empty_seconds": Bar(10.0, "at_most", "`ruas train`: first step within 10 s, cache empty"),
+  "train_filled_seconds": Bar(4.0, "at_most", "`ruas train`: first step within 4 s, cache filled"),
+  "demo_after_installation_seconds": Bar(45.0, "at_most", "the demo within 45 s, cache empty"),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
   "photo_peak_megabytes": Bar(

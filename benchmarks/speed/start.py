@@ -28,7 +28,7 @@ def main() -> None:
   rounds = 1 if arguments.quick else 9
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    photo = _dark_photograph(folder / "photo.jpg")
+    photo = dark_photograph(folder / "photo.jpg")
     commands = {
       "nothing": ("-c", "pass"),
       "import jax": ("-c", "import jax"),
@@ -63,7 +63,7 @@ def main() -> None:
   )
 
 
-def _dark_photograph(path: pathlib.Path) -> pathlib.Path:
+def dark_photograph(path: pathlib.Path) -> pathlib.Path:
   """A JPEG of 1.5 megapixels: smooth shapes and noise, at most a quarter as bright as it could be."""
   rng = np.random.default_rng(0)
   coarse = Image.fromarray(rng.integers(0, 64, (10, 15, 3)).astype(np.uint8))

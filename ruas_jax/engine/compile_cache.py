@@ -5,7 +5,8 @@ import pathlib
 
 import jax
 
-_SWITCH = "RUAS_JAX_CACHE"  # the value "off" disables the cache
+SWITCH = "RUAS_JAX_CACHE"
+"""The environment's switch: "off" disables the cache."""
 _LEAST_SECONDS = 0.0  # shortest compilation that is cached: there are many short ones
 _LEAST_OPTION = "jax_persistent_cache_min_compile_time_secs"
 
@@ -19,7 +20,7 @@ def enable_compilation_cache() -> pathlib.Path | None:
   Returns:
     The folder that this call set: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it set none.
   """
-  if os.environ.get(_SWITCH) == "off" or jax.config.jax_compilation_cache_dir:
+  if os.environ.get(SWITCH) == "off" or jax.config.jax_compilation_cache_dir:
     return None
   try:
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -18,7 +18,8 @@ from jax import lax
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.engine.feed import Feed
 from ruas_jax.engine.mesh import Layout
-from ruas_jax.engine.metrics import Metrics, losses_of
+from ruas_jax.engine.metrics import Metrics, StepMetrics, losses_of
+from ruas_jax.engine.program_cache import kept_program
 from ruas_jax.engine.run_options import LARGEST_LOSS
 
 _CALL_SECONDS = 2.5  # target duration of a call, so that the log is updated at least every five seconds
@@ -65,7 +66,7 @@ class Call(NamedTuple):
   snapshot: Run | None
 
 
-def make_program(
+def make_advance(
   step: Callable,
   feed: Feed,
   layout: Layout | None = None,
@@ -73,7 +74,7 @@ def make_program(
   members: int | None = None,
   largest_loss: float = LARGEST_LOSS,
 ) -> Callable:
-  """`advance(run, data, tickets, count, key) -> (run, log)`, which takes `count` steps; jitted, `run` is donated.
+  """`advance(run, data, tickets, count, key) -> (run, log)`, which takes `count` steps; a pure function.
 
   Args:
     step: `(state, *batches, key) -> (state, Metrics)`; the state has `weights`.
@@ -123,7 +124,12 @@ def make_program(
     run, log = advance(*arguments)
     return run, layout.readable(log)
 
-  return jax.jit(readable, donate_argnums=0, compiler_options=compiler_options())
+  return readable
+
+
+def make_program(step: Callable, feed: Feed, layout: Layout | None = None, **options: Any) -> Callable:
+  """`make_advance`, jitted; `run` is donated."""
+  return jax.jit(make_advance(step, feed, layout, **options), donate_argnums=0, compiler_options=compiler_options())
 
 
 def _over_members(take_step: Callable, *, at_once: bool) -> Callable:
@@ -156,9 +162,10 @@ class DeviceLoop:
     layout: Layout | None = None,
     members: int | None = None,
     largest_loss: float = LARGEST_LOSS,
+    identity: Any = None,
   ):
-    """`state` is copied, not donated. `members` is the length of the leading axis of `state` and `key`; None: no
-    axis."""
+    """`state` is copied, not donated. `members` is the length of the leading axis of `state` and `key`; None: no axis.
+    `identity` is JSON that determines `step`: then the traced program is kept for the next start (`program_cache`)."""
     self._layout = layout = layout or Layout(members=members)
     self._feed, self.done = feed, 0
     self._fetch = jax.jit(feed.fetch)
@@ -168,6 +175,12 @@ class DeviceLoop:
     self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.per_member)
     self._key, self._data = layout.put(key, layout.per_member), layout.put(feed.data, layout.everywhere)
     self._program = make_program(step, feed, layout, members=members, largest_loss=largest_loss)
+    self._kept = None
+    if identity is not None and members is None and layout.mesh.size == 1:
+      about = {"step": identity, "pools": feed.pools, "largest_loss": largest_loss}
+      advance = make_advance(step, feed, layout, largest_loss=largest_loss)
+      structure_of = lambda names: (self.run, _log_of(names))
+      self._kept = lambda arguments: kept_program(advance, arguments, about, _log_names, structure_of)
 
   def resume_from(self, run: Run, done: int) -> None:
     """Replaces the state by that of a run after `done` steps, given as numpy arrays."""
@@ -216,10 +229,26 @@ class DeviceLoop:
     tickets = self._feed.read(count)
     if self._feed.streams:
       tickets = self._layout.put_batches(tickets, [1 + axis for axis in self._feed.batch_axes])
-    self.run, log = self._program(self.run, self._data, tickets, np.int32(count), self._key)
+    arguments = (self.run, self._data, tickets, np.int32(count), self._key)
+    if self._kept:
+      self._program, self._kept = self._kept(arguments) or self._program, None
+    self.run, log = self._program(*arguments)
     self._ticket = jax.tree.map(lambda leaf: leaf[count - 1], tickets) if keep_ticket else None
     self.done += count
     return (self.done - count + 1, count, log)
+
+
+def _log_names(result: tuple[Run, Log]) -> dict[str, Any]:
+  """The names of the metrics of each part, as JSON."""
+  return {part: [list(of_part.losses), list(of_part.scalars)] for part, of_part in result[1].metrics.items()}
+
+
+def _log_of(names: dict[str, Any]) -> Log:
+  """A log of the structure that these names have; its values are placeholders."""
+  parts = {
+    part: StepMetrics(dict.fromkeys(losses, 0), dict.fromkeys(scalars, 0)) for part, (losses, scalars) in names.items()
+  }
+  return Log(parts, 0, 0)
 
 
 def _copied(tree: Any) -> Any:

@@ -68,7 +68,11 @@ class DeviceData:
 
 
 class DeviceFeed:
-  """Tickets are indices of elements, int32. The data are an argument of the program."""
+  """Tickets are indices of elements, int32. The data are an argument of the program.
+
+  Attributes:
+    pools: for each reading, which of the data it reads.
+  """
 
   capacity = MOST_STEPS
   streams = False
@@ -78,14 +82,14 @@ class DeviceFeed:
     self.batch_axes = _batch_axes(readings)
     self._shapes = [reading.shape for reading in readings]
     self._orders = [Order(len(reading.source), seed=reading.seed) for reading in readings]
-    self._pools, self._numbers = zip(*(data.locate(reading.source) for reading in readings), strict=True)
+    self.pools, self._numbers = zip(*(data.locate(reading.source) for reading in readings), strict=True)
     self._first = 0
 
   def fetch(self, data: Any, ticket: Any) -> tuple[PyTree, ...]:
     """A batch for each reading, every leaf `[*shape, ...]`."""
     return tuple(
       jax.tree.map(lambda leaf, numbers=numbers: leaf[numbers], data[pool])
-      for pool, numbers in zip(self._pools, ticket, strict=True)
+      for pool, numbers in zip(self.pools, ticket, strict=True)
     )
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:
@@ -137,7 +141,7 @@ class StreamFeed:
   Only `rows` of every batch are read: the part of the last batch axis that belongs to this host's devices.
   """
 
-  data = ()
+  data = pools = ()
   streams = True
 
   def __init__(self, readings: Sequence[Reading], rows: range | None = None):

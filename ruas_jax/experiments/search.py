@@ -14,7 +14,15 @@ from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.engine.records import Record
 from ruas_jax.engine.run_options import RunOptions
-from ruas_jax.experiments.setting import GENOTYPE, RESULTS, as_elements, identify, open_images, search_setting
+from ruas_jax.experiments.setting import (
+  GENOTYPE,
+  RESULTS,
+  as_elements,
+  identify,
+  open_images,
+  program_identity,
+  search_setting,
+)
 from ruas_jax.files import write_atomically
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss
@@ -72,6 +80,7 @@ def search(
   setting = search_setting(config, operations=operations, **given)
   train, validation = open_images(config, train_images, val_images)
   images, names = {"train": train, "val": validation}, operation_names(operations)
+  unrelated = ["training"] + ["search.steps"] * (config.search.strategy != "separate")  # to the step's program
   found = one_search.search(
     setting.problem,
     train=as_elements(config, train),
@@ -89,12 +98,15 @@ def search(
       config,
       names,
       identify("search", config, "training", "search.steps", images=images, operations=names, **given),
+      program_identity("search", config, *unrelated, operations=operations, given=given),
     ),
   )
   return result_of(found)
 
 
-def search_files(config: Config, names: tuple[str, ...], identity: dict[str, Any] | None = None) -> RunFiles:
+def search_files(
+  config: Config, names: tuple[str, ...], identity: dict[str, Any] | None = None, program: Any = None
+) -> RunFiles:
   """The files that RUAS adds to the folder of a search; `names` are the names of the candidates."""
 
   def write(folder: epath.Path, found: one_search.SearchResult) -> None:
@@ -111,6 +123,7 @@ def search_files(config: Config, names: tuple[str, ...], identity: dict[str, Any
   return RunFiles(
     config=dataclasses.asdict(config),
     identity=identity,
+    program=program,
     derived=GENOTYPE,
     outputs=RESULTS,
     about={"operations": names},

@@ -128,6 +128,25 @@ def identify(
   return plain({"kind": kind, "config": values, "images": described} | more)
 
 
+def program_identity(
+  kind: str, config: Config, *ignored: str, operations: tuple[Operation, ...], given: Mapping[str, Any], **more: Any
+) -> dict[str, Any] | None:
+  """What determines the program of a run's step, as JSON; None if the caller gave operations, losses or optimizers,
+  whose code cannot be compared.
+
+  Args:
+    kind: search or train.
+    config: configuration of the experiment.
+    ignored: options that do not change the program, by path.
+    operations: the candidates.
+    given: losses and optimizers that the caller gave; None for each that is configured.
+    more: further JSON values.
+  """
+  if operations is not CANDIDATES or any(value is not None for value in given.values()):
+    return None
+  return identify(kind, config, *ignored, "seed", "data.train", "data.val", images={}, **more)
+
+
 def _describe(source: ImageSource) -> str:
   listed = "\n".join(f"{name} {size}" for name, size in zip(source.names, plain(source.sizes()), strict=True))
   return f"{len(source)} images, {hashlib.sha256(listed.encode()).hexdigest()[:12]}"

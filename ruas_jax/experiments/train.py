@@ -19,7 +19,7 @@ from ruas_jax.engine.records import Record
 from ruas_jax.engine.run_folder import open_run_folder
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.seeding import seeded
-from ruas_jax.experiments.setting import RESULTS, as_elements, identify, open_images, sampler
+from ruas_jax.experiments.setting import RESULTS, as_elements, identify, open_images, program_identity, sampler
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss, make_objectives
@@ -76,6 +76,10 @@ def train(
   losses = {"illumination_loss": illumination_loss, "denoising_loss": denoising_loss}
   about = {"operations": operation_names(operations), "genotype": str(genotype), "optimizer": optimizer}
   identity = identify("train", config, *ignored, images={"train": source}, **about, **losses)
+  program = program_identity(
+    *("train", config, "search", *ignored[2:]), operations=operations, given=losses | {"optimizer": optimizer},
+    genotype=str(genotype),
+  )  # fmt: skip
   reading = Reading(as_elements(config, source), (data.batch_size,), seed=config.seed)
   feed = open_feed([reading], placement=data.placement, rows=layout.rows)
   network = build_network(config.network, genotype, operations)
@@ -93,7 +97,7 @@ def train(
   )
 
   with contextlib.closing(feed), opened as folder:
-    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
+    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=program)
     outcome = iterate(loop, steps=options.steps, description="train", run_folder=folder)
     weights = jax.device_put(outcome.state.weights)
     model = Model(weights, genotype, config.network, operations)

@@ -26,6 +26,8 @@ class RunFiles:
     config: content of `config.json`; None: the search's options.
     identity: everything that determines the numbers of the run, as JSON; None: the options, the data, and the names of
       functions.
+    program: everything that determines the step's program, as JSON; the traced program is then kept for the next start.
+      None: it is traced at every start.
     derived: name of the file of the derived result. It is written last, so its presence means a complete run.
     outputs: names of the other files that `write` makes.
     about: description that is saved with `state/`, as JSON.
@@ -34,6 +36,7 @@ class RunFiles:
 
   config: dict[str, Any] | None = None
   identity: dict[str, Any] | None = None
+  program: Any = None
   derived: str = "derived.json"
   outputs: Sequence[str] = ()
   about: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -99,7 +99,7 @@ def search(
       held_out = StreamFeed([Reading(validation, (options.diagnostics.batches, batch_size), seed=2 * seed + 1)])
       stack.enter_context(contextlib.closing(held_out))
       observer = DiagnosticsObserver(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
-    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss)
+    loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=files.program)
     watch = ConvergenceWatch(options.hypergradient)
     outcome = iterate(
       loop, steps=options.steps, description="search", run_folder=folder, observer=observer, watch=watch
