@@ -1,4 +1,4 @@
-"""The examples of docs/ run as they are printed, and the pages have what they must."""
+"""The examples of docs/ run as they are printed, and every public name is in the reference."""
 
 import pathlib
 import re
@@ -27,9 +27,18 @@ def test_tuning_regularisation_weights():
   assert alpha[5:].mean() > alpha[:5].mean() + 1
 
 
+def test_first_commands_and_photographs():
+  values = {}
+  for block in (*examples("index.md"), *examples("photographs.md")):
+    exec(block, values)
+  assert values["out"].gradient.shape == () and np.isfinite(values["out"].gradient)
+  assert values["bright"].shape == values["dark"].shape and float(values["bright"].mean()) > 0.1
+
+
 def names_in(page):
   """The names that tables of a page list in their first column."""
-  return {name for row in re.findall(r"^\| (`.*?`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)}
+  cells = re.findall(r"^\| (`.*?`[^|]*) \|", page, re.MULTILINE)
+  return {name for cell in cells for name in re.findall(r"`(.*?)`", cell)}
 
 
 def test_searching_your_own_problem(capsys):
