@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, and make.
 #   make demo    installs into .venv and runs `ruas demo`
 #   make test    installs into .venv with the test extras and runs the tests, or those that TESTS= names
+#   make docs    installs into .venv with the documentation's extra and builds the pages into site/
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 # What an installation is made from: a change installs anew.
 BUILT_FROM := pyproject.toml hatch_build.py $(wildcard ruas_jax/convolution/native/*.cc ruas_jax/convolution/native/*.inc)
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ruas demo
@@ -24,8 +25,12 @@ test-slow: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 
+# A warning, such as a link that leads nowhere, is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -37,4 +42,8 @@ $(VENV)/.installed: $(BUILT_FROM) | $(BIN)/python
 
 $(VENV)/.installed-test: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@ $(VENV)/.installed

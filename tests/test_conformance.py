@@ -1,6 +1,7 @@
 """The conformance table: every bar is met, and every claim has its rows."""
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,13 @@ def test_every_estimator_has_a_check():
 def test_no_row_twice():
   names = [about(row) for row in reference_rows()]
   assert len(set(names)) == len(names)
+
+
+def test_the_readme_has_their_number():
+  readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+  assert f"{len(reference_rows())} checks of ten" in readme and len(ESTIMATORS) == 10
+  exact = {row.bar for name in EXACT for row in rows_of(name, against="closed form", measure="relative error")}
+  assert exact == {1e-12} and "exact estimators within 1e-12 of closed forms" in readme
 
 
 def rows_of(estimator, **fields):

@@ -1,9 +1,13 @@
-"""The examples of docs/ run as they are printed."""
+"""The examples of docs/ run as they are printed, and every public name is in the reference."""
 
 import pathlib
 import re
 
 import numpy as np
+import pytest
+
+import ruas_jax
+from ruas_jax import bilevel, nas
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
@@ -21,3 +25,52 @@ def test_tuning_regularisation_weights():
   first, last, alpha = values["errors"][0], values["errors"][-1], np.asarray(values["alpha"])
   assert f"{first:.1f}" == "9.7" and f"{last:.1f}" == "5.5"
   assert alpha[5:].mean() > alpha[:5].mean() + 1
+
+
+def test_first_commands_and_photographs():
+  values = {}
+  for block in (*examples("index.md"), *examples("photographs.md")):
+    exec(block, values)
+  assert values["out"].gradient.shape == () and np.isfinite(values["out"].gradient)
+  assert values["bright"].shape == values["dark"].shape and float(values["bright"].mean()) > 0.1
+
+
+def names_in(page):
+  """The names that tables of a page list in their first column."""
+  cells = re.findall(r"^\| (`.*?`[^|]*) \|", page, re.MULTILINE)
+  return {name for cell in cells for name in re.findall(r"`(.*?)`", cell)}
+
+
+def test_searching_your_own_problem(capsys):
+  """All blocks of the page in one session; what its comments and tables say is true."""
+  page, values = (DOCS / "search.md").read_text(), {}
+  blocks = examples("search.md")
+  assert len(blocks) >= 9
+  found = []
+  for block in blocks:
+    exec(block, values)
+    found.append(values["found"])
+  first, noisy = found[0], found[1]
+  assert first.derived == {"edge": [1]} and len(first.metrics) == 100
+  of_cell = {"step", "cell_train_loss", "cell_validation_loss", "cell_iterations"}
+  assert set(noisy.metrics[0]) == of_cell | {"cell_train_largest_error", "cell_validation_largest_error"}
+  assert of_cell <= names_in(page)
+  diagnosed = next(result.metrics[2] for result in found if len(result.metrics) == 6)
+  described = {name for name in names_in(page) if re.search("norm|hessian|entropy", name)}
+  assert described == {name for name in diagnosed if re.search("norm|hessian|entropy", name)}
+  folder, longer = values["folder"], values["longer"]
+  assert len(longer.metrics) == 8
+  written = {path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")}
+  assert written == {name for name in names_in(page) if re.search(r"\.json|/$", name)}
+  population = values["population"]
+  assert [tuple(member.values.values()) for member in population.members] == [(0.01,), (0.01,), (1.0,), (1.0,)]
+  assert population.failures == [None] * 4
+  assert re.search(r"^player 'cell': .*float32\[32\]", values["message"])
+  assert "square\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [ruas_jax, nas, bilevel], ids=lambda module: module.__name__)
+def test_every_public_name_is_in_the_reference(module):
+  page = (DOCS / "api" / f"{module.__name__.rpartition('.')[2]}.md").read_text()
+  listed = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
+  assert sorted(listed) == sorted(f"{module.__name__}.{name}" for name in module.__all__ if not name.startswith("_"))

@@ -1,60 +1,129 @@
-"""The README's Python examples run as they are printed, on a smaller configuration."""
+"""The README's Python examples run as they are printed, on a smaller configuration, and its figures are the records'.
 
-import dataclasses
+`test_conformance` compares the number of its checks.
+"""
+
+import json
 import pathlib
 import re
 
 import pytest
+import test_mutations
 
 import ruas_jax
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def namespace(tmp_path_factory):
-  """What the examples share, after the first has run."""
-  config = ruas_jax.load_config("tiny")
-  small = dataclasses.replace(
-    config,
-    network=dataclasses.replace(
-      config.network,
-      illumination=dataclasses.replace(config.network.illumination, stages=2),
-      denoising=dataclasses.replace(config.network.denoising, stages=2),
-    ),
-    data=dataclasses.replace(config.data, crop=8),
-    training=dataclasses.replace(config.training, steps=3),
+def namespace():
+  """What the examples share. They run in their order."""
+  small = ruas_jax.load_config("tiny").with_overrides(
+    {"network.illumination.stages": 1, "network.denoising.stages": 1, "data.crop": 8, "search.steps": 2}
   )
-  values = {}
   with pytest.MonkeyPatch.context() as patch:
-    patch.chdir(tmp_path_factory.mktemp("readme"))
     patch.setattr(ruas_jax, "load_config", lambda name: small)
-    exec(_examples()[0], values)
-    values["folder"] = pathlib.Path.cwd()
-  return values
+    yield {}
 
 
-def _examples() -> list[str]:
-  return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_there_are_three_examples():
+  assert len(EXAMPLES) == 3
 
 
-def test_search_train_and_enhance(namespace):
-  assert len(namespace["found"].metrics) == 20
+def test_enhancing(namespace):
+  exec(EXAMPLES[0], namespace)
   assert namespace["bright"].shape == (64, 64, 3)
-  assert float(namespace["bright"].mean()) > 0.05
-  loaded = ruas_jax.load(namespace["folder"] / "runs" / "model")
-  assert loaded.weights_sha256() == namespace["trained"].model.weights_sha256()
+  assert 0.1 < float(namespace["bright"].mean()) <= 1
 
 
-def test_own_operation_loss_and_optimiser(namespace):
-  namespace["config"] = dataclasses.replace(
-    namespace["config"], search=dataclasses.replace(namespace["config"].search, steps=2)
-  )
-  exec(_examples()[1], namespace)
-  assert namespace["found"].state.alpha["illumination"].shape == (7, 8)
+def test_searching_any_problem(namespace):
+  exec(EXAMPLES[1], namespace)
+  assert namespace["found"].derived == {"edge": [1]}
+  assert "# {'edge': [1]}" in EXAMPLES[1]
+
+
+def test_searching_with_another_operation_loss_and_optimiser(namespace):
+  exec(EXAMPLES[2], namespace)
+  found = namespace["found"]
+  assert found.state.alpha["illumination"].shape == (7, 8)
   # The fidelity alone is the loss: no total variation in it.
-  assert namespace["found"].metrics[0]["illumination_train_loss"] < 0.05
+  assert found.metrics[0]["illumination_train_loss"] < 0.05
+  moments = found.state.weight_state["illumination"][0]
+  assert hasattr(moments, "mu") and hasattr(moments, "nu")  # Adam's
 
 
-def test_there_are_two_examples():
-  assert len(_examples()) == 2
+def record(name):
+  return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["results"]
+
+
+def hundredths(share):
+  """A share as the table has it, `.791`."""
+  return f"{share:.3f}".removeprefix("0")
+
+
+def quality():
+  results = record("lol")
+  both = lambda name, unit: [
+    f"{results['figures'][name][part]['psnr']:.2f}{unit} / {hundredths(results['figures'][name][part]['ssim'])}"
+    for part in ("dev", "val")
+  ]
+  return [*both("ours", " dB"), *both("released weights", ""), f"{results['parameters']:,} parameters"]
+
+
+def demo():
+  results = record("demo_time")
+  before, after = results["input"], results["mean"]
+  return [
+    f"{results['seconds']:.0f} s; {before['psnr']:.2f} → {after['psnr']:.2f} dB",
+    f"SSIM {hundredths(before['ssim'])} → {hundredths(after['ssim'])} on four images",
+  ]
+
+
+def speed():
+  steps = record("search_throughput")["steps"]
+  fastest = {}
+  for step in steps:
+    if (step["module"], step["hypergradient"]) == ("illumination", "mixed_mode"):
+      fastest[step["size"]] = step["times_faster"]
+  return [f"64x64: {fastest[64]:.1f}×; 320x320: {fastest[320]:.1f}×"]
+
+
+def memory():
+  return [f"{max(row['peak_megabytes'] for row in record('inference')['photo']):.0f} MB"]
+
+
+def start():
+  seconds = {row["command"]: row["median"] for row in record("start")["seconds"]}
+  of = lambda command: f"{seconds[command]:.2f} s"
+  return [f"{of('ruas --help')}; {of('ruas enhance')} (`import jax` alone: {of('import jax')})"]
+
+
+def faults():
+  results = record("faults")
+  runs = sum(results[kind]["runs"] for kind in ("kill", "terminate", "corruption"))
+  same = results["kill"]["resumed_to_same_bits"] + results["terminate"]["resumed_to_same_bits"]
+  same += results["corruption"]["same_bits"]
+  refused, wrong = results["corruption"]["refused"], results["silently_wrong"]
+  return [
+    f"in {runs} runs",
+    f"{same} end with the undisturbed bits, {refused} are refused by name, {wrong} are silently wrong",
+  ]
+
+
+def mutations():
+  return [f"{len(test_mutations.MUTATIONS)} known bugs"]
+
+
+@pytest.mark.parametrize("figures", [quality, demo, speed, memory, start, faults, mutations])
+def test_figures_are_those_of_the_records(figures):
+  for figure in figures():
+    assert figure in README
+
+
+def test_links_lead_to_files():
+  targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
+  assert len(targets) >= 10
+  missing = [target for target in targets if not (ROOT / target).exists()]
+  assert not missing
