@@ -1,4 +1,4 @@
-"""The thresholds that this project set itself, each written once, with where it comes from."""
+"""The thresholds of this project. Each has the requirement that it comes from."""
 
 from ruas_jax.engine.report import Bar
 

@@ -1,8 +1,8 @@
-"""A contact sheet of photographs that anyone may look at: scikit-image's, darkened and as they are, enhanced.
+"""A contact sheet of public photographs: scikit-image's, darkened and unchanged, and enhanced.
 
     python -m benchmarks.paper.contact_sheet --picture docs/contact_sheet.jpg --json contact_sheet.json
 
-The bundled `general` weights did not learn from any of them. What is in good light is to stay as it is.
+The bundled `general` weights were not trained on them. A photograph in good light should not change.
 """
 
 from benchmarks.paper.general import kept_out
