@@ -125,25 +125,25 @@ def main(arguments: list[str] | None = None) -> None:
   study, model = open_study(options), ours(options)
   groups = {
     "changed in the trained model": {
-      name: _row(own.words, evaluate_images(transform_of(own.change(model)), study.pairs))
-      for name, own in SWITCHED.items()
+      name: _row(variant.words, evaluate_images(transform_of(variant.change(model)), study.pairs))
+      for name, variant in SWITCHED.items()
     }
   }
   if options.retrain:
     images = train_images(options.data)
     rows = groups["trained so from the start"] = {}
-    for name, own in RETRAINED.items():
+    for name, retrained in RETRAINED.items():
       if options.quick and name not in _QUICK_RETRAINED:
         continue
-      again = _retrain(study.config, model.genotype, own, images)
-      rows[name] = _row(own.words, evaluate_images(transform_of(fold(again)), study.pairs))
+      again = _retrain(study.config, model.genotype, retrained, images)
+      rows[name] = _row(retrained.words, evaluate_images(transform_of(fold(again)), study.pairs))
   for title, rows in groups.items():
-    for own in rows.values():
-      own["gain"] = {key: rows[WHOLE][key] - own[key] for key in ("psnr", "ssim")}
+    for row in rows.values():
+      row["gain"] = {key: rows[WHOLE][key] - row[key] for key in ("psnr", "ssim")}
     shown = [
-      {"variant": name, "psnr": own["psnr"], "ssim": own["ssim"]}
-      | {f"{key} gained": value for key, value in own["gain"].items()}
-      for name, own in rows.items()
+      {"variant": name, "psnr": row["psnr"], "ssim": row["ssim"]}
+      | {f"{key} gained": value for key, value in row["gain"].items()}
+      for name, row in rows.items()
     ]
     print_table(shown, f"{title}: {len(study.pairs)} pairs of LOL, dev")
   write_report(
@@ -160,11 +160,11 @@ def _row(words: str, report: dict[str, Any]) -> dict[str, Any]:
   return {"definition": words, **report["mean"], "images": report["images"]}
 
 
-def _retrain(config: Config, genotype: Genotype, own: Retrained, images) -> Model:
+def _retrain(config: Config, genotype: Genotype, change: Retrained, images) -> Model:
   network = config.network
-  illumination = dataclasses.replace(network.illumination, **own.illumination)
+  illumination = dataclasses.replace(network.illumination, **change.illumination)
   config = dataclasses.replace(config, network=dataclasses.replace(network, illumination=illumination))
-  genotype = dataclasses.replace(genotype, **{cell: (name,) * len(EDGES) for cell, name in own.operations.items()})
+  genotype = dataclasses.replace(genotype, **{cell: (name,) * len(EDGES) for cell, name in change.operations.items()})
   return train(config, genotype, images=images, operations=(*CANDIDATES, NOTHING)).model
 
 
@@ -175,12 +175,12 @@ def _draw(path, groups: dict[str, dict[str, dict]], pairs: int) -> None:
   axes = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=counts)
   for (title, rows), line in zip(groups.items(), axes, strict=True):
     for axis, key, digits in zip(line, ("psnr", "ssim"), (2, 3), strict=True):
-      values = [own[key] for own in rows.values()]
+      values = [row[key] for row in rows.values()]
       colors = ["#1f77b4", *["#b9c4cf"] * (len(rows) - 1)]
       axis.barh(range(len(rows)), values, color=colors, height=0.7)
-      for position, own in enumerate(rows.values()):
-        gain = f"  ({-own['gain'][key]:+.{digits}f})" if position else ""
-        axis.text(own[key], position, f" {own[key]:.{digits}f}{gain}", va="center", fontsize=9)
+      for position, row in enumerate(rows.values()):
+        gain = f"  ({-row['gain'][key]:+.{digits}f})" if position else ""
+        axis.text(row[key], position, f" {row[key]:.{digits}f}{gain}", va="center", fontsize=9)
       axis.set_ylim(len(rows) - 0.4, -0.6)
       axis.set_yticks(range(len(rows)), list(rows) if axis is line[0] else [""] * len(rows))
       axis.tick_params(axis="y", length=0)
@@ -189,7 +189,7 @@ def _draw(path, groups: dict[str, dict[str, dict]], pairs: int) -> None:
     line[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
   for axis, name, key in zip(axes[-1], ("PSNR, dB", "SSIM"), ("psnr", "ssim"), strict=True):
     axis.set_xlabel(f"{name}, mean over {pairs} pairs of LOL (dev)")
-    axis.set_xlim(0, 1.45 * max(own[key] for rows in groups.values() for own in rows.values()))
+    axis.set_xlim(0, 1.45 * max(row[key] for rows in groups.values() for row in rows.values()))
   save_figure(figure, path)
 
 

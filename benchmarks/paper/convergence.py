@@ -94,9 +94,9 @@ def _summary(steps: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for variant in ("i", "i+n")
     for key in ("psnr", "ssim")
   }
-  spread = {f"{name} spread": float(np.ptp(own)) for name, own in values.items() if name.endswith("psnr")}
+  spread = {f"{name} spread": float(np.ptp(numbers)) for name, numbers in values.items() if name.endswith("psnr")}
   losses = {name: float(np.mean([row[name] for row in rows])) for name in _LOSSES}
-  return {"steps": steps} | {name: float(np.mean(own)) for name, own in values.items()} | spread | losses
+  return {"steps": steps} | {name: float(np.mean(numbers)) for name, numbers in values.items()} | spread | losses
 
 
 def _draw(path, rows: list[dict[str, Any]]) -> None:

@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     figure = make_figure(7.5, 4.2, layout="constrained")
     axis = figure.subplots()
     for name, color in _COLORS.items():
-      own = [row for row in rows if row["method"] == name]
-      axis.plot([row["gain"] for row in own], [row["psnr"] for row in own], "o-", color=color, label=name)
+      selected = [row for row in rows if row["method"] == name]
+      axis.plot([row["gain"] for row in selected], [row["psnr"] for row in selected], "o-", color=color, label=name)
     axis.set_xscale("log", base=2)
     axis.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
     axis.set(xlabel="the input, times", ylabel="PSNR on LOL (dev), dB")

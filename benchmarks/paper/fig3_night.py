@@ -43,15 +43,18 @@ def main(arguments: list[str] | None = None) -> None:
   for index in chosen:
     image = source[index].astype(np.float32) / 255
     results = {method: to_uint8(transform(image)) for method, transform in methods.items()}
-    own = {
+    metrics = {
       method: {"clipped_share": clipped_share(result), "brightness": float(result.mean() / 255)}
       for method, result in results.items()
     }
     name = source.names[index]
-    figures[name] = own
-    rows.append(Row(pathlib.Path(name).stem, [Picture(results[method], _text(own[method])) for method in methods]))
+    figures[name] = metrics
+    rows.append(Row(pathlib.Path(name).stem, [Picture(results[method], _text(metrics[method])) for method in methods]))
   mean = {
-    method: {key: float(np.mean([own[method][key] for own in figures.values()])) for key in next(iter(own.values()))}
+    method: {
+      key: float(np.mean([metrics[method][key] for metrics in figures.values()]))
+      for key in next(iter(metrics.values()))
+    }
     for method in methods
   }
   print_table([{"method": name} | row for name, row in mean.items()], f"mean over {count} photographs")

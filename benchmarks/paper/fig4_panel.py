@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
   theirs = released(options.released).with_variant(RELEASED_VARIANTS["lol"]) if options.released else None
   methods = compared(model, _BASELINES, theirs)
   figures, columns = evaluate_methods(methods, pairs)
-  print_table([{"method": name} | own["mean"] for name, own in figures.items()], f"{count} pairs of LOL, dev")
+  print_table([{"method": name} | metrics["mean"] for name, metrics in figures.items()], f"{count} pairs of LOL, dev")
   write_report(
     options.json,
     settings={"quick": options.quick, "weights": options.checkpoint or options.pretrained, "protocol": PROTOCOL},
@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
   )
   if options.picture:
     rows = [
-      Row(f"dev {name}", [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")], choose_boxes(high))
+      Row(
+        f"dev {name}",
+        [*(column[index] for column in columns.values()), Picture(high, "PSNR / SSIM")],
+        choose_boxes(high),
+      )
       for index, (name, (_, high)) in enumerate(zip(pairs.names, pairs, strict=True))
     ]
     save_grid(options.picture, rows, columns=[*columns, "reference"])

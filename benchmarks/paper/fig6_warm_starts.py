@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
       columns[name] += [pictures[index], Picture(maps[index], f"mean {maps[index].mean():.3f}")]
   shown_keys = ("psnr", "ssim", "brightness", "clipped_share")
   print_table(
-    [{"warm start": name} | {key.replace("_", " "): own[key] for key in shown_keys} for name, own in variants.items()],
+    [
+      {"warm start": name} | {key.replace("_", " "): metrics[key] for key in shown_keys}
+      for name, metrics in variants.items()
+    ],
     f"RUAS_i on {len(study.pairs)} pairs of LOL, dev",
   )
   write_report(

@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
   print_table(
     [
       {"images": name}
-      | {f"{variant} {key}": own[variant][key] for variant in (*VARIANTS, "gain") for key in own["gain"]}
-      for name, own in results.items()
+      | {f"{variant} {key}": metrics[variant][key] for variant in (*VARIANTS, "gain") for key in metrics["gain"]}
+      for name, metrics in results.items()
     ],
     "RUAS_i against RUAS_i+n",
   )

@@ -93,7 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows.append({"name": name, "kind": "supernet", "genotype": None} | measured)
     timed[name] = folded
   image = jax.numpy.asarray(study.pairs.low[0], np.float32) / 255  # in device memory
-  calls = {name: lambda own=own: enhance_program()(own, image).block_until_ready() for name, own in timed.items()}
+  calls = {
+    name: lambda model=model: enhance_program()(model, image).block_until_ready() for name, model in timed.items()
+  }
   median_seconds(calls, 1)  # compiles
   seconds = median_seconds(calls, _QUICK_REPEATS if options.quick else _REPEATS)
   for row in rows:
@@ -152,7 +154,7 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
   weights, alpha = found.state.weights, found.state.alpha
   network = build_network(config.network)
   plain = network._replace(**{name: _with_plain_cell(getattr(network, name)) for name in network._fields})
-  folded, unfolded = (FoldedModel(own.fold(_VARIANT, weights, alpha), own) for own in (network, plain))
+  folded, unfolded = (FoldedModel(form.fold(_VARIANT, weights, alpha), form) for form in (network, plain))
   return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE), None), unfolded
 
 
@@ -162,9 +164,9 @@ def _with_plain_cell(module):
 
 def _measure(trained: Sequence[Trained], pairs: Pairs) -> dict[str, Any]:
   """Means over the seeds, and the numbers of each seed."""
-  seeds = [evaluate_images(transform_of(own.folded), pairs)["mean"] | {"score": own.score} for own in trained]
+  seeds = [evaluate_images(transform_of(run.folded), pairs)["mean"] | {"score": run.score} for run in trained]
   return {
-    **{key: float(np.mean([own[key] for own in seeds])) for key in ("psnr", "ssim")},
+    **{key: float(np.mean([run[key] for run in seeds])) for key in ("psnr", "ssim")},
     "by_seed": seeds,
     "parameters": trained[0].parameters,
     "macs": trained[0].macs,
@@ -174,12 +176,16 @@ def _measure(trained: Sequence[Trained], pairs: Pairs) -> dict[str, Any]:
 def _rank_correlation(rows: list[dict[str, Any]]) -> dict[str, float | None]:
   """Spearman's rank correlation over all trainings between the score without references (negated: lower is better) and
   each metric, with its p-value."""
-  seeds = [own for row in rows for own in row["by_seed"] if own["score"] is not None]
+  seeds = [run for row in rows for run in row["by_seed"] if run["score"] is not None]
   if len(seeds) < 3:
     return {}
-  scores = [-own["score"] for own in seeds]
-  found = {key: spearmanr(scores, [own[key] for own in seeds]) for key in ("psnr", "ssim")}
-  return {name: float(value) for key, own in found.items() for name, value in ((key, own[0]), (f"{key}_p", own[1]))}
+  scores = [-run["score"] for run in seeds]
+  found = {key: spearmanr(scores, [run[key] for run in seeds]) for key in ("psnr", "ssim")}
+  return {
+    name: float(value)
+    for key, correlation in found.items()
+    for name, value in ((key, correlation[0]), (f"{key}_p", correlation[1]))
+  }
 
 
 def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
@@ -187,13 +193,13 @@ def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
   figure = make_figure(12.5, 1.2 + 0.27 * len(rows), layout="constrained")
   scatter, order = figure.subplots(1, 2, width_ratios=(1.15, 1))
   for kind, color in COLORS.items():
-    own = [row for row in rows if row["kind"] == kind]
-    points = [[1e3 * row["seconds"] for row in own], [row["psnr"] for row in own]]
+    selected = [row for row in rows if row["kind"] == kind]
+    points = [[1e3 * row["seconds"] for row in selected], [row["psnr"] for row in selected]]
     scatter.scatter(*points, s=90 if kind == "searched" else 45, marker="*" if kind == "searched" else "o", color=color,
                     label=kind, zorder=3 if kind == "searched" else 2)  # fmt: skip
     if kind == "supernet":
       scatter.plot(*points, color=color, linewidth=1, linestyle=":")
-      for row, x, y in zip(own, *points, strict=True):
+      for row, x, y in zip(selected, *points, strict=True):
         text = row["name"].removeprefix("supernet, ").replace(" per edge", "\nper edge")
         scatter.annotate(text, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9, color=color)
   scatter.set_xscale("log")
@@ -205,7 +211,7 @@ def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
   ranked = sorted((row for row in rows if row["name"] != _PLAIN), key=lambda row: row["psnr"])
   for position, row in enumerate(ranked):
     color = COLORS[row["kind"]]
-    values = [own["psnr"] for own in row["by_seed"]]
+    values = [run["psnr"] for run in row["by_seed"]]
     order.plot([min(values), max(values)], [position] * 2, color=color, linewidth=1.5)
     order.scatter(row["psnr"], position, color=color, s=45)
     order.annotate(f"{row['psnr']:.2f} / {row['ssim']:.3f}", (max(values), position), xytext=(8, 0), va="center",

@@ -58,13 +58,13 @@ def main(arguments: list[str] | None = None) -> None:
 
   runs: dict[str, list[dict[str, Any]]] = {strategy: [] for strategy in options.strategies}
   for seed in range(options.seed, options.seed + options.seeds):
-    for strategy, own in runs.items():
+    for strategy, results in runs.items():
       found, mean = _run(dataclasses.replace(config, seed=seed), strategy, images, study.pairs)
-      own.append({"seed": seed, **found, **mean})
-  strategies = {strategy: _summary(own) | {"runs": own} for strategy, own in runs.items()}
+      results.append({"seed": seed, **found, **mean})
+  strategies = {strategy: _summary(results) | {"runs": results} for strategy, results in runs.items()}
   rows = [
-    {"strategy": _TITLES[strategy]} | {key: "{mean:.4g} ± {std:.2g}".format(**own[key]) for key in ("psnr", "ssim")}
-    for strategy, own in strategies.items()
+    {"strategy": _TITLES[strategy]} | {key: "{mean:.4g} ± {std:.2g}".format(**summary[key]) for key in ("psnr", "ssim")}
+    for strategy, summary in strategies.items()
   ]
   print_table(rows, f"{options.seeds} seeds, {len(study.pairs)} pairs of LOL, dev")
   budget = {"search_steps": config.search.steps, "training_steps": config.training.steps, "seeds": options.seeds}
@@ -106,18 +106,18 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def _draw(path, strategies: dict[str, dict[str, Any]], seeds: int) -> None:
   """Draws a column of two heat maps for each strategy, below its metrics. A box marks each edge's largest value."""
   names = [SHORT_NAMES.get(name, name) for name in operation_names(CANDIDATES)]
-  every = np.array([own["shares"][cell] for own in strategies.values() for cell in CELLS])
+  every = np.array([summary["shares"][cell] for summary in strategies.values() for cell in CELLS])
   digits = 2 if np.ptp(every) > 0.05 else 3  # after a short search the values are close
   scale = {"vmin": every.min(), "vmax": every.max()}
   figure = make_figure(4.6 * len(strategies) + 1.2, 6.6, layout="constrained")
   axes = figure.subplots(len(CELLS), len(strategies), squeeze=False, sharex=True, sharey=True)
-  for column, (strategy, own) in zip(axes.T, strategies.items(), strict=True):
-    psnr, ssim = own["psnr"], own["ssim"]
+  for column, (strategy, summary) in zip(axes.T, strategies.items(), strict=True):
+    psnr, ssim = summary["psnr"], summary["ssim"]
     spread = (f" ± {psnr['std']:.2f}", f" ± {ssim['std']:.3f}") if seeds > 1 else ("", "")
     title = f"{psnr['mean']:.2f}{spread[0]} dB, SSIM {ssim['mean']:.3f}{spread[1]}"
     column[0].set_title(f"{_TITLES[strategy]} search\n{title}", fontsize=11.5)
     for axis, cell in zip(column, CELLS, strict=True):
-      shares = own["shares"][cell]
+      shares = summary["shares"][cell]
       image = axis.imshow(shares, cmap="Blues", aspect="auto", **scale)
       for (row, position), value in np.ndenumerate(shares):
         dark = value > 0.4 * scale["vmin"] + 0.6 * scale["vmax"]

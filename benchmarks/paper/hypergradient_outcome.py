@@ -151,8 +151,8 @@ def _search_jobs(arguments, config: Config) -> dict[Key, Job]:
   """The searches, seed by seed, so that a later seed finds its programs in the cache; the longest first."""
   jobs = {}
   for seed, (method, options) in itertools.product(range(arguments.seeds), reversed(ESTIMATORS.items())):
-    own = dataclasses.replace(config, seed=seed, search=dataclasses.replace(config.search, **options))
-    jobs[method, seed] = Job(f"search {method} {seed}", arguments.data, own)
+    job_config = dataclasses.replace(config, seed=seed, search=dataclasses.replace(config.search, **options))
+    jobs[method, seed] = Job(f"search {method} {seed}", arguments.data, job_config)
   return jobs
 
 
@@ -160,9 +160,9 @@ def _training_jobs(arguments, config: Config, genotypes: Mapping[Key, Genotype])
   """The trainings. Equal genotypes with the same seed share a job."""
   jobs, known = {}, {}
   for (method, number), genotype in genotypes.items():
-    own = dataclasses.replace(config, seed=number % arguments.seeds)
-    job = Job(f"train {method} {number}", arguments.data, own, genotype, arguments.pairs)
-    jobs[method, number] = known.setdefault((genotype, own.seed), job)
+    job_config = dataclasses.replace(config, seed=number % arguments.seeds)
+    job = Job(f"train {method} {number}", arguments.data, job_config, genotype, arguments.pairs)
+    jobs[method, number] = known.setdefault((genotype, job_config.seed), job)
   return jobs
 
 
@@ -265,13 +265,13 @@ def _summary(architectures, similarity, chance: float) -> dict[str, dict[str, An
   """Method -> mean and standard deviation of every metric over the seeds, the agreement of the seeds, and the cost."""
   summary = {method: {"agreement": chance} for method in (*ESTIMATORS, RANDOM)}
   for method in summary:
-    own = [row for row in architectures if row["method"] == method]
+    selected = [row for row in architectures if row["method"] == method]
     for name in ("psnr", "ssim", "l_t", "l_n", "validation_loss"):
-      values = [row[name] for row in own]
+      values = [row[name] for row in selected]
       summary[method][name] = {"mean": np.mean(values), "std": np.std(values, ddof=1)}
     if method != RANDOM:
       summary[method] |= {name: rows[method][method] for name, rows in similarity.items()}
-      summary[method]["search_core_seconds"] = np.median([row["search"]["core_seconds"] for row in own])
+      summary[method]["search_core_seconds"] = np.median([row["search"]["core_seconds"] for row in selected])
   return summary
 
 

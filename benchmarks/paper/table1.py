@@ -55,12 +55,12 @@ def main(arguments: list[str] | None = None) -> None:
   tables = {}
   sets = [(f"LOL {part}", "lol", "lol", None) for part in LOL_PARTS] if options.data else []
   sets += [("FiveK", "general", "upe", _OWN_COPY)] if options.fivek else []
-  for title, own, other, note in sets:
+  for title, pretrained, other, note in sets:
     pairs = _open(title, options)
-    models = _models(own, {other: theirs[other]} if other in theirs else {})
+    models = _models(pretrained, {other: theirs[other]} if other in theirs else {})
     tables[title] = {
       "pairs": len(pairs),
-      "weights": own,
+      "weights": pretrained,
       "note": note,
       "methods": {name: _with_reference(transform, pairs) for name, transform in _transforms(models).items()},
     }

@@ -69,10 +69,10 @@ def compare(*, quick: bool) -> list[dict]:
   groups = [("float64", "paper", meshes)]
   groups += [] if quick else [("float32", "paper", meshes), ("float64", "released", [Job(4, 2), Job(1, 8)])]
   rows, done = [], 0
-  with tempfile.TemporaryDirectory() as folder, progress(sum(1 + len(own) for *_, own in groups), "runs") as bar:
-    for dtype, losses, own in groups:
+  with tempfile.TemporaryDirectory() as folder, progress(sum(1 + len(jobs) for *_, jobs in groups), "runs") as bar:
+    for dtype, losses, jobs in groups:
       alone = None
-      for job in (Job(1, 1), *own):
+      for job in (Job(1, 1), *jobs):
         job = dataclasses.replace(job, dtype=dtype, losses=losses, steps=2 if quick else 20)
         found = run(job, pathlib.Path(folder) / f"{dtype}_{losses}_{job}.npz")
         done += 1
@@ -161,9 +161,9 @@ def _difference(alone: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> d
   largest number, and the largest difference over all other arrays."""
   if alone.keys() != found.keys():
     raise RuntimeError("the runs have arrays with different names")
-  own = {name: np.abs(values).max() for name, values in alone.items()}
+  largest = {name: np.abs(values).max() for name, values in alone.items()}
   apart = {
-    name: float(np.abs(values.astype(np.float64) - found[name]).max() / (own[name] or 1.0))
+    name: float(np.abs(values.astype(np.float64) - found[name]).max() / (largest[name] or 1.0))
     for name, values in alone.items()
   }
   worst = max(apart, key=apart.get)
@@ -171,7 +171,7 @@ def _difference(alone: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> d
   return {
     "largest_relative_difference": apart[worst],
     "array": array,
-    "its_size": float(own[worst]),
+    "its_size": float(largest[worst]),
     "without_it": max(value for name, value in apart.items() if not name.endswith(array)),
     "bit_identical": not any(apart.values()),
   }

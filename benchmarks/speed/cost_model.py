@@ -111,7 +111,9 @@ def cell_convolutions(cell: Cell, *sees: float) -> list[Convolution]:
   """Three nodes with two edges each, as one convolution of twice the width or as two; one more edge; the fusion."""
   channels, taps = cell.channels, cell.node_taps()
   return [
-    *(Convolution(channels, 2 * channels // len(pair), own, *sees) for pair in taps[:PAIRS] for own in pair),
+    *(
+      Convolution(channels, 2 * channels // len(pair), edge_taps, *sees) for pair in taps[:PAIRS] for edge_taps in pair
+    ),
     Convolution(channels, channels, *taps[-1], *sees),
     Convolution(NODES * channels, channels, identity_taps, *sees),
   ]
@@ -125,19 +127,19 @@ def forward_convolutions(config: Config, genotype: Genotype | None = None) -> di
   kernels.)
   """
   network, loss = build_network(config.network, genotype), config.loss
-  lit, own = config.network.illumination.stages, config.network.denoising
+  stages, denoising = config.network.illumination.stages, config.network.denoising
   images, calls = (1.5, 2) if loss.denoising == "pairs" else (1, 1)
-  repeats = own.stages if own.update == "residual" else 1
+  repeats = denoising.stages if denoising.update == "residual" else 1
   ends = images * repeats, calls * repeats
   half = max(1, int(np.ceil(2.5 * loss.rtv_sigma)))
   row = tuple((0, step) for step in range(-half, half + 1))
   windows = 2 * 2 * 2 * COLOURS if loss.illumination != "released" and loss.eta_t else 0
   return {
-    "illumination": cell_convolutions(network.illumination.cell, lit, lit),
+    "illumination": cell_convolutions(network.illumination.cell, stages, stages),
     "denoising": [
-      Convolution(COLOURS * (2 if own.guided else 1), own.channels, square_taps(3), *ends),
-      *cell_convolutions(network.denoising.cell, images * own.stages, calls * own.stages),
-      Convolution(own.channels, COLOURS, square_taps(3), *ends),
+      Convolution(COLOURS * (2 if denoising.guided else 1), denoising.channels, square_taps(3), *ends),
+      *cell_convolutions(network.denoising.cell, images * denoising.stages, calls * denoising.stages),
+      Convolution(denoising.channels, COLOURS, square_taps(3), *ends),
     ],
     "smoothness": [Convolution(1, 1, row, windows)],
   }
@@ -159,11 +161,11 @@ def estimator_derivatives(options: RUASSearchOptions) -> Derivatives:
     ValueError: the estimator has no count: `evolution` computes no gradient, and the length of `cg` may be unlimited.
   """
   steps, name = options.unroll_steps, options.hypergradient
-  own = dict(text.split("=") for text in options.hypergradient_options)
+  values = dict(text.split("=") for text in options.hypergradient_options)
   if name == "unrolled":  # several steps are computed again in the backward pass
     return Derivatives(steps if steps == 1 else 2 * steps, steps)
   if name == "truncated":
-    last = int(own["last"])
+    last = int(values["last"])
     return Derivatives(steps - last + (1 if last == 1 else 2 * last), last)
   if name == "mixed_mode":
     return Derivatives(2 * steps - 1, steps)
@@ -175,10 +177,10 @@ def estimator_derivatives(options: RUASSearchOptions) -> Derivatives:
     alphas = 2 if options.strategy == "joint" else 1
     return Derivatives(steps, steps * alphas * len(EDGES) * len(CANDIDATES))  # one for each number in alpha
   products = {"neumann": "terms", "nystrom": "rank", "cg": "iterations"}
-  if name in products and products[name] in own:
+  if name in products and products[name] in values:
     extra = {"neumann": 0, "nystrom": 1, "cg": 2}[name]  # for the last step and the first residual
-    return Derivatives(steps + 1, int(own[products[name]]) + extra)
-  raise ValueError(f"there is no count for the estimator {name} with the options {own}")
+    return Derivatives(steps + 1, int(values[products[name]]) + extra)
+  raise ValueError(f"there is no count for the estimator {name} with the options {values}")
 
 
 def round_passes(config: Config, players: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -198,7 +200,10 @@ def round_passes(config: Config, players: Iterable[str] | None = None) -> dict[s
     evaluations = 1 if options.cooperation == "equation_5" else 2
     outer["illumination"] = {"illumination": evaluations * GRADIENT, "denoising": THROUGH, "smoothness": smooth}
   lengths = {"illumination": options.illumination_length, "denoising": options.denoising_length}
-  shares = {"joint": {"joint": lengths["illumination"]}, "separate": {name: own / 2 for name, own in lengths.items()}}
+  shares = {
+    "joint": {"joint": lengths["illumination"]},
+    "separate": {name: length / 2 for name, length in lengths.items()},
+  }
   total = {name: NOTHING for name in (*MODULES, "smoothness")}
   for player, share in shares.get(options.strategy, lengths).items():
     if players is not None and player not in players:
@@ -255,7 +260,7 @@ def cost(
     platform: how convolutions are computed.
   """
   pixels = crop**2 * batch / data
-  own = members / population
+  members_here = members / population
   operations = bytes_moved = summed = kept = in_unit = 0.0
   for module, times in passes.items():
     for convolution in convolutions[module]:
@@ -266,11 +271,11 @@ def cost(
         kept += convolution.images * (convolution.inputs + convolution.outputs)
       summed += times[2] * convolution.calls * convolution.kernel_numbers()
   return Cost(
-    operations=own * pixels * operations,
-    bytes_moved=own * pixels * FLOAT * bytes_moved,
-    collective_bytes=own * FLOAT * summed if data > 1 else 0.0,
+    operations=members_here * pixels * operations,
+    bytes_moved=members_here * pixels * FLOAT * bytes_moved,
+    collective_bytes=members_here * FLOAT * summed if data > 1 else 0.0,
     bytes_kept=pixels * FLOAT * kept,
-    unit_operations=own * pixels * in_unit,
+    unit_operations=members_here * pixels * in_unit,
   )
 
 
@@ -297,15 +302,15 @@ class Chip(NamedTuple):
     """Cycles per second. In each cycle, every element of a unit does one multiplication and one addition."""
     return self.bfloat16 / (2 * self.units * UNIT**2)
 
-  def seconds(self, own: Cost, *, data: int = 1) -> dict[str, float]:
+  def seconds(self, cost: Cost, *, data: int = 1) -> dict[str, float]:
     """Lower bounds of the time: for the matrix units at their peak, the same including the columns that few channels
     leave empty, for memory, and for a ring of `data` devices that add up numbers."""
     float32 = self.bfloat16 / self.passes
     return {
-      "peak": own.operations / float32,
-      "matrix units": own.unit_operations / float32,
-      "memory": own.bytes_moved / self.bandwidth,
-      "exchange": 2 * (data - 1) / data * own.collective_bytes / self.link,
+      "peak": cost.operations / float32,
+      "matrix units": cost.unit_operations / float32,
+      "memory": cost.bytes_moved / self.bandwidth,
+      "exchange": 2 * (data - 1) / data * cost.collective_bytes / self.link,
     }
 
 

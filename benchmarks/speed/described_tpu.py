@@ -46,7 +46,8 @@ def main() -> None:
   programs = {"training step": (*training_step(config), (_images(1),), TRAINING_PASSES, GENOTYPE)}
   batches = [_images(number, 1) for number in batches_per_step(search_setting(config).problem, config.search)]
   programs |= {
-    name: (*search_step(config, own), batches, round_passes(config, own), None) for name, own in rounds.items()
+    name: (*search_step(config, players), batches, round_passes(config, players), None)
+    for name, players in rounds.items()
   }
   rows = []
   with progress(len(programs), "programs") as bar:
@@ -113,8 +114,8 @@ def estimated_cycles(program: str) -> int:
     for line in bodies[name]:
       if loop := re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line):
         cycles += max(integers(loop[1])) * total(loop[2])
-      elif own := re.search(r'"estimated_cycles":"(\d+)"', line):
-        cycles += int(own[1])
+      elif match := re.search(r'"estimated_cycles":"(\d+)"', line):
+        cycles += int(match[1])
     return cycles
 
   return total("ENTRY")

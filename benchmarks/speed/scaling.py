@@ -59,7 +59,7 @@ def main() -> None:
     "data": [(None, most, MeshOptions(data=count)) for count in counts],
     "both": [(most, most, MeshOptions(count, most // count)) for count in counts[1:-1]],
   }
-  jobs = [(axis, search_row, own) for axis, rows in meshes.items() for own in rows]
+  jobs = [(axis, search_row, job) for axis, rows in meshes.items() for job in rows]
   jobs += [("training", training_row, (most, MeshOptions(data=devices))) for devices in counts]
   results: dict[str, list[dict[str, Any]]] = {}
   spawn = multiprocessing.get_context("spawn")
@@ -67,8 +67,8 @@ def main() -> None:
     ProcessPoolExecutor(1, mp_context=spawn, initializer=begin, max_tasks_per_child=1) as processes,
     progress(len(jobs), "programs") as bar,
   ):
-    for done, (axis, work, own) in enumerate(jobs, start=1):
-      results.setdefault(axis, []).append(processes.submit(work, config, *own).result())
+    for done, (axis, work, job) in enumerate(jobs, start=1):
+      results.setdefault(axis, []).append(processes.submit(work, config, *job).result())
       bar.update(done)
   for axis, rows in results.items():
     print_table([flat(row, rows[0]) for row in rows], f"a device's work: {axis}")
@@ -94,15 +94,21 @@ def scaling_config(*, stages: int, crop: int) -> Config:
 
 def search_row(config: Config, members: int | None, batch: int, mesh: MeshOptions) -> dict[str, Any]:
   """A round of a single search, or of a population's members, each with batches of `batch` images."""
-  layout, own = Layout(mesh, batch_size=batch, members=members), members or 1
+  layout, count_of_members = Layout(mesh, batch_size=batch, members=members), members or 1
   predicted = cost(
     round_passes(config),
     forward_convolutions(config),
     **sizes(config, batch, layout),
-    members=own,
+    members=count_of_members,
   )
   compiled = compile_search(config, members=members, batch=batch, mesh=mesh)
-  return row(predicted, count(compiled, own // layout.mesh.shape["population"]), layout, members=own, batch=batch)
+  return row(
+    predicted,
+    count(compiled, count_of_members // layout.mesh.shape["population"]),
+    layout,
+    members=count_of_members,
+    batch=batch,
+  )
 
 
 def training_row(config: Config, batch: int, mesh: MeshOptions) -> dict[str, Any]:
@@ -125,8 +131,8 @@ def search_step(config: Config, names: Iterable[str] | None = None) -> tuple[Cal
 def training_step(config: Config) -> tuple[Callable, Callable]:
   """A training step with the published genotype, and `init(key) -> state`."""
   network, options = build_network(config.network, GENOTYPE), config.training
-  own = {name: getattr(options, f"{name}_optimizer") for name in network._fields}
-  optimizers = {name: make_optimizer(each, decay_steps=options.steps) for name, each in own.items()}
+  options_of = {name: getattr(options, f"{name}_optimizer") for name in network._fields}
+  optimizers = {name: make_optimizer(each, decay_steps=options.steps) for name, each in options_of.items()}
   step = make_train_step(make_objectives(network, config.loss), optimizers, sampler(config))
   return step, lambda key: init_train_state(network, optimizers, key)
 

@@ -87,8 +87,8 @@ def disagreement(module: str, size: int = 32) -> float:
     arguments = own_alpha, own_weights, optimizer.init(own_weights), images[0][None], images[1]
     bilevel = player.bilevel_problem(weights, alpha, {})
     ours = jax.jit(lambda *arguments: estimate(bilevel, *arguments).gradient)(*arguments)
-    own = np.asarray(ours[module])
-  return float(np.abs(gradient - own).max() / np.abs(own).max())
+    expected = np.asarray(ours[module])
+  return float(np.abs(gradient - expected).max() / np.abs(expected).max())
 
 
 def torch_step(
@@ -139,18 +139,18 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
     end = time.perf_counter()
     seconds["ours"].append((middle - start) / steps)
     seconds["torch"].append((end - middle) / max(1, steps // 4))
-  own, other = (float(np.median(seconds[side])) for side in ("ours", "torch"))
+  ours_seconds, torch_seconds = (float(np.median(seconds[side])) for side in ("ours", "torch"))
   limits = work.limits(machine)
   return {
     "size": size,
     "module": module,
     "hypergradient": hypergradient,
-    "seconds": own,
-    "torch_seconds": other,
-    "times_faster": other / own,
+    "seconds": ours_seconds,
+    "torch_seconds": torch_seconds,
+    "times_faster": torch_seconds / ours_seconds,
     "gigaflop": work.operations / 1e9,
     **limits,
-    "share_of_limit": max(limits.values()) / own,
+    "share_of_limit": max(limits.values()) / ours_seconds,
   }
 
 

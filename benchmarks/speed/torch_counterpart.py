@@ -64,8 +64,10 @@ def _operation(name, x, kernel, bias):
 def _mixed(x, edges, shares, stage, edge):
   total = shares[edge, 0] * x  # skip
   for position, name in enumerate(_CANDIDATES, start=1):
-    own = edges[name]
-    total = total + shares[edge, position] * _operation(name, x, own["kernel"][stage, edge], own["bias"][stage, edge])
+    entry = edges[name]
+    total = total + shares[edge, position] * _operation(
+      name, x, entry["kernel"][stage, edge], entry["bias"][stage, edge]
+    )
   return total
 
 
@@ -114,8 +116,8 @@ def _derived_cell(weights, operations):
       name = operations[index]
       if name == "skip":
         return x
-      own = edges[EDGES[index]]
-      return _operation(name, x, own["kernel"][stage], own["bias"][stage])
+      entry = edges[EDGES[index]]
+      return _operation(name, x, entry["kernel"][stage], entry["bias"][stage])
 
     return value
 
@@ -231,12 +233,12 @@ class SearchStep:
     gradient = torch.autograd.grad(self._inner(self._leaves, train), self._leaves)
     with torch.no_grad():
       reached = []
-      for leaf, own in zip(self._leaves, gradient, strict=True):
+      for leaf, part in zip(self._leaves, gradient, strict=True):
         buffer = self._weight_optimizer.state[leaf].get("momentum_buffer")
-        update = own if buffer is None else own + self._momentum * buffer
+        update = part if buffer is None else part + self._momentum * buffer
         reached.append((leaf - self._rate * update).requires_grad_())
     *to_weights, direct = torch.autograd.grad(self._outer(reached, validation), [*reached, self._alpha])
-    norm = self._rate * math.sqrt(sum(float(own.square().sum()) for own in to_weights))
+    norm = self._rate * math.sqrt(sum(float(part.square().sum()) for part in to_weights))
     width = self._epsilon / norm if norm > 0 else self._epsilon
     sides = []
     for sign in (1, -1):
@@ -251,7 +253,7 @@ class SearchStep:
     self._alpha_optimizer.step()
     self._weight_optimizer.zero_grad()
     loss = self._inner(self._leaves, train)
-    for leaf, own in zip(self._leaves, torch.autograd.grad(loss, self._leaves), strict=True):
-      leaf.grad = own
+    for leaf, part in zip(self._leaves, torch.autograd.grad(loss, self._leaves), strict=True):
+      leaf.grad = part
     self._weight_optimizer.step()
     return loss.item()

@@ -126,4 +126,4 @@ def _product_for_each_tap(image, cotangent, taps, precision):
   (reach_y, reach_x), (height, width) = xla_forms.largest_offsets(taps), image.shape[2:]
   padded = jnp.pad(image, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
   shifted = [padded[..., reach_y + dy : reach_y + dy + height, reach_x + dx : reach_x + dx + width] for dy, dx in taps]
-  return jnp.stack([jnp.einsum("boyx,bcyx->oc", cotangent, own, precision=precision) for own in shifted])
+  return jnp.stack([jnp.einsum("boyx,bcyx->oc", cotangent, plane, precision=precision) for plane in shifted])

@@ -76,7 +76,9 @@ class Part:
         start = time.perf_counter()
         call()
         times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(own)) for name, own in times.items()} | {"repeats": len(next(iter(times.values())))}
+    return {name: float(np.median(taken)) for name, taken in times.items()} | {
+      "repeats": len(next(iter(times.values())))
+    }
 
   def _write(self, values: Mapping[str, Any]) -> None:
     with open(self._path, "a") as file:

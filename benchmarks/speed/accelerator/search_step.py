@@ -19,8 +19,8 @@ _SIDES = {  # variants of PyTorch; those that compile long are last
 def measure(part: Part) -> None:
   problems = {size: _problem(size, part.quick) for size in ((16,) if part.quick else (64, 320))}
   ours = {size: _Ours(part, problem) for size, problem in problems.items()}
-  for size, own in ours.items():
-    part.measure({"size": size, "side": "ours", "hypergradient": "unrolled"}, own.alone)
+  for size, side in ours.items():
+    part.measure({"size": size, "side": "ours", "hypergradient": "unrolled"}, side.alone)
   if importlib.util.find_spec("torch") is None:
     part.measure({"side": "PyTorch"}, lambda: {"skipped": "PyTorch is not installed"})
     return

@@ -34,6 +34,6 @@ def _search(config: Config, times: int) -> Figures:
   return {
     "seconds": seconds,
     "genotype": str(found.genotype),
-    "finite": bool(np.isfinite([list(own.values()) for own in losses]).all()),
+    "finite": bool(np.isfinite([list(values.values()) for values in losses]).all()),
     "last_losses": losses[-1],
   }
