@@ -31,7 +31,7 @@ BARS = {
     1.05, "at_most", "a step with a snapshot every 100 steps takes at most 1.05 times one without"
   ),
   "faults_silently_wrong": Bar(0, "at_most", "no disturbed run ends with other bits"),
-  "faults_unclear": Bar(0, "at_most", "no disturbed run ends without one clear line, or refuses although it could resume"),
+  "faults_unclear": Bar(0, "at_most", "every disturbed run resumes, or ends with one clear line"),
   "faults_kills": Bar(30, "at_least", "a search is killed at 30 moments or more"),
   "faults_terminations": Bar(10, "at_least", "a search is terminated at 10 moments or more"),
   "faults_corrupted_files": Bar(20, "at_least", "20 files of snapshots or more are cut off or get a bit flipped"),

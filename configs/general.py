@@ -7,7 +7,8 @@ r"""Photographs of all kinds: search and training on well-lit photographs that a
 The bundled weights and their measurements: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The
 recipe is that of `lol.py`, with two differences:
 - The target exposure is 0.33. The well-lit training photographs have means from 0.31 to 0.55, and such images should
-not change. - There is no colour constancy term, because the colours of a scene (a sunset) need not be equal on average.
+  not change.
+- There is no colour constancy term, because the colours of a scene (a sunset) need not be equal on average.
 Only the darkened images are used.
 """
 

@@ -5,18 +5,21 @@
     ruas evaluate --low LOL/dev/low --high LOL/dev/high --checkpoint runs/lol_model --json lol_dev.json
 
 Measurements: benchmarks/results/lol.json, by `python -m benchmarks.paper.lol`. Differences from the paper, whose
-numbers are in `lol_paper.py`: - Illumination: it is blended with one level for the whole image, computed from the
-image's mean. So u is a curve of y, and a bright image does not change. The fixed warm start is the image itself, and
-all stages share their weights. - Its loss: a target exposure, so that training has a minimum (with the paper's loss,
-images get brighter without end); and a colour constancy term. - Noise removal: it is guided by the illumination, and
-trained by Noise2Noise between the halves of an image, which separates noise from detail. Noisier images are smoothed
-more, and colour more than brightness. All stages share their weights, so that seven channels fit into 3,500 parameters.
-- beta: L_n is divided by the noise, which is a few hundredths. - Crops of 128x128, and fewer steps with a larger
-learning rate for alpha, for a small machine. - No weight decay of alpha: our losses are means over pixels. Their
-gradients are so small that the paper's 1e-3 keeps the noise removal module's alpha at zero (`lol_paper_losses.py`). -
-Adam for the weights in the search: with the exposure loss, SGD at the paper's rate makes all images black. - Adam at
-3e-3 in training, decreasing to zero; the paper does not say. No normal-light image is used. The recipe itself was
-selected on LOL's development pairs.
+numbers are in `lol_paper.py`:
+- Illumination: it is blended with one level for the whole image, computed from the image's mean. So u is a curve of y,
+  and a bright image does not change. The fixed warm start is the image itself, and all stages share their weights.
+- Its loss: a target exposure, so that training has a minimum (with the paper's loss, images get brighter without end);
+  and a colour constancy term.
+- Noise removal: it is guided by the illumination, and trained by Noise2Noise between the halves of an image, which
+  separates noise from detail. Noisier images are smoothed more, and colour more than brightness. All stages share their
+  weights, so that seven channels fit into 3,500 parameters.
+- beta: L_n is divided by the noise, which is a few hundredths.
+- Crops of 128x128, and fewer steps with a larger learning rate for alpha, for a small machine.
+- No weight decay of alpha: our losses are means over pixels. Their gradients are so small that the paper's 1e-3 keeps
+  the noise removal module's alpha at zero (`lol_paper_losses.py`).
+- Adam for the weights in the search: with the exposure loss, SGD at the paper's rate makes all images black.
+- Adam at 3e-3 in training, decreasing to zero; the paper does not say.
+No normal-light image is used. The recipe itself was selected on LOL's development pairs.
 """
 
 from ruas_jax.config import Config, TrainingOptions

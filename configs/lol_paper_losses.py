@@ -8,8 +8,8 @@ Differences from the paper, whose numbers are in `lol_paper.py`:
   times that of others.
 - Crops of 128x128 and fewer steps with a larger learning rate for alpha, for a small machine.
 - No weight decay of alpha: our losses are means over pixels. Their gradients are so small that the paper's 1e-3 keeps
-the noise removal module's alpha at zero (its largest share was 0.147 after 900 steps; uniform is 0.143). - Adam at 3e-3
-in training; the paper does not say.
+  the noise removal module's alpha at zero (its largest share was 0.147 after 900 steps; uniform is 0.143).
+- Adam at 3e-3 in training; the paper does not say.
 """
 
 from ruas_jax.config import Config, TrainingOptions

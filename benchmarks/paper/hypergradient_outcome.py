@@ -10,11 +10,13 @@ random ones, are trained for the same number of steps.
 - The same seed means the same initial weights, halves of the images, order and crops. But T = 4 reads four training
   batches in a round: round r looks ahead through images 4r to 4r + 3 of that order, and updates the weights on image
   4r. So there is also a first-order search on the same data, to separate the effect of the horizon from that of the
-  images. - The validation loss of a search (`last_tenth`, medians) is at the weights after T steps, and for first-order
-  at the current ones. To compare estimators, use L_t + beta L_n after training, over the whole low-light images of the
-  pairs. - A genotype is trained with the seed of its search (random ones use the seeds in turn). A genotype that a seed
-  found twice is trained once. - Agreement is the share of the 14 searched edges with the same operation; chance gives
-  1/7. The cosine is that of the differences of softmax(alpha) from uniform.
+  images.
+- The validation loss of a search (`last_tenth`, medians) is at the weights after T steps, and for first-order at the
+  current ones. To compare estimators, use L_t + beta L_n after training, over the whole low-light images of the pairs.
+- A genotype is trained with the seed of its search (random ones use the seeds in turn). A genotype that a seed found
+  twice is trained once.
+- Agreement is the share of the 14 searched edges with the same operation; chance gives 1/7. The cosine is that of the
+  differences of softmax(alpha) from uniform.
 
 A job is one search or training on one core. It takes `core_seconds`, including compilation. Its result is kept in the
 work directory, so an interrupted study can be resumed. Delete that folder when the code has changed.
