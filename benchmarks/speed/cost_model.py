@@ -314,10 +314,11 @@ class Chip(NamedTuple):
     }
 
 
-# 197 TFLOP/s in bfloat16, 16 GB at 819 GB/s, four links with 400 GB/s in both directions together, 256 chips in a pod,
-# four matrix units: https://docs.cloud.google.com/tpu/docs/v5e; of 128 x 128 (UNIT):
-# https://jax-ml.github.io/scaling-book/tpus. Convolutions need full float32 (`lax.Precision.HIGHEST`), which a TPU
-# computes by six products in bfloat16 (`jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X6`).
+# Data sheet, https://docs.cloud.google.com/tpu/docs/v5e: 197 TFLOP/s in bfloat16, 16 GB at 819 GB/s, four links with
+# 400 GB/s in both directions together, 256 chips in a pod, four matrix units. Size of a unit, 128 x 128 (UNIT):
+# https://jax-ml.github.io/scaling-book/tpus
+# Convolutions need full float32 (`lax.Precision.HIGHEST`), which a TPU computes by six products in bfloat16
+# (`jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X6`).
 V5E = Chip(bfloat16=197e12, passes=6, bandwidth=819e9, memory=16e9, link=50e9, chips=256, units=4)
 SEARCHES = 10_000
 
