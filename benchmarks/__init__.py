@@ -1,1 +1,2 @@
-"""Measurements, each run as `python -m benchmarks.NAME [--quick] [--json FILE]`. A missed bar is a result, no error."""
+"""Measurements. Run each as `python -m benchmarks.NAME [--quick] [--json FILE]`. A missed threshold is a valid
+result."""

@@ -1,4 +1,4 @@
-"""The thresholds that this project set itself, each written once, with where it comes from."""
+"""The thresholds of this project. Each has the requirement that it comes from."""
 
 from ruas_jax.engine.report import Bar
 
@@ -31,14 +31,14 @@ BARS = {
     1.05, "at_most", "a step with a snapshot every 100 steps takes at most 1.05 times one without"
   ),
   "faults_silently_wrong": Bar(0, "at_most", "no disturbed run ends with other bits"),
-  "faults_unclear": Bar(0, "at_most", "no disturbed run ends without one clear line, or refuses where it could go on"),
+  "faults_unclear": Bar(0, "at_most", "every disturbed run resumes, or ends with one clear line"),
   "faults_kills": Bar(30, "at_least", "a search is killed at 30 moments or more"),
   "faults_terminations": Bar(10, "at_least", "a search is terminated at 10 moments or more"),
   "faults_corrupted_files": Bar(20, "at_least", "20 files of snapshots or more are cut off or get a bit flipped"),
   "help_over_import_jax": Bar(1.0, "at_most", "`ruas --help` takes less time than `import jax`"),
   "import_seconds": Bar(0.2, "at_most", "`import ruas_jax` takes less than 0.2 s"),
   "enhance_seconds_beside_import_jax": Bar(
-    1.5, "at_most", "a 1.5-megapixel JPEG is enhanced within 1.5 s beside `import jax`, with a filled cache"
+    1.5, "at_most", "a 1.5-megapixel JPEG is enhanced within 1.5 s after `import jax`, with a filled cache"
   ),
   "search_tiny_empty_seconds": Bar(25.0, "at_most", "`ruas search --config tiny`: first step within 25 s, cache empty"),
   "search_tiny_filled_seconds": Bar(6.0, "at_most", "`ruas search --config tiny`: first step within 6 s, cache filled"),
@@ -50,7 +50,7 @@ BARS = {
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(600.0, "at_most", "the tests take at most ten minutes"),
   "photo_peak_megabytes": Bar(
-    1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB beside what the imports hold"
+    1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB in addition to the imports"
   ),
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
   "ruas_i_times_faster": Bar(2.5, "at_least", "RUAS_i at 600x400 is at least 2.5 times faster than PyTorch eager"),

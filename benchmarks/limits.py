@@ -1,4 +1,4 @@
-"""What a machine could do at best: its measured peak rate and bandwidth, and a program's operations and bytes."""
+"""The limits of a machine: its measured peak rate and bandwidth, and the operations and bytes of a program."""
 
 import time
 from typing import Any, NamedTuple
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-_WIDTH = 2048  # of the matrix product that shows the peak rate
-_BYTES = 2**28  # of the array that shows the bandwidth
+_WIDTH = 2048  # of the matrix product that measures the peak rate
+_BYTES = 2**28  # of the array that measures the bandwidth
 
 
 class Machine(NamedTuple):
   """Attributes:
-  operations: per second, of a large float32 matrix product.
-  bytes: per second, read and written, of a scaled copy of a large array.
+  operations: operations per second of a large float32 matrix product.
+  bytes: bytes per second, read and written, of scaling and copying a large array.
   """
 
   operations: float
@@ -25,19 +25,19 @@ class Machine(NamedTuple):
 class Work(NamedTuple):
   """Attributes:
   operations: multiplications and additions of convolutions and of their weight gradients.
-  bytes: of these convolutions' operands and results, each read or written once.
+  bytes: bytes of the operands and results of these convolutions, each read or written once.
   """
 
   operations: float
   bytes: float
 
   def limits(self, machine: Machine) -> dict[str, float]:
-    """Least seconds by either limit."""
+    """Minimum seconds by each limit."""
     return {"arithmetic_seconds": self.operations / machine.operations, "memory_seconds": self.bytes / machine.bytes}
 
 
 def measure_machine(repeats: int = 7) -> Machine:
-  """The best of a few runs: another program on the machine only makes a run slower."""
+  """The best of a few runs, because other programs can only make a run slower."""
   matrix = jnp.asarray(np.random.default_rng(0).normal(size=(_WIDTH, _WIDTH)), jnp.float32)
   array = jnp.zeros(_BYTES // 4, jnp.float32)
   product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
@@ -55,7 +55,7 @@ def measure_machine(repeats: int = 7) -> Machine:
 
 
 def count_work(function, *arguments) -> Work:
-  """Of the convolutions that `function(*arguments)` computes; a loop's as often as it runs."""
+  """The work of the convolutions in `function(*arguments)`; a loop counts as often as it runs."""
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -64,8 +64,8 @@ def _count(jaxpr: Jaxpr) -> Work:
   for equation in jaxpr.eqns:
     if equation.primitive.name in ("ruas_convolve", "ruas_correlate"):
       arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
-      image, other = arrays[0].shape, arrays[1].shape  # [G, B, C, H, W], and a kernel [G, T, O, C] or [G, B, O, H, W]
-      outputs = other[2]
+      image, second = arrays[0].shape, arrays[1].shape  # [G, B, C, H, W]; a kernel [G, T, O, C] or [G, B, O, H, W]
+      outputs = second[2]
       operations += 2 * len(equation.params["taps"]) * outputs * np.prod(image)
       moved += sum(array.size * array.dtype.itemsize for array in arrays)
       continue

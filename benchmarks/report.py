@@ -1,5 +1,5 @@
-"""What every benchmark shares: its two options, and its report (`ruas_jax.engine.report`) with the bars of this
-project."""
+"""The two options that every benchmark has, and its report (`ruas_jax.engine.report`) with this project's
+thresholds."""
 
 import argparse
 import os
@@ -15,10 +15,10 @@ __all__ = ["argument_parser", "print_table", "write_report"]
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-  """A parser with the options of every benchmark: `--json FILE` and `--quick`."""
+  """A parser with the options of every benchmark, `--json FILE` and `--quick`."""
   parser = argparse.ArgumentParser(description=description)
-  parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the report here")
-  parser.add_argument("--quick", action="store_true", help="a small version, to see that it runs")
+  parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the report to this file")
+  parser.add_argument("--quick", action="store_true", help="run a small version, as a test")
   return parser
 
 
@@ -30,14 +30,14 @@ def write_report(
   bars: Mapping[str, float],
   about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """As `ruas_jax.engine.report.write_report`, with `bars` a measured number for each name in `BARS`.
+  """`ruas_jax.engine.report.write_report`, where `bars` maps names in `BARS` to measured numbers.
 
   Raises:
-    KeyError: on a name that is not in `BARS`.
-    ValueError: where a bar's number is NaN or infinite.
+    KeyError: a name is not in `BARS`.
+    ValueError: a number with a threshold is NaN or infinite.
   """
   unknown = sorted(set(bars) - set(BARS))
   if unknown:
-    raise KeyError(f"no bar is named {unknown[0]!r} in benchmarks/bars.py (known: {', '.join(BARS)})")
+    raise KeyError(f"no threshold is named {unknown[0]!r} in benchmarks/bars.py (known: {', '.join(BARS)})")
   measured = {name: (value, BARS[name]) for name, value in bars.items()}
   return report.write_report(path, settings=settings, results=results, bars=measured, about=about)

@@ -1,10 +1,10 @@
-"""MIT-Adobe FiveK with the paper's numbers, where it gives them (section 4.1): `lol_paper.py` with other data.
+"""MIT-Adobe FiveK with the paper's numbers, where the paper gives them (section 4.1): `lol_paper.py` with other data.
 
     ruas search --config fivek_paper --data.train FIVEK/train --workdir runs/found
     ruas train --config fivek_paper --data.train FIVEK/train --genotype runs/found/genotype.json --workdir runs/model
 
-Data: 500 underexposed photographs from your copy of FiveK in FIVEK/train; 20 epochs of 500 rounds. The paper says
-nothing that differs from LOL apart from the images, and neither does this.
+Data: 500 underexposed photographs from a copy of FiveK in FIVEK/train; 20 epochs of 500 rounds. The paper names no
+other difference from LOL than the images, so this configuration has none either.
 """
 
 import dataclasses

@@ -1,15 +1,15 @@
-r"""Photographs of all kinds: search and training on well-lit ones that a physical model has darkened.
+r"""Photographs of all kinds: search and training on well-lit photographs that a physical model has darkened.
 
     ruas search --config general --data.train darkened:PHOTOGRAPHS --workdir runs/general
     ruas train --config general --data.train darkened:PHOTOGRAPHS --genotype runs/general/genotype.json \
       --workdir runs/general_model
 
-The bundled weights and their figures: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The recipe
-is that of `lol.py`, apart from
-- the exposure to reach, 0.33: the well-lit photographs that it learns from have means from 0.31 to 0.55, and such
-  are to stay as they are,
-- no wish for colours that are alike: a sunset has its own.
-Only the darkened images are seen.
+The bundled weights and their measurements: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The
+recipe is that of `lol.py`, with two differences:
+- The target exposure is 0.33. The well-lit training photographs have means from 0.31 to 0.55, and such images should
+  not change.
+- There is no colour constancy term, because the colours of a scene (a sunset) need not be equal on average.
+Only the darkened images are used.
 """
 
 import dataclasses

@@ -1,25 +1,25 @@
-"""LOL: search and training on its low-light images alone, on two cores in six minutes.
+"""LOL: search and training on its low-light images only, on two cores in six minutes.
 
     ruas search --config lol --data.train LOL/train/low --workdir runs/lol
     ruas train --config lol --genotype runs/lol/genotype.json --data.train LOL/train/low --workdir runs/lol_model
     ruas evaluate --low LOL/dev/low --high LOL/dev/high --checkpoint runs/lol_model --json lol_dev.json
 
-Measured figures: benchmarks/results/lol.json, by `python -m benchmarks.paper.lol`. Differs from the paper, whose
-numbers are in `lol_paper.py`, in
-- illumination: blended with one level for the whole image, which follows from its mean, so that u is a curve of y and a
-  bright image stays as it is; its fixed warm start is the image itself; one set of weights for all stages,
-- its loss: an exposure to reach, so that training has a minimum; the paper's brightens on and on; and colours that are
-  alike on average,
-- noise removal: guided by the illumination, and trained by Noise2Noise between the halves of an image, which tells
-  noise from detail; noisier images are smoothed more, and colour more than brightness; one set of weights for all
-  stages, so that seven channels fit into 3,500 numbers,
-- beta: L_n is divided by the noise, of a few hundredths,
-- crops of 128x128, and fewer steps with a larger rate for alpha, to fit a small machine,
-- no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
-  removal module's alpha at zero (`lol_paper_losses.py`),
-- Adam for the weights in the search: by the exposure loss, SGD at the paper's rate turns everything black,
-- Adam at 3e-3 in training, falling to zero, where the paper is silent.
-No normal-light image is seen by any of it. The recipe itself was compared with others on LOL's development pairs.
+Measurements: benchmarks/results/lol.json, by `python -m benchmarks.paper.lol`. Differences from the paper, whose
+numbers are in `lol_paper.py`:
+- Illumination: it is blended with one level for the whole image, computed from the image's mean. So u is a curve of y,
+  and a bright image does not change. The fixed warm start is the image itself, and all stages share their weights.
+- Its loss: a target exposure, so that training has a minimum (with the paper's loss, images get brighter without end);
+  and a colour constancy term.
+- Noise removal: it is guided by the illumination, and trained by Noise2Noise between the halves of an image, which
+  separates noise from detail. Noisier images are smoothed more, and colour more than brightness. All stages share their
+  weights, so that seven channels fit into 3,500 parameters.
+- beta: L_n is divided by the noise, which is a few hundredths.
+- Crops of 128x128, and fewer steps with a larger learning rate for alpha, for a small machine.
+- No weight decay of alpha: our losses are means over pixels. Their gradients are so small that the paper's 1e-3 keeps
+  the noise removal module's alpha at zero (`lol_paper_losses.py`).
+- Adam for the weights in the search: with the exposure loss, SGD at the paper's rate makes all images black.
+- Adam at 3e-3 in training, decreasing to zero; the paper does not say.
+No normal-light image is used. The recipe itself was selected on LOL's development pairs.
 """
 
 from ruas_jax.config import Config, TrainingOptions

@@ -1,13 +1,13 @@
-"""LOL with the paper's numbers, where it gives them (section 4.1); the dataclass defaults are its equations and losses.
+"""LOL with the paper's numbers, where the paper gives them (section 4.1). Equations and losses are the default options.
 
     ruas search --config lol_paper --data.tfds-dir TFDS --workdir runs/found
     ruas train --config lol_paper --data.tfds-dir TFDS --genotype runs/found/genotype.json --workdir runs/model
 
-Data: the paper's kind of split, a seeded 689/100 of all pairs (`tfds:lol/paper`), from your copy of LOL in
-TFDS/downloads/manual. From the paper: batch 1, 20 epochs of 689 rounds (without validation images half of the 689 serve
-as such), alpha by Adam at 3e-4 with momenta (0.5, 0.999) and weight decay 1e-3. From the released code, where the paper
-is silent: crops of 320x320, SGD at 0.005 with momentum 0.9 for the weights in the search, 800 steps of training. Ours:
-the weights of the losses, and Adam at 3e-3 in training.
+Data: a random 689/100 split of all pairs, as in the paper (`tfds:lol/paper`), from a copy of LOL in
+TFDS/downloads/manual. From the paper: batch 1, 20 epochs of 689 rounds (without validation images, half of the 689 are
+used for validation), alpha by Adam at 3e-4 with momenta (0.5, 0.999) and weight decay 1e-3. From the released code,
+where the paper does not say: crops of 320x320, SGD at 0.005 with momentum 0.9 for the weights in the search, 800 steps
+of training. From neither: the weights of the losses, and Adam at 3e-3 in training.
 """
 
 from ruas_jax.config import Config, TrainingOptions

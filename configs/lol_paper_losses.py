@@ -1,15 +1,15 @@
-"""The paper's losses on LOL, in a size for two cores: what docs/hypergradients.md studies.
+"""The paper's losses on LOL, in a size for two cores. It is used in docs/hypergradients.md.
 
     ruas search --config lol_paper_losses --data.train LOL/train/low --workdir runs/found
 
-Differs from the paper, whose numbers are in `lol_paper.py`, in
-- illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); with t alone images come out white,
-- the warm start is t_hat_0 at every stage: with eq. 1's update some architectures stayed at ten times the training loss
-  of others,
-- crops of 128x128 and fewer steps with a larger rate for alpha, to fit a small machine,
-- no weight decay of alpha: our losses are means over pixels, beside whose gradients the paper's 1e-3 holds the noise
-  removal module's alpha at zero (its largest share was 0.147 after 900 steps, uniform being 0.143),
-- Adam at 3e-3 in training, where the paper is silent.
+Differences from the paper, whose numbers are in `lol_paper.py`:
+- Illumination: one for all three colours, and u = y / t^0.75 (LIME's exponent); with t itself the images become white.
+- The warm start is t_hat_0 at every stage. With eq. 1's update, the training loss of some architectures stayed at ten
+  times that of others.
+- Crops of 128x128 and fewer steps with a larger learning rate for alpha, for a small machine.
+- No weight decay of alpha: our losses are means over pixels. Their gradients are so small that the paper's 1e-3 keeps
+  the noise removal module's alpha at zero (its largest share was 0.147 after 900 steps; uniform is 0.143).
+- Adam at 3e-3 in training; the paper does not say.
 """
 
 from ruas_jax.config import Config, TrainingOptions

@@ -1,10 +1,11 @@
-"""The built-in set, small: what `ruas demo` runs, in three minutes on two cores.
+"""A small experiment on the built-in set, for `ruas demo`: three minutes on two cores.
 
     ruas search --config tiny --workdir runs/tiny
     ruas train --config tiny --genotype runs/tiny/genotype.json --workdir runs/tiny_model
 
-Differs from `lol.py` in its data (photographs darkened by a physical model) and its size: 64x64 crops and fewer steps.
-It has one illumination for all three colours: from six photographs, three of them learn a cast.
+Differences from `lol.py`: the data (photographs darkened by a physical model), the size (64x64 crops and fewer steps),
+and one illumination for all three colours. With three illuminations, six photographs are too few to avoid a colour
+cast.
 """
 
 from ruas_jax.config import Config, load_config

@@ -5,8 +5,8 @@
 
 `images` are float `[..., H, W, 3]` in [0, 1]; the function is pure, so jit and vmap work.
 
-The public names are listed in `__init__.pyi`. Each is imported when it is first used, so that `import ruas_jax` costs
-next to nothing.
+The public names are listed in `__init__.pyi`. Each is imported when it is first used, so that `import ruas_jax` is
+fast.
 """
 
 import lazy_loader

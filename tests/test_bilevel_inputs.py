@@ -216,8 +216,8 @@ def test_leaves_that_cannot_be_constants_are_refused_by_name():
   for alpha, weights, words in (
     ({"a": [jnp.ones(2), jnp.ones(2, complex)]}, jnp.ones(2), r"alpha\['a'\]\[1\] is complex128\[2\]: complex leaves"),
     (jnp.ones(2), {"w": jnp.ones((), complex)}, r"weights\['w'\] is complex128\[\]: complex leaves"),
-    (jnp.ones(2, jnp.int32), jnp.ones(2), r"alpha has no floating leaf.*: alpha int32\[2\]"),
-    (jnp.ones(2), {"w": jnp.ones(2, bool)}, r"weights has no floating leaf.*: weights\['w'\] bool\[2\]"),
+    (jnp.ones(2, jnp.int32), jnp.ones(2), r"alpha has no floating leaf.*; it has alpha int32\[2\]"),
+    (jnp.ones(2), {"w": jnp.ones(2, bool)}, r"weights has no floating leaf.*; it has weights\['w'\] bool\[2\]"),
   ):
     with pytest.raises(TypeError, match=words):
       estimate("evolution", problem, alpha, weights, optimizer)

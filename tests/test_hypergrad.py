@@ -13,7 +13,8 @@ import tiny_problem
 from PIL import Image
 from tiny_problem import dark_images, ruas, write_images
 
-from ruas_jax.bilevel import BilevelProblem, conformance
+from ruas_jax.bilevel import BilevelProblem
+from ruas_jax.bilevel.testing import conformance
 from ruas_jax.engine.checkpoint import save_checkpoint
 from ruas_jax.experiments import hypergrad as study
 from ruas_jax.experiments.frozen_search import freeze

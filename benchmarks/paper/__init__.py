@@ -1,1 +1,1 @@
-"""Every table and figure of the paper as one command each; `docs/results.md` gathers what they give."""
+"""One command for each table and figure of the paper. `docs/results.md` collects the results."""

@@ -1,12 +1,12 @@
-"""What the searched cells carry: the trained model with parts of it off, on pairs of LOL.
+"""Ablation: the trained model with parts of it switched off, on pairs of LOL.
 
     python -m benchmarks.paper.ablation --data LOL --retrain --picture ablation.png \\
       --json benchmarks/results/ablation.json
 
-LOL is a folder with the pairs `dev/{low,high}`, and with `train/low` for `--retrain`. `SWITCHED` are the trained
-weights with a part changed afterwards, which shows what that part does in this model; `RETRAINED` are trained without
-the part, by the configuration, from the same seed and beside the whole model trained likewise, which shows what is
-gained by having it. A gain is the figure of the whole model less that of the variant.
+LOL is a folder with the pairs `dev/{low,high}`, and with `train/low` for `--retrain`. `SWITCHED` are variants of the
+trained weights, changed after training; they show what a part does in this model. `RETRAINED` are variants that are
+trained without a part, with the same configuration and seed as a retrained whole model; they show what the part gains.
+A gain is the metric of the whole model minus that of the variant.
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ from ruas_jax.plots import make_figure, tidy
 WHOLE = "whole model"
 
 NOTHING = Operation("nothing", None, lambda _, channels: jnp.zeros((1, 1, channels, channels)))
-"""A candidate that is zero: a cell of nothing else gives the constant that its fusion's bias is."""
+"""A candidate that is zero. In a cell of only this candidate, the result is the constant of the fusion's bias."""
 
 
 class Variant(NamedTuple):
-  """What is changed in a trained model, in words and as a function."""
+  """A change of a trained model, in words and as a function."""
 
   words: str
   change: Callable[[Model], FoldedModel]
@@ -45,8 +45,8 @@ class Variant(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Retrained:
-  """What a training changes, in words: the operation on all edges of a cell in place of the searched ones, and options
-  of the illumination module."""
+  """A change of a training, in words. The change is one operation on all edges of a cell instead of the searched ones,
+  or options of the illumination module."""
 
   words: str
   operations: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -54,14 +54,14 @@ class Retrained:
 
 
 class PassingCell(Cell):
-  """A cell that gives what it gets."""
+  """A cell that returns its input."""
 
   def apply(self, folded, x, activation, valid=None):
     return x
 
 
 def _without(*cells: str, variant: str | None = None) -> Callable[[Model], FoldedModel]:
-  """The value of these modules' cells is zero at every stage: kernel and bias of their fusion are."""
+  """Makes the cells of these modules return zero at every stage, by a zero kernel and bias of their fusion."""
 
   def change(model):
     weights = dict(model.weights)
@@ -120,30 +120,30 @@ def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_models(parser, pretrained="lol")
   add_study(parser)
-  parser.add_argument("--retrain", action="store_true", help="also train without the parts; needs train/low")
+  parser.add_argument("--retrain", action="store_true", help="also train without each part; needs train/low")
   options = parser.parse_args(arguments)
   study, model = open_study(options), ours(options)
   groups = {
     "changed in the trained model": {
-      name: _row(own.words, evaluate_images(transform_of(own.change(model)), study.pairs))
-      for name, own in SWITCHED.items()
+      name: _row(variant.words, evaluate_images(transform_of(variant.change(model)), study.pairs))
+      for name, variant in SWITCHED.items()
     }
   }
   if options.retrain:
     images = train_images(options.data)
     rows = groups["trained so from the start"] = {}
-    for name, own in RETRAINED.items():
+    for name, retrained in RETRAINED.items():
       if options.quick and name not in _QUICK_RETRAINED:
         continue
-      again = _retrain(study.config, model.genotype, own, images)
-      rows[name] = _row(own.words, evaluate_images(transform_of(fold(again)), study.pairs))
+      again = _retrain(study.config, model.genotype, retrained, images)
+      rows[name] = _row(retrained.words, evaluate_images(transform_of(fold(again)), study.pairs))
   for title, rows in groups.items():
-    for own in rows.values():
-      own["gain"] = {key: rows[WHOLE][key] - own[key] for key in ("psnr", "ssim")}
+    for row in rows.values():
+      row["gain"] = {key: rows[WHOLE][key] - row[key] for key in ("psnr", "ssim")}
     shown = [
-      {"variant": name, "psnr": own["psnr"], "ssim": own["ssim"]}
-      | {f"{key} gained": value for key, value in own["gain"].items()}
-      for name, own in rows.items()
+      {"variant": name, "psnr": row["psnr"], "ssim": row["ssim"]}
+      | {f"{key} gained": value for key, value in row["gain"].items()}
+      for name, row in rows.items()
     ]
     print_table(shown, f"{title}: {len(study.pairs)} pairs of LOL, dev")
   write_report(
@@ -160,36 +160,36 @@ def _row(words: str, report: dict[str, Any]) -> dict[str, Any]:
   return {"definition": words, **report["mean"], "images": report["images"]}
 
 
-def _retrain(config: Config, genotype: Genotype, own: Retrained, images) -> Model:
+def _retrain(config: Config, genotype: Genotype, change: Retrained, images) -> Model:
   network = config.network
-  illumination = dataclasses.replace(network.illumination, **own.illumination)
+  illumination = dataclasses.replace(network.illumination, **change.illumination)
   config = dataclasses.replace(config, network=dataclasses.replace(network, illumination=illumination))
-  genotype = dataclasses.replace(genotype, **{cell: (name,) * len(EDGES) for cell, name in own.operations.items()})
+  genotype = dataclasses.replace(genotype, **{cell: (name,) * len(EDGES) for cell, name in change.operations.items()})
   return train(config, genotype, images=images, operations=(*CANDIDATES, NOTHING)).model
 
 
 def _draw(path, groups: dict[str, dict[str, dict]], pairs: int) -> None:
-  """A row of bars for each variant, in groups; PSNR left, SSIM right."""
+  """Draws a row of bars for each variant, in groups: PSNR on the left, SSIM on the right."""
   counts = [len(rows) for rows in groups.values()]
   figure = make_figure(10.5, 0.9 + sum(0.32 * count + 0.55 for count in counts), layout="constrained")
   axes = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=counts)
   for (title, rows), line in zip(groups.items(), axes, strict=True):
     for axis, key, digits in zip(line, ("psnr", "ssim"), (2, 3), strict=True):
-      values = [own[key] for own in rows.values()]
+      values = [row[key] for row in rows.values()]
       colors = ["#1f77b4", *["#b9c4cf"] * (len(rows) - 1)]
       axis.barh(range(len(rows)), values, color=colors, height=0.7)
-      for position, own in enumerate(rows.values()):
-        gain = f"  ({-own['gain'][key]:+.{digits}f})" if position else ""
-        axis.text(own[key], position, f" {own[key]:.{digits}f}{gain}", va="center", fontsize=9)
+      for position, row in enumerate(rows.values()):
+        gain = f"  ({-row['gain'][key]:+.{digits}f})" if position else ""
+        axis.text(row[key], position, f" {row[key]:.{digits}f}{gain}", va="center", fontsize=9)
       axis.set_ylim(len(rows) - 0.4, -0.6)
       axis.set_yticks(range(len(rows)), list(rows) if axis is line[0] else [""] * len(rows))
       axis.tick_params(axis="y", length=0)
       tidy(axis)
-      axis.grid(visible=False)  # it would run through the numbers
+      axis.grid(visible=False)  # the grid would cross the numbers
     line[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
   for axis, name, key in zip(axes[-1], ("PSNR, dB", "SSIM"), ("psnr", "ssim"), strict=True):
     axis.set_xlabel(f"{name}, mean over {pairs} pairs of LOL (dev)")
-    axis.set_xlim(0, 1.45 * max(own[key] for rows in groups.values() for own in rows.values()))
+    axis.set_xlim(0, 1.45 * max(row[key] for rows in groups.values() for row in rows.values()))
   save_figure(figure, path)
 
 

@@ -1,8 +1,8 @@
-"""A contact sheet of photographs that anyone may look at: scikit-image's, darkened and as they are, enhanced.
+"""A contact sheet of public photographs: scikit-image's, darkened and unchanged, and enhanced.
 
     python -m benchmarks.paper.contact_sheet --picture docs/contact_sheet.jpg --json contact_sheet.json
 
-The bundled `general` weights did not learn from any of them. What is in good light is to stay as it is.
+The bundled `general` weights were not trained on them. A photograph in good light should not change.
 """
 
 from benchmarks.paper.general import kept_out
@@ -33,11 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
   reports, columns = evaluate_methods(compared(model, _BASELINES), pairs)
   figures = {method: report["images"] for method, report in reports.items()}
   rows = [
-    Row(name, [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")])
+    Row(name, [*(column[index] for column in columns.values()), Picture(high, "PSNR / SSIM")])
     for index, (name, (_, high)) in enumerate(zip(names, pairs, strict=True))
   ]
-  shown = {name: {method: own[name]["psnr"] for method, own in figures.items()} for name in names}
-  print_table([{"photograph": name} | own for name, own in shown.items()], "PSNR, dB (none: equal)")
+  shown = {name: {method: metrics[name]["psnr"] for method, metrics in figures.items()} for name in names}
+  print_table([{"photograph": name} | row for name, row in shown.items()], "PSNR, dB (none: equal)")
   write_report(
     options.json,
     settings={"quick": options.quick, "weights": options.checkpoint or options.pretrained, "protocol": PROTOCOL},

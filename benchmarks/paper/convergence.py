@@ -1,11 +1,11 @@
-"""The paper's equations and losses trained to convergence: what they reach, after how many steps, by seed.
+"""Training with the paper's equations and losses until convergence: quality over the number of steps, by seed.
 
     python -m benchmarks.paper.convergence --data LOL --picture convergence.png \\
       --json benchmarks/results/lol_paper.json
 
-Trains the published genotype by `--config` (lol_paper or fivek_paper) for several numbers of steps. LOL is a folder
-with `train/low` and the pairs `dev/{low,high}`; with `--train`, the images are those of another source, say
-`darkened:PHOTOGRAPHS` where FiveK is not at hand. Shrunk against the configuration: crops of `--crop` pixels, for a
+Trains the published genotype with `--config` (lol_paper or fivek_paper) for several numbers of steps. LOL is a folder
+with `train/low` and the pairs `dev/{low,high}`. `--train` selects another source of training images, for example
+`darkened:PHOTOGRAPHS` if FiveK is not available. The crops (`--crop`) are smaller than in the configuration, for a
 small machine.
 """
 
@@ -36,10 +36,10 @@ _COLORS = ("#1f77b4", "#d62728")
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_study(parser, config="lol_paper")
-  parser.add_argument("--train", help="images to train on, in place of LOL's train/low")
-  parser.add_argument("--genotype", default="published", help="which architecture (default: published)")
+  parser.add_argument("--train", help="training images, instead of LOL's train/low")
+  parser.add_argument("--genotype", default="published", help="the architecture (default: published)")
   parser.add_argument("--crop", type=at_least(8), default=128, help="side of the crops in pixels (default: 128)")
-  parser.add_argument("--seeds", type=at_least(1), default=3, help="trainings for every number of steps")
+  parser.add_argument("--seeds", type=at_least(1), default=3, help="number of trainings for every number of steps")
   options = parser.parse_args(arguments)
   study, genotype = open_study(options), Genotype.load(options.genotype)
   if options.train:
@@ -88,19 +88,19 @@ def _train(config: Config, steps: int, genotype: Genotype, images: ImageSource, 
 
 
 def _summary(steps: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-  """Means over the seeds, and the spread of the PSNR."""
+  """Means over the seeds, and the range of the PSNR."""
   values = {
     f"{variant} {key}": [row["figures"][variant][key] for row in rows]
     for variant in ("i", "i+n")
     for key in ("psnr", "ssim")
   }
-  spread = {f"{name} spread": float(np.ptp(own)) for name, own in values.items() if name.endswith("psnr")}
+  spread = {f"{name} spread": float(np.ptp(numbers)) for name, numbers in values.items() if name.endswith("psnr")}
   losses = {name: float(np.mean([row[name] for row in rows])) for name in _LOSSES}
-  return {"steps": steps} | {name: float(np.mean(own)) for name, own in values.items()} | spread | losses
+  return {"steps": steps} | {name: float(np.mean(numbers)) for name, numbers in values.items()} | spread | losses
 
 
 def _draw(path, rows: list[dict[str, Any]]) -> None:
-  """Left, quality after so many steps; right, the losses that fall meanwhile."""
+  """Draws the quality over the number of steps on the left, and the losses on the right."""
   figure = make_figure(11, 4.2, layout="constrained")
   quality, losses = figure.subplots(1, 2)
   steps = [row["steps"] for row in rows]

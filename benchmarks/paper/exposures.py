@@ -1,9 +1,9 @@
-"""Inputs made darker and brighter: does a method know how bright to be, or has it learned one data set's mean?
+"""Inputs made darker and brighter: does a method adapt its gain, or has it learned the mean of one data set?
 
     python -m benchmarks.paper.exposures --data LOL --picture exposures.png --json benchmarks/results/exposures.json
 
-Every input of LOL's `dev/{low,high}` is multiplied by a gain and clipped before the method sees it; its reference
-stays.
+Every input of LOL's `dev/{low,high}` is multiplied by a gain and clipped before the method receives it. Its reference
+does not change.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ _COLORS = {"lol": "#d62728", "general": "#1f77b4", "curve_tv": "#8b96a1", "gain_
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with dev/{low,high}")
-  parser.add_argument("--every", type=at_least(1), default=1, metavar="K", help="evaluate on every K-th pair of dev")
+  parser.add_argument("--every", type=at_least(1), default=1, metavar="K", help="use only every K-th pair of dev")
   options = parser.parse_args(arguments)
   pairs = open_lol(options.data, "dev", quick=options.quick)
   pairs = pairs.subset(range(0, len(pairs), options.every))
@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     figure = make_figure(7.5, 4.2, layout="constrained")
     axis = figure.subplots()
     for name, color in _COLORS.items():
-      own = [row for row in rows if row["method"] == name]
-      axis.plot([row["gain"] for row in own], [row["psnr"] for row in own], "o-", color=color, label=name)
+      selected = [row for row in rows if row["method"] == name]
+      axis.plot([row["gain"] for row in selected], [row["psnr"] for row in selected], "o-", color=color, label=name)
     axis.set_xscale("log", base=2)
     axis.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
     axis.set(xlabel="the input, times", ylabel="PSNR on LOL (dev), dB")

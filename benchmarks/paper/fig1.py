@@ -1,10 +1,10 @@
-"""Figure 1: PSNR on LOL against parameters and against operations, ours and the released weights beside the paper's.
+"""Figure 1: PSNR on LOL over parameters and over operations: our models, the released weights and the paper's numbers.
 
     python -m benchmarks.paper.fig1 --table1 benchmarks/results/table1.json --table2 benchmarks/results/table2.json \
       --picture docs/fig1.png --json benchmarks/results/fig1.json
 
-Filled points are measured here, over the pairs of both parts of LOL that Table 1 used; hollow ones are quoted from the
-paper, which measured on a split of its own, so the two kinds do not compare. `--quick` is the same.
+Filled points are measured here, on the pairs of both parts of LOL that Table 1 used. Hollow points are quoted from the
+paper, which measured on another split, so the two kinds cannot be compared. `--quick` does the same.
 """
 
 import json
@@ -20,21 +20,21 @@ from benchmarks.report import print_table, write_report
 from ruas_jax.errors import UserError
 from ruas_jax.plots import make_figure, save_figure, tidy
 
-# Method of Table 1 -> method of Table 2, whose weights are random; its name in the picture, its colour.
+# Method of Table 1 -> method of Table 2, whose weights are random; its name in the picture; its colour.
 _MEASURED = {
   "ours i": ("ours i", "ours, i", "#1f77b4"),
   "ours i+n": ("ours i+n", "ours, i+n", "#1f77b4"),
   "released lol i+n": ("released i+n", "released weights", "#c4661f"),
 }
 _BASELINE = ("curve_bilateral", "fixed curve + bilateral filter, nothing learned")
-_QUOTED_NAMES = {"RUAS_i+n": "RUAS"}  # Table 2 -> Table 1; the latter has no figure of RUAS_i alone
+_QUOTED_NAMES = {"RUAS_i+n": "RUAS"}  # Table 2 -> Table 1, which has no number for RUAS_i alone
 _PAPERS = "RUAS (paper)"
 _GREY, _QUOTED = "#5f6b76", "#8b96a1"
 _AXES = {
   "parameters": ("parameters", ("MBLLEN", "EnGAN", "KinD", "FIDE")),
   "macs": ("multiply-accumulates at 600x400 pixels", ("MBLLEN", "KinD", "DRBN", "RetinexNet", "GLADNet")),
 }
-"""Axis -> its title, and whose labels stand left of their points."""
+"""Axis -> its title, and the methods whose labels are on the left of their points."""
 
 _SIDES = {
   "right": ((7, 0), "left", "center"),
@@ -115,8 +115,8 @@ def _cost(rows: list[dict], method: str, path: pathlib.Path) -> dict[str, float]
 
 def _draw(path: pathlib.Path, points: list[dict], baseline: dict, quoted: list[dict], pairs: int) -> None:
   figure = make_figure(11.5, 5.3)
-  places = {"left": 0.06, "right": 0.985, "top": 0.97, "bottom": 0.25, "wspace": 0.05}
-  axes = figure.subplots(1, 2, sharey=True, gridspec_kw=places)
+  margins = {"left": 0.06, "right": 0.985, "top": 0.97, "bottom": 0.25, "wspace": 0.05}
+  axes = figure.subplots(1, 2, sharey=True, gridspec_kw=margins)
   for axis, (key, (title, left)) in zip(axes, _AXES.items(), strict=True):
     axis.axhline(baseline["psnr"], color=_GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
     for point in quoted:

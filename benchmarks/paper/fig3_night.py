@@ -1,10 +1,10 @@
-"""Figures 3 and 5: night photographs without a reference, before and after, beside what needs no learning.
+"""Figures 3 and 5: night photographs without a reference, before and after, and the results of classical methods.
 
     python -m benchmarks.paper.fig3_night --folder DARKFACE --count 6 --released dark.npz --picture fig3.jpg \\
       --json benchmarks/results/fig3_night.json
 
-FOLDER holds photographs, for instance your copy of DarkFace or ExtremelyDarkFace. The report has the mean brightness
-of every picture and the share of its pixels that are at their limit in at least one channel.
+FOLDER holds photographs, for example a copy of DarkFace or ExtremelyDarkFace. The report has the mean brightness of
+every picture and the share of its pixels that are saturated in at least one channel.
 """
 
 import pathlib
@@ -27,9 +27,9 @@ _QUICK_IMAGES = 2
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_models(parser, pretrained="general")
-  parser.add_argument("--folder", type=pathlib.Path, required=True, help="photographs, .png, .jpg and the like")
-  parser.add_argument("--count", type=at_least(1), default=6, help="how many of them, evenly spaced by name")
-  parser.add_argument("--released", metavar="FILE", help="your copy of the authors' released dark weights, .npz or .pt")
+  parser.add_argument("--folder", type=pathlib.Path, required=True, help="folder of photographs: .png, .jpg and others")
+  parser.add_argument("--count", type=at_least(1), default=6, help="number of photographs, evenly spaced by name")
+  parser.add_argument("--released", metavar="FILE", help="a copy of the authors' released dark weights, .npz or .pt")
   options = parser.parse_args(arguments)
   source = ImageFolder(options.folder)
   count = min(len(source), _QUICK_IMAGES if options.quick else options.count)
@@ -43,15 +43,18 @@ def main(arguments: list[str] | None = None) -> None:
   for index in chosen:
     image = source[index].astype(np.float32) / 255
     results = {method: to_uint8(transform(image)) for method, transform in methods.items()}
-    own = {
+    metrics = {
       method: {"clipped_share": clipped_share(result), "brightness": float(result.mean() / 255)}
       for method, result in results.items()
     }
     name = source.names[index]
-    figures[name] = own
-    rows.append(Row(pathlib.Path(name).stem, [Picture(results[method], _text(own[method])) for method in methods]))
+    figures[name] = metrics
+    rows.append(Row(pathlib.Path(name).stem, [Picture(results[method], _text(metrics[method])) for method in methods]))
   mean = {
-    method: {key: float(np.mean([own[method][key] for own in figures.values()])) for key in next(iter(own.values()))}
+    method: {
+      key: float(np.mean([metrics[method][key] for metrics in figures.values()]))
+      for key in next(iter(metrics.values()))
+    }
     for method in methods
   }
   print_table([{"method": name} | row for name, row in mean.items()], f"mean over {count} photographs")

@@ -1,10 +1,10 @@
-"""Figure 4: pairs of LOL side by side, with PSNR and SSIM and two closer looks at each.
+"""Figure 4: pairs of LOL side by side, with PSNR and SSIM and two enlarged squares each.
 
     python -m benchmarks.paper.fig4_panel --data LOL --count 4 --released lol.npz --picture fig4.jpg \\
       --json benchmarks/results/fig4_panel.json
 
-LOL is a folder with the pairs `dev/{low,high}`. The closer looks are chosen on the reference: the square with the most
-detail, and the flattest one that is neither dark nor white.
+LOL is a folder with the pairs `dev/{low,high}`. The squares are chosen on the reference: the one with the most detail,
+and the flattest one that is neither dark nor white.
 """
 
 import pathlib
@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_models(parser, pretrained="lol")
   parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with dev/{low,high}")
-  parser.add_argument("--count", type=at_least(1), default=4, help="how many pairs, evenly spaced by name")
-  parser.add_argument("--released", metavar="FILE", help="your copy of the authors' released lol weights, .npz or .pt")
+  parser.add_argument("--count", type=at_least(1), default=4, help="number of pairs, evenly spaced by name")
+  parser.add_argument("--released", metavar="FILE", help="a copy of the authors' released lol weights, .npz or .pt")
   options = parser.parse_args(arguments)
   pairs = open_lol(options.data, "dev", quick=options.quick)
   count = min(len(pairs), options.count)
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
   theirs = released(options.released).with_variant(RELEASED_VARIANTS["lol"]) if options.released else None
   methods = compared(model, _BASELINES, theirs)
   figures, columns = evaluate_methods(methods, pairs)
-  print_table([{"method": name} | own["mean"] for name, own in figures.items()], f"{count} pairs of LOL, dev")
+  print_table([{"method": name} | metrics["mean"] for name, metrics in figures.items()], f"{count} pairs of LOL, dev")
   write_report(
     options.json,
     settings={"quick": options.quick, "weights": options.checkpoint or options.pretrained, "protocol": PROTOCOL},
@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
   )
   if options.picture:
     rows = [
-      Row(f"dev {name}", [*(own[index] for own in columns.values()), Picture(high, "PSNR / SSIM")], choose_boxes(high))
+      Row(
+        f"dev {name}",
+        [*(column[index] for column in columns.values()), Picture(high, "PSNR / SSIM")],
+        choose_boxes(high),
+      )
       for index, (name, (_, high)) in enumerate(zip(pairs.names, pairs, strict=True))
     ]
     save_grid(options.picture, rows, columns=[*columns, "reference"])

@@ -1,12 +1,12 @@
-"""Figure 6: the illumination with its warm start fixed, updated without, and updated with residual rectification.
+"""Figure 6: the illumination with a fixed warm start, and with an updated one without and with residual rectification.
 
     python -m benchmarks.paper.fig6_warm_starts --data LOL --picture fig6.jpg \\
       --json benchmarks/results/fig6_warm_starts.json
 
-LOL is a folder with `train/low` and the pairs `dev/{low,high}`. The illumination module is trained three times, alike
-but for its warm start: same architecture, seed, steps and losses; noise removal is neither trained nor run, so every
-figure is one of RUAS_i. The paper claims that updates and their rectification suppress over-exposure: beside PSNR and
-SSIM stand the mean brightness of the results and the share of pixels that are at their limit in at least one channel.
+LOL is a folder with `train/low` and the pairs `dev/{low,high}`. The illumination module is trained three times, with
+different warm starts and the same architecture, seed, steps and losses. Noise removal is neither trained nor run, so
+all numbers are for RUAS_i. The paper claims that updates and their rectification reduce over-exposure. So the report
+has PSNR, SSIM, the mean brightness of the results, and the share of pixels that are saturated in at least one channel.
 """
 
 import dataclasses
@@ -33,14 +33,14 @@ VARIANTS = {
   "updated, without rectification": {"warm_start": "updated", "gamma": 0.0},
   "updated, with rectification": {"warm_start": "updated"},
 }
-"""Options of the illumination module in place of the configuration's."""
+"""Options of the illumination module that replace those of the configuration."""
 
 
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_study(parser, config="lol_paper_losses")
   parser.add_argument("--genotype", default="published", help="the architecture: a file, or published")
-  parser.add_argument("--count", type=at_least(1), default=2, help="how many pairs in the picture, evenly spaced")
+  parser.add_argument("--count", type=at_least(1), default=2, help="number of pairs in the picture, evenly spaced")
   options = parser.parse_args(arguments)
   study, genotype = open_study(options), Genotype.load(options.genotype)
   images = train_images(options.data)
@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
       columns[name] += [pictures[index], Picture(maps[index], f"mean {maps[index].mean():.3f}")]
   shown_keys = ("psnr", "ssim", "brightness", "clipped_share")
   print_table(
-    [{"warm start": name} | {key.replace("_", " "): own[key] for key in shown_keys} for name, own in variants.items()],
+    [
+      {"warm start": name} | {key.replace("_", " "): metrics[key] for key in shown_keys}
+      for name, metrics in variants.items()
+    ],
     f"RUAS_i on {len(study.pairs)} pairs of LOL, dev",
   )
   write_report(
@@ -90,13 +93,13 @@ def _changed(config: Config, changes) -> Config:
 
 
 def _no_loss(x, u):
-  """In place of L_n: the compiler drops the whole noise removal."""
+  """Replaces L_n, so that the compiler removes the whole noise removal."""
   del x, u
   return jnp.zeros(())
 
 
 def _inputs(pairs, shown) -> list[Picture]:
-  """In the first column the reference lies where the others have a map."""
+  """The first column: the input, and the reference in the row where the other columns have a map."""
   pictures = []
   for index in shown:
     low, high = pairs[int(index)]

@@ -1,10 +1,10 @@
-"""Figure 7: RUAS_i against RUAS_i+n, what noise removal is worth on noisy images.
+"""Figure 7: RUAS_i compared with RUAS_i+n: the effect of noise removal on noisy images.
 
     python -m benchmarks.paper.fig7_noise --data LOL --picture fig7.jpg --json benchmarks/results/fig7_noise.json
 
-LOL is a folder with the pairs `dev/{low,high}` and `val/{low,high}`; without it, only the other half is done:
-photographs that scikit-image carries, darkened to 5 % of their light by `ruas_jax.data.synthetic.darken` at several
-levels of noise. The full well is the number of electrons at which a sensor saturates: fewer, more noise.
+LOL is a folder with the pairs `dev/{low,high}` and `val/{low,high}`. Without it, only the other half is measured:
+photographs from scikit-image, darkened to 5 % of their light by `ruas_jax.data.synthetic.darken` with several levels of
+noise. The full well is the number of electrons at which a sensor saturates; fewer electrons mean more noise.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_models(parser, pretrained="lol")
   parser.add_argument("--data", type=pathlib.Path, help="folder with dev/{low,high} and val/{low,high}")
-  parser.add_argument("--count", type=at_least(1), default=2, help="how many pairs of dev in the picture, the noisiest")
+  parser.add_argument("--count", type=at_least(1), default=2, help="number of dev pairs in the picture, the noisiest")
   options = parser.parse_args(arguments)
   sets: dict[str, tuple[Pairs, Model]] = {}
   if options.data:
@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
   print_table(
     [
       {"images": name}
-      | {f"{variant} {key}": own[variant][key] for variant in (*VARIANTS, "gain") for key in own["gain"]}
-      for name, own in results.items()
+      | {f"{variant} {key}": metrics[variant][key] for variant in (*VARIANTS, "gain") for key in metrics["gain"]}
+      for name, metrics in results.items()
     ],
     "RUAS_i against RUAS_i+n",
   )
@@ -90,8 +90,8 @@ def _darkened(full_well: float) -> Pairs:
 
 
 def _row(name: str, pairs: Pairs, index: int, pictures: dict[str, list[Picture]]) -> Row:
-  one = pairs.subset([index])
-  plain = [evaluate_pictures(BASELINES[name], one)[1][0] for name in ("input", "gain_to_mean")]
+  pair = pairs.subset([index])
+  plain = [evaluate_pictures(BASELINES[name], pair)[1][0] for name in ("input", "gain_to_mean")]
   reference = pairs.high[index]
   shown = [*plain, *(pictures[variant][index] for variant in VARIANTS), Picture(reference, "PSNR / SSIM")]
   return Row(f"{name} {pairs.names[index]}" if name == "dev" else pairs.names[index], shown, choose_boxes(reference))

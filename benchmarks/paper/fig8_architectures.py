@@ -1,15 +1,15 @@
-"""Figure 8: the searched architecture against single operations, random ones and the supernet, by quality and time.
+"""Figure 8: the searched architecture compared with single operations, random ones and the supernet: quality and time.
 
     python -m benchmarks.paper.fig8_architectures --data LOL --picture fig8.png \\
       --json benchmarks/results/fig8_architectures.json
 
-LOL is a folder with `train/low` and the pairs `dev/{low,high}`. All are trained by the same configuration, for the same
-steps and from the same seeds; the searched one is that of the bundled weights, or `--genotype`. The supernet's weights
-are those of a search whose alpha stays uniform, on the same images, by the optimiser of the training's illumination. It
-is timed twice: as it is written down, seven operations on every edge, and folded into one convolution per edge, as this
-package runs it. Derived networks are folded. Seconds are medians of the forward pass alone, all networks taking turns.
-Parameters and operations are counted as defined, before folding. The JSON also has the rank correlation of the score by
-which seeds are chosen with what these networks reach.
+LOL is a folder with `train/low` and the pairs `dev/{low,high}`. All networks are trained with the same configuration,
+number of steps and seeds. The searched architecture is that of the bundled weights, or `--genotype`. The supernet's
+weights come from a search whose alpha stays uniform, on the same images, with the optimiser of the illumination's
+training. It is timed in two forms: by its definition, with seven operations on every edge, and folded into one
+convolution per edge, as this package runs it. Derived networks are folded. Seconds are medians of the forward pass
+only, and all networks take turns. Parameters and operations are counted before folding. The JSON also has the rank
+correlation between the score that selects seeds and the quality of these networks.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _REPEATS, _QUICK_REPEATS = 20, 2
 
 
 class PlainCell(Cell):
-  """The supernet's cell as it is written down: every candidate is computed on its own."""
+  """The supernet's cell by its definition: every candidate is computed separately."""
 
   def fold(self, weights, alpha):
     return weights, alpha
@@ -60,7 +60,7 @@ class PlainCell(Cell):
 
 
 class Trained(NamedTuple):
-  """A trained network, what it costs, and its `runner.score` without references (the supernet has none)."""
+  """A trained network, its cost, and its `experiments.score` without references (the supernet has none)."""
 
   folded: FoldedModel
   parameters: int
@@ -71,9 +71,9 @@ class Trained(NamedTuple):
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_study(parser)
-  parser.add_argument("--genotype", help="the searched architecture, a file (default: that of the bundled lol weights)")
-  parser.add_argument("--random", type=at_least(1), default=6, help="how many random architectures")
-  parser.add_argument("--seeds", type=at_least(1), default=1, help="trainings of every architecture")
+  parser.add_argument("--genotype", help="file of the searched architecture (default: that of the bundled lol weights)")
+  parser.add_argument("--random", type=at_least(1), default=6, help="number of random architectures")
+  parser.add_argument("--seeds", type=at_least(1), default=1, help="number of trainings of every architecture")
   options = parser.parse_args(arguments)
   if options.quick:
     options.random = 1
@@ -92,8 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
   for name, folded in ((_FOLDED, trained[0].folded), (_PLAIN, plain[0])):
     rows.append({"name": name, "kind": "supernet", "genotype": None} | measured)
     timed[name] = folded
-  image = jax.numpy.asarray(study.pairs.low[0], np.float32) / 255  # lies on the device
-  calls = {name: lambda own=own: enhance_program()(own, image).block_until_ready() for name, own in timed.items()}
+  image = jax.numpy.asarray(study.pairs.low[0], np.float32) / 255  # in device memory
+  calls = {
+    name: lambda model=model: enhance_program()(model, image).block_until_ready() for name, model in timed.items()
+  }
   median_seconds(calls, 1)  # compiles
   seconds = median_seconds(calls, _QUICK_REPEATS if options.quick else _REPEATS)
   for row in rows:
@@ -134,8 +136,8 @@ def _derived(config: Config, genotype: Genotype, images: ImageSource) -> Trained
 
 
 def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel]:
-  """Trained as a search whose alpha does not move, one update of each module's weights in a round; and the same network
-  as it is written down."""
+  """The supernet, trained by a search whose alpha does not move, with one update of each module's weights in a round;
+  and the same network by its definition."""
   training = config.training
   options = dataclasses.replace(
     config.search, strategy="cooperative", steps=training.steps, hypergradient="first_order", unroll_steps=1
@@ -152,7 +154,7 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
   weights, alpha = found.state.weights, found.state.alpha
   network = build_network(config.network)
   plain = network._replace(**{name: _with_plain_cell(getattr(network, name)) for name in network._fields})
-  folded, unfolded = (FoldedModel(own.fold(_VARIANT, weights, alpha), own) for own in (network, plain))
+  folded, unfolded = (FoldedModel(form.fold(_VARIANT, weights, alpha), form) for form in (network, plain))
   return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE), None), unfolded
 
 
@@ -161,10 +163,10 @@ def _with_plain_cell(module):
 
 
 def _measure(trained: Sequence[Trained], pairs: Pairs) -> dict[str, Any]:
-  """Means over the seeds, and each seed's."""
-  seeds = [evaluate_images(transform_of(own.folded), pairs)["mean"] | {"score": own.score} for own in trained]
+  """Means over the seeds, and the numbers of each seed."""
+  seeds = [evaluate_images(transform_of(run.folded), pairs)["mean"] | {"score": run.score} for run in trained]
   return {
-    **{key: float(np.mean([own[key] for own in seeds])) for key in ("psnr", "ssim")},
+    **{key: float(np.mean([run[key] for run in seeds])) for key in ("psnr", "ssim")},
     "by_seed": seeds,
     "parameters": trained[0].parameters,
     "macs": trained[0].macs,
@@ -172,28 +174,32 @@ def _measure(trained: Sequence[Trained], pairs: Pairs) -> dict[str, Any]:
 
 
 def _rank_correlation(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-  """Spearman's, between the score without references (negated: less is better) and each figure, over all trainings; its
-  p-value beside it."""
-  seeds = [own for row in rows for own in row["by_seed"] if own["score"] is not None]
+  """Spearman's rank correlation over all trainings between the score without references (negated: lower is better) and
+  each metric, with its p-value."""
+  seeds = [run for row in rows for run in row["by_seed"] if run["score"] is not None]
   if len(seeds) < 3:
     return {}
-  scores = [-own["score"] for own in seeds]
-  found = {key: spearmanr(scores, [own[key] for own in seeds]) for key in ("psnr", "ssim")}
-  return {name: float(value) for key, own in found.items() for name, value in ((key, own[0]), (f"{key}_p", own[1]))}
+  scores = [-run["score"] for run in seeds]
+  found = {key: spearmanr(scores, [run[key] for run in seeds]) for key in ("psnr", "ssim")}
+  return {
+    name: float(value)
+    for key, correlation in found.items()
+    for name, value in ((key, correlation[0]), (f"{key}_p", correlation[1]))
+  }
 
 
 def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
-  """Left, quality against time; right, all of them in order of quality."""
+  """Draws quality over time on the left, and all networks sorted by quality on the right."""
   figure = make_figure(12.5, 1.2 + 0.27 * len(rows), layout="constrained")
   scatter, order = figure.subplots(1, 2, width_ratios=(1.15, 1))
   for kind, color in COLORS.items():
-    own = [row for row in rows if row["kind"] == kind]
-    points = [[1e3 * row["seconds"] for row in own], [row["psnr"] for row in own]]
+    selected = [row for row in rows if row["kind"] == kind]
+    points = [[1e3 * row["seconds"] for row in selected], [row["psnr"] for row in selected]]
     scatter.scatter(*points, s=90 if kind == "searched" else 45, marker="*" if kind == "searched" else "o", color=color,
                     label=kind, zorder=3 if kind == "searched" else 2)  # fmt: skip
     if kind == "supernet":
       scatter.plot(*points, color=color, linewidth=1, linestyle=":")
-      for row, x, y in zip(own, *points, strict=True):
+      for row, x, y in zip(selected, *points, strict=True):
         text = row["name"].removeprefix("supernet, ").replace(" per edge", "\nper edge")
         scatter.annotate(text, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9, color=color)
   scatter.set_xscale("log")
@@ -205,7 +211,7 @@ def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
   ranked = sorted((row for row in rows if row["name"] != _PLAIN), key=lambda row: row["psnr"])
   for position, row in enumerate(ranked):
     color = COLORS[row["kind"]]
-    values = [own["psnr"] for own in row["by_seed"]]
+    values = [run["psnr"] for run in row["by_seed"]]
     order.plot([min(values), max(values)], [position] * 2, color=color, linewidth=1.5)
     order.scatter(row["psnr"], position, color=color, s=45)
     order.annotate(f"{row['psnr']:.2f} / {row['ssim']:.3f}", (max(values), position), xytext=(8, 0), va="center",
@@ -217,7 +223,7 @@ def _draw(path, rows: list[dict[str, Any]], size: str, pairs: int) -> None:
     label.set_color(COLORS[row["kind"]])
   order.margins(x=0.1)
   low, high = order.get_xlim()
-  order.set_xlim(low, high + 0.25 * (high - low))  # for the numbers
+  order.set_xlim(low, high + 0.25 * (high - low))  # leaves space for the numbers
   order.set_xlabel("PSNR, dB / SSIM")
   for axis in (scatter, order):
     tidy(axis)

@@ -1,12 +1,13 @@
-"""Figure 9: separate, naive joint and cooperative search: what alpha becomes, and what the found architectures reach.
+"""Figure 9: separate, naive joint and cooperative search: the resulting alpha, and the quality of the architectures.
 
     python -m benchmarks.paper.fig9_strategies --data LOL --picture fig9.png \\
       --json benchmarks/results/fig9_strategies.json
 
-LOL is a folder with `train/low` and the pairs `dev/{low,high}`. Every strategy searches with every seed by the same
-configuration and for the same number of rounds; what it finds is trained with the same seed for the same number of
-steps. In a round the cooperative search moves both modules' alpha, the joint one all of it at once, and the separate
-one that of one module, the illumination's in the first half of the rounds and noise removal's in the second.
+LOL is a folder with `train/low` and the pairs `dev/{low,high}`. Every strategy searches with every seed, with the same
+configuration and number of rounds. The resulting architecture is trained with the same seed for the same number of
+steps. In a round, the cooperative search updates alpha of both modules one after the other, and the joint search
+updates all of alpha at once. The separate search updates one module: the illumination in the first half of the rounds,
+then noise removal.
 """
 
 import dataclasses
@@ -39,9 +40,11 @@ _TITLES = {"separate": "separate", "joint": "naive joint", "cooperative": "coope
 def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_study(parser)
-  parser.add_argument("--seeds", type=at_least(1), default=3, help="searches and trainings by every strategy")
-  parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="which (default: all)")
-  parser.add_argument("--search-steps", type=at_least(1), help="rounds of every search, for the configuration's")
+  parser.add_argument("--seeds", type=at_least(1), default=3, help="searches and trainings for every strategy")
+  parser.add_argument(
+    "--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="which ones (default: all)"
+  )
+  parser.add_argument("--search-steps", type=at_least(1), help="rounds of every search (default: the configuration's)")
   options = parser.parse_args(arguments)
   study, images = open_study(options), train_images(options.data)
   search_options = study.config.search
@@ -49,19 +52,19 @@ def main(arguments: list[str] | None = None) -> None:
     search_options = dataclasses.replace(search_options, steps=options.search_steps)
   if options.quick:
     options.seeds = 1
-    search_options = dataclasses.replace(search_options, hypergradient="first_order")  # compiles in a third of the time
+    search_options = dataclasses.replace(search_options, hypergradient="first_order")  # compiles three times as fast
   study = study._replace(config=dataclasses.replace(study.config, search=search_options))
   config = study.config
 
   runs: dict[str, list[dict[str, Any]]] = {strategy: [] for strategy in options.strategies}
   for seed in range(options.seed, options.seed + options.seeds):
-    for strategy, own in runs.items():
+    for strategy, results in runs.items():
       found, mean = _run(dataclasses.replace(config, seed=seed), strategy, images, study.pairs)
-      own.append({"seed": seed, **found, **mean})
-  strategies = {strategy: _summary(own) | {"runs": own} for strategy, own in runs.items()}
+      results.append({"seed": seed, **found, **mean})
+  strategies = {strategy: _summary(results) | {"runs": results} for strategy, results in runs.items()}
   rows = [
-    {"strategy": _TITLES[strategy]} | {key: "{mean:.4g} ± {std:.2g}".format(**own[key]) for key in ("psnr", "ssim")}
-    for strategy, own in strategies.items()
+    {"strategy": _TITLES[strategy]} | {key: "{mean:.4g} ± {std:.2g}".format(**summary[key]) for key in ("psnr", "ssim")}
+    for strategy, summary in strategies.items()
   ]
   print_table(rows, f"{options.seeds} seeds, {len(study.pairs)} pairs of LOL, dev")
   budget = {"search_steps": config.search.steps, "training_steps": config.training.steps, "seeds": options.seeds}
@@ -76,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(config: Config, strategy: str, images: ImageSource, pairs) -> tuple[dict[str, Any], dict[str, float]]:
-  """What a search finds, and what that reaches when it is trained."""
+  """The result of a search, and the metrics of the resulting architecture after training."""
   config = dataclasses.replace(config, search=dataclasses.replace(config.search, strategy=strategy))
   found = search(config, train_images=images)
   model = train(config, found.genotype, images=images).model
@@ -86,8 +89,8 @@ def _run(config: Config, strategy: str, images: ImageSource, pairs) -> tuple[dic
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-  """Mean and standard deviation (0 for a single seed) over the seeds, the mean heat maps, and how often each edge's
-  most frequent operation was found."""
+  """Mean and standard deviation (0 for a single seed) over the seeds, the mean heat maps, and the frequency of each
+  edge's most frequent operation."""
   summary: dict[str, Any] = {}
   for key in ("psnr", "ssim"):
     values = [run[key] for run in runs]
@@ -101,20 +104,20 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _draw(path, strategies: dict[str, dict[str, Any]], seeds: int) -> None:
-  """A column of two heat maps for each strategy, under its figures; a box marks each edge's largest value."""
+  """Draws a column of two heat maps for each strategy, below its metrics. A box marks each edge's largest value."""
   names = [SHORT_NAMES.get(name, name) for name in operation_names(CANDIDATES)]
-  every = np.array([own["shares"][cell] for own in strategies.values() for cell in CELLS])
-  digits = 2 if np.ptp(every) > 0.05 else 3  # a short search leaves them close
+  every = np.array([summary["shares"][cell] for summary in strategies.values() for cell in CELLS])
+  digits = 2 if np.ptp(every) > 0.05 else 3  # after a short search the values are close
   scale = {"vmin": every.min(), "vmax": every.max()}
   figure = make_figure(4.6 * len(strategies) + 1.2, 6.6, layout="constrained")
   axes = figure.subplots(len(CELLS), len(strategies), squeeze=False, sharex=True, sharey=True)
-  for column, (strategy, own) in zip(axes.T, strategies.items(), strict=True):
-    psnr, ssim = own["psnr"], own["ssim"]
+  for column, (strategy, summary) in zip(axes.T, strategies.items(), strict=True):
+    psnr, ssim = summary["psnr"], summary["ssim"]
     spread = (f" ± {psnr['std']:.2f}", f" ± {ssim['std']:.3f}") if seeds > 1 else ("", "")
     title = f"{psnr['mean']:.2f}{spread[0]} dB, SSIM {ssim['mean']:.3f}{spread[1]}"
     column[0].set_title(f"{_TITLES[strategy]} search\n{title}", fontsize=11.5)
     for axis, cell in zip(column, CELLS, strict=True):
-      shares = own["shares"][cell]
+      shares = summary["shares"][cell]
       image = axis.imshow(shares, cmap="Blues", aspect="auto", **scale)
       for (row, position), value in np.ndenumerate(shares):
         dark = value > 0.4 * scale["vmin"] + 0.6 * scale["vmax"]

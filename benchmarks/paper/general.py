@@ -1,10 +1,10 @@
-"""The bundled weights `general`: search and training on darkened photographs, and what they do to others.
+"""The bundled weights `general`: search and training on darkened photographs, and the effect on other photographs.
 
     python -m benchmarks.paper.general --photographs PHOTOGRAPHS --normal NORMAL --json benchmarks/results/general.json
       [--seeds 0 1 2] [--weights ruas_jax/photos/weights]
 
-PHOTOGRAPHS are well-lit ones to learn from, darkened; NORMAL others, which are to come out nearly as they were, beside
-three that scikit-image carries. Pairs of those three, darkened, are the development set.
+PHOTOGRAPHS are well-lit photographs, which are darkened for training. NORMAL are others, which should almost not
+change, together with three from scikit-image. Darkened pairs of those three are the development set.
 """
 
 import pathlib
@@ -31,12 +31,12 @@ _SHOWN_BASELINES = ("input", "gain_to_mean", "gamma", "clahe", "curve_tv")
 
 def main(arguments: list[str] | None = None) -> None:
   parser = argument_parser(__doc__.split("\n")[0])
-  parser.add_argument("--photographs", required=True, help="folder of well-lit photographs to learn from")
+  parser.add_argument("--photographs", required=True, help="folder of well-lit photographs for training")
   parser.add_argument("--normal", help="folder of other well-lit photographs")
   parser.add_argument("--config", default="general", help="configuration of the search and the training")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-  parser.add_argument("--weights", type=pathlib.Path, help="write the chosen weights into this folder")
-  parser.add_argument("--workdir", help="keep the runs here")
+  parser.add_argument("--weights", type=pathlib.Path, help="write the selected weights into this folder")
+  parser.add_argument("--workdir", help="keep the runs in this folder")
   options = parser.parse_args(arguments)
 
   config = load_config(options.config)
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def kept_out() -> ImageArrays:
-  """Photographs of scikit-image that are not learned from."""
+  """Photographs of scikit-image that are not used for training."""
   return ImageArrays(_KEPT_OUT, [getattr(skimage.data, name)() for name in _KEPT_OUT])
 
 

@@ -1,23 +1,25 @@
-"""Does the hypergradient's estimator matter for what the search on LOL finds?
+"""Does the estimator of the hypergradient change the result of a search on LOL?
 
     python -m benchmarks.paper.hypergradient_outcome --data LOL --json benchmarks/results/hypergradient_outcome.json \
         --png docs/hypergradient_outcome.png --workdir runs/outcome
 
-LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` (figures); none of LOL's test
-images may be among them. Every estimator searches with every seed for the same number of rounds; what it finds, and
-random genotypes, are trained for the same number of steps.
+LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` (evaluation). It must not contain
+LOL's test images. Every estimator searches with every seed for the same number of rounds. The resulting genotypes, and
+random ones, are trained for the same number of steps.
 
-- The same seed means the same initial weights, halves of the images, order and crops. But T = 4 reads four train
-  batches a round: round r looks ahead through images 4r to 4r + 3 of that order, and steps the weights on image 4r.
-  First-order on that data stands beside it, so that what the horizon does is not mixed up with what the images do.
-- A search's own validation loss (`last_tenth`, medians) is at the weights T steps ahead, for first-order at the current
-  ones. Between estimators compare L_t + beta L_n after training, over the evaluated pairs' whole low-light images.
-- A genotype is trained with its search's seed (random ones with the seeds in turn), once where a seed found it twice.
-- Agreement is the share of the 14 searched edges with the same operation, 1/7 by chance. The cosine is that of the
-  departures of softmax(alpha) from uniform.
+- The same seed means the same initial weights, halves of the images, order and crops. But T = 4 reads four training
+  batches in a round: round r looks ahead through images 4r to 4r + 3 of that order, and updates the weights on image
+  4r. So there is also a first-order search on the same data, to separate the effect of the horizon from that of the
+  images.
+- The validation loss of a search (`last_tenth`, medians) is at the weights after T steps, and for first-order at the
+  current ones. To compare estimators, use L_t + beta L_n after training, over the whole low-light images of the pairs.
+- A genotype is trained with the seed of its search (random ones use the seeds in turn). A genotype that a seed found
+  twice is trained once.
+- Agreement is the share of the 14 searched edges with the same operation; chance gives 1/7. The cosine is that of the
+  differences of softmax(alpha) from uniform.
 
-A job is one search or training, on one core, for `core_seconds`, compiling included. Its result stays in the work
-directory, where an interrupted study goes on; delete that folder when the code has changed.
+A job is one search or training on one core. It takes `core_seconds`, including compilation. Its result is kept in the
+work directory, so an interrupted study can be resumed. Delete that folder when the code has changed.
 """
 
 import contextlib
@@ -62,11 +64,11 @@ ESTIMATORS = {
   "exact, T = 4": {"hypergradient": "unrolled", "unroll_steps": 4},
 }
 RANDOM = "random"
-Key = tuple[str, int]  # the method, and its seed or the random genotype's number
+Key = tuple[str, int]  # the method, and its seed or the number of the random genotype
 
 
 class Job(NamedTuple):
-  """One search, or one training of `genotype` and its evaluation on `pairs` pairs; `name` is that of its files."""
+  """One search; or one training of `genotype` and its evaluation on `pairs` pairs. `name` is the name of its files."""
 
   name: str
   data: pathlib.Path
@@ -78,20 +80,20 @@ class Job(NamedTuple):
 def main() -> None:
   parser = argument_parser(__doc__.split("\n")[0])
   parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with train/low and dev")
-  parser.add_argument("--png", type=pathlib.Path, help="write the picture here")
+  parser.add_argument("--png", type=pathlib.Path, help="write the picture to this file")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--search-steps", type=int, default=300, help="rounds of every search")
   parser.add_argument("--training-steps", type=int, default=1000)
   parser.add_argument("--crop", type=int, default=96, help="side of the crops of search and training")
-  parser.add_argument("--random", type=int, default=6, help="how many random genotypes")
-  parser.add_argument("--pairs", type=int, default=64, help="how many development pairs to evaluate on, evenly spaced")
-  parser.add_argument("--workdir", type=pathlib.Path, help="keep the jobs' results here, and go on from them")
-  parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
+  parser.add_argument("--random", type=int, default=6, help="number of random genotypes")
+  parser.add_argument("--pairs", type=int, default=64, help="number of development pairs for evaluation, evenly spaced")
+  parser.add_argument("--workdir", type=pathlib.Path, help="keep the jobs' results here, and resume from them")
+  parser.add_argument("--jobs", type=int, default=2, help="number of parallel processes")
   arguments = parser.parse_args()
   if arguments.quick:
     vars(arguments).update(seeds=2, random=2, pairs=2, search_steps=10, training_steps=20, crop=48)
   if min(arguments.seeds, arguments.random) < 2:
-    parser.error("agreement is one of pairs: --seeds and --random must be at least 2")
+    parser.error("agreement needs pairs: --seeds and --random must be at least 2")
   config = _config(arguments)
   with tempfile.TemporaryDirectory() as temporary:
     run_jobs = functools.partial(_run_jobs, folder=arguments.workdir or pathlib.Path(temporary), width=arguments.jobs)
@@ -114,7 +116,7 @@ def main() -> None:
     "agreement": _similarity(_agreement, genotypes, arguments.seeds),
     "alpha_cosine": _similarity(_cosine, {key: found[job]["shares"] for key, job in searches.items()}, arguments.seeds),
   }
-  chance = float(np.mean([_agreement(one, other) for one, other in itertools.combinations(drawn.values(), 2)]))
+  chance = float(np.mean([_agreement(*pair) for pair in itertools.combinations(drawn.values(), 2)]))
   methods = _summary(architectures, similarity, chance)
   rows = [
     {"method": method, "agreement": values["agreement"], "alpha_cosine": values.get("alpha_cosine", "")}
@@ -134,8 +136,8 @@ def main() -> None:
 
 
 def _config(arguments) -> Config:
-  """`configs/lol_paper_losses.py` at another size; alpha's rate times the rounds stays, so that alpha gets as
-  far."""
+  """`configs/lol_paper_losses.py` with another size. The product of alpha's learning rate and the rounds does not
+  change, so that alpha moves equally far."""
   base = load_config("lol_paper_losses")
   rate = base.search.alpha_optimizer.learning_rate * base.search.steps / arguments.search_steps
   optimizer = dataclasses.replace(base.search.alpha_optimizer, learning_rate=rate)
@@ -148,27 +150,27 @@ def _config(arguments) -> Config:
 
 
 def _search_jobs(arguments, config: Config) -> dict[Key, Job]:
-  """Seed by seed, so that the next one finds the programs compiled; the longest first."""
+  """The searches, seed by seed, so that a later seed finds its programs in the cache; the longest first."""
   jobs = {}
   for seed, (method, options) in itertools.product(range(arguments.seeds), reversed(ESTIMATORS.items())):
-    own = dataclasses.replace(config, seed=seed, search=dataclasses.replace(config.search, **options))
-    jobs[method, seed] = Job(f"search {method} {seed}", arguments.data, own)
+    job_config = dataclasses.replace(config, seed=seed, search=dataclasses.replace(config.search, **options))
+    jobs[method, seed] = Job(f"search {method} {seed}", arguments.data, job_config)
   return jobs
 
 
 def _training_jobs(arguments, config: Config, genotypes: Mapping[Key, Genotype]) -> dict[Key, Job]:
-  """The same job for equal genotypes at one seed."""
+  """The trainings. Equal genotypes with the same seed share a job."""
   jobs, known = {}, {}
   for (method, number), genotype in genotypes.items():
-    own = dataclasses.replace(config, seed=number % arguments.seeds)
-    job = Job(f"train {method} {number}", arguments.data, own, genotype, arguments.pairs)
-    jobs[method, number] = known.setdefault((genotype, own.seed), job)
+    job_config = dataclasses.replace(config, seed=number % arguments.seeds)
+    job = Job(f"train {method} {number}", arguments.data, job_config, genotype, arguments.pairs)
+    jobs[method, number] = known.setdefault((genotype, job_config.seed), job)
   return jobs
 
 
 def _run_jobs(jobs: Mapping[Any, Job], *, folder: pathlib.Path, width: int) -> dict[Job, dict[str, Any]]:
-  """The result of every job, in `width` processes, each on a core of its own as far as there are so many."""
-  context = multiprocessing.get_context("spawn")  # a fork would copy jax's threads
+  """The result of every job, from `width` processes, each on a separate core if there are enough."""
+  context = multiprocessing.get_context("spawn")  # fork would copy jax's threads
   ranks = context.SimpleQueue()
   for rank in range(width):
     ranks.put(rank)
@@ -182,7 +184,7 @@ def _run_jobs(jobs: Mapping[Any, Job], *, folder: pathlib.Path, width: int) -> d
 
 
 def _prepare(ranks, cache: pathlib.Path) -> None:
-  """Before a process counts its cores: one thread is best for a network so small."""
+  """Called before a process counts its cores: one thread is fastest for such a small network."""
   if hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[ranks.get() % len(cores)]})
@@ -190,14 +192,14 @@ def _prepare(ranks, cache: pathlib.Path) -> None:
 
 
 def _run(job: Job, folder: pathlib.Path) -> dict[str, Any]:
-  """The kept result of the very same job, or a new one."""
+  """The stored result of an identical job, or a new one."""
   name = re.sub(r"\W+", "_", job.name)
   path, workdir = folder / f"{name}.json", folder / name
   settings = to_json_value(dataclasses.asdict(job.config)) | {"genotype": str(job.genotype), "pairs": job.pairs}
   if path.exists() and (kept := json.loads(path.read_text()))["settings"] == settings:
     return kept["result"]
   start = time.process_time()
-  with contextlib.redirect_stdout(io.StringIO()):  # progress bars of several processes would write over each other
+  with contextlib.redirect_stdout(io.StringIO()):  # the progress bars of several processes would overwrite each other
     result = _train(job, workdir) if job.genotype else _search(job, workdir)
   result = to_json_value(result | {"core_seconds": time.process_time() - start})
   write_json(path, {"settings": settings, "result": result})
@@ -222,7 +224,7 @@ def _train(job: Job, workdir: pathlib.Path) -> dict[str, Any]:
   return evaluate(model, pairs)["mean"] | _losses(model, job.config, pairs.low)
 
 
-@functools.cache  # decoded once by each process
+@functools.cache  # each process decodes them once
 def _images(data: pathlib.Path) -> ImageArrays:
   folder = ImageFolder(data / "train" / "low")
   return ImageArrays(folder.names, folder)
@@ -241,42 +243,42 @@ def _losses(model: Model, config: Config, images: Sequence[np.ndarray]) -> dict[
   return {"l_t": loss_t, "l_n": loss_n, "validation_loss": loss_t + config.loss.beta * loss_n}
 
 
-def _agreement(one: Genotype, other: Genotype) -> float:
-  edges = zip(one.illumination + one.denoising, other.illumination + other.denoising, strict=True)
+def _agreement(first: Genotype, second: Genotype) -> float:
+  edges = zip(first.illumination + first.denoising, second.illumination + second.denoising, strict=True)
   return float(np.mean([a == b for a, b in edges]))
 
 
-def _cosine(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-  a, b = (np.concatenate([shares[cell] for cell in CELLS]).ravel() - 1 / len(CANDIDATES) for shares in (one, other))
+def _cosine(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+  a, b = (np.concatenate([shares[cell] for cell in CELLS]).ravel() - 1 / len(CANDIDATES) for shares in (first, second))
   return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def _similarity(measure: Callable, values: Mapping[Key, Any], seeds: int) -> dict[str, dict[str, float]]:
-  """estimator -> estimator -> mean at the same seed; of an estimator with itself, over the pairs of seeds."""
+  """Estimator -> estimator -> mean over equal seeds; for an estimator with itself, over pairs of different seeds."""
   same, different = [(seed, seed) for seed in range(seeds)], list(itertools.combinations(range(seeds), 2))
 
-  def mean(one, other):
-    return np.mean([measure(values[one, a], values[other, b]) for a, b in (different if one == other else same)])
+  def mean(first, second):
+    return np.mean([measure(values[first, a], values[second, b]) for a, b in (different if first == second else same)])
 
-  return {one: {other: float(mean(one, other)) for other in ESTIMATORS} for one in ESTIMATORS}
+  return {first: {second: float(mean(first, second)) for second in ESTIMATORS} for first in ESTIMATORS}
 
 
 def _summary(architectures, similarity, chance: float) -> dict[str, dict[str, Any]]:
-  """method -> every figure's mean and standard deviation over the seeds, how far these agree, and what it costs."""
+  """Method -> mean and standard deviation of every metric over the seeds, the agreement of the seeds, and the cost."""
   summary = {method: {"agreement": chance} for method in (*ESTIMATORS, RANDOM)}
   for method in summary:
-    own = [row for row in architectures if row["method"] == method]
+    selected = [row for row in architectures if row["method"] == method]
     for name in ("psnr", "ssim", "l_t", "l_n", "validation_loss"):
-      values = [row[name] for row in own]
+      values = [row[name] for row in selected]
       summary[method][name] = {"mean": np.mean(values), "std": np.std(values, ddof=1)}
     if method != RANDOM:
       summary[method] |= {name: rows[method][method] for name, rows in similarity.items()}
-      summary[method]["search_core_seconds"] = np.median([row["search"]["core_seconds"] for row in own])
+      summary[method]["search_core_seconds"] = np.median([row["search"]["core_seconds"] for row in selected])
   return summary
 
 
 def _plot(path: pathlib.Path, architectures, similarity) -> None:
-  """Left, figures of every trained architecture with their means; right, similarity of what was found."""
+  """Draws the metrics of every trained architecture and their means on the left, and similarities on the right."""
   figure = Figure(figsize=(19, 4.6), dpi=120, facecolor="white", layout="constrained")
   axes = figure.subplots(1, 4, width_ratios=(3, 3, 4, 4))
   methods = [*ESTIMATORS, RANDOM]

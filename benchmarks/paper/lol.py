@@ -1,12 +1,13 @@
-"""The main job on LOL: search, train, evaluate, with simple baselines beside the result.
+"""The main experiment on LOL: search, training and evaluation, with simple baselines.
 
     python -m benchmarks.paper.lol --data LOL --json benchmarks/results/lol.json [--released checkpoint_lol.npz]
       [--seeds 0 1 2] [--weights ruas_jax/photos/weights]
 
-Of several seeds, that with the least loss is taken (`benchmarks.paper.seeds`); `--weights` bundles it with the package.
+With several seeds, the one with the lowest loss is selected (`benchmarks.paper.seeds`). `--weights` bundles its
+weights.
 
-LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` and `val/{low,high}`; none of
-LOL's test images may be among them. Every figure follows the strict protocol of `ruas_jax.evaluation.metrics`.
+LOL is a folder with `train/low` (search and training) and the pairs `dev/{low,high}` and `val/{low,high}`. It must not
+contain LOL's test images. All numbers follow the strict protocol of `ruas_jax.evaluation.metrics`.
 """
 
 import pathlib
@@ -35,11 +36,11 @@ _SHOWN_BASELINES = ("input", "gain_to_mean", "gamma", "curve", "curve_tv")
 def main() -> None:
   parser = argument_parser(__doc__.split("\n")[0])
   parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with train/low, dev and val")
-  parser.add_argument("--released", help="your copy of the authors' released lol weights, as .npz or .pt")
+  parser.add_argument("--released", help="a copy of the authors' released lol weights, .npz or .pt")
   parser.add_argument("--config", default="lol", help="configuration of the search and the training")
-  parser.add_argument("--workdir", help="keep the runs here")
+  parser.add_argument("--workdir", help="keep the runs in this folder")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-  parser.add_argument("--weights", type=pathlib.Path, help="write the chosen weights into this folder")
+  parser.add_argument("--weights", type=pathlib.Path, help="write the selected weights into this folder")
   arguments = parser.parse_args()
 
   config = load_config(arguments.config)
@@ -112,7 +113,7 @@ def main() -> None:
 
 
 def _first_and_last(metrics: list[dict]) -> dict[str, dict[str, float]]:
-  """Median of every loss over the first and the last tenth of a run: crops differ too much for single steps."""
+  """Median of every loss over the first and the last tenth of a run, because the losses of single crops differ much."""
   part = max(1, len(metrics) // 10)
   names = [name for name in metrics[-1] if name.endswith("_loss")]
   return {

@@ -1,8 +1,8 @@
-"""Grids of pictures for the paper's figures: columns with headings, captions, illumination maps and closer looks.
+"""Grids of pictures for the paper's figures: columns with headings, captions, illumination maps and enlarged squares.
 
-Images are RGB [H, W, 3], float in [0, 1] or uint8; an illumination map is float [H, W] and is drawn in false colours,
-on one scale for the whole grid, with a bar that tells it; the brightest half percent of all maps lies beyond its end.
-Files are JPEG or PNG by their suffix.
+Images are RGB [H, W, 3], float in [0, 1] or uint8. An illumination map is float [H, W] and is drawn in false colours,
+with one scale and one colour bar for the whole grid; the brightest half percent of all maps is beyond the end of the
+scale. Files are JPEG or PNG, by their suffix.
 """
 
 import io
@@ -34,14 +34,14 @@ _CENTERED = {"ha": "center", "va": "center"}
 
 
 class Picture(NamedTuple):
-  """An image, or an illumination map, and the text under it."""
+  """An image or an illumination map, and its caption."""
 
   image: np.ndarray
   caption: str = ""
 
 
 class Box(NamedTuple):
-  """A part of an image in pixels."""
+  """A rectangle of an image in pixels."""
 
   top: int
   left: int
@@ -53,7 +53,7 @@ class Box(NamedTuple):
 
 
 class Row(NamedTuple):
-  """Pictures of one size, one for each column, None leaving a place empty; each box is shown enlarged under them."""
+  """Pictures of one size, one for each column; None leaves a gap. The part in each box is shown enlarged below them."""
 
   name: str
   pictures: Sequence[Picture | None]
@@ -61,13 +61,13 @@ class Row(NamedTuple):
 
 
 def save_grid(path: str | os.PathLike, rows: Sequence[Row], *, columns: Sequence[str], width: float = 2.7) -> None:
-  """Writes the grid.
+  """Writes the grid to a file.
 
   Args:
     path: the file.
-    rows: from top to bottom.
-    columns: the headings.
-    width: of a column in inches; a picture that is higher than wide is as high as that.
+    rows: rows from top to bottom.
+    columns: headings of the columns.
+    width: width of a column in inches; for a portrait picture, its height.
   """
   maps = [picture.image.ravel() for row in rows for picture in row.pictures if picture and picture.image.ndim == 2]
   largest = float(np.quantile(np.concatenate(maps), _SHOWN_SHARE)) if maps else 0.0
@@ -86,17 +86,17 @@ def save_grid(path: str | os.PathLike, rows: Sequence[Row], *, columns: Sequence
       if picture is not None:
         _draw(axis, picture, row.boxes, x, top, width, largest)
     top -= height
-  axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which sets its own
+  axis.set(xlim=(0.0, total[0]), ylim=(0.0, total[1]))  # after imshow, which changes the limits
   if maps:
     _draw_bar(figure, total, largest)
   save_figure(figure, path)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-  """Writes a figure in the format of its suffix, whole or not at all."""
+  """Writes a figure in the format of its suffix, completely or not at all."""
   suffix = pathlib.Path(path).suffix.lower()
   if suffix not in FORMATS:
-    raise UserError(f"--picture {path}: write a name that ends in {', '.join(FORMATS)}")
+    raise UserError(f"--picture {path}: the name must end in {', '.join(FORMATS)}")
   content = io.BytesIO()
   options = {"quality": 88, "optimize": True} if FORMATS[suffix] == "jpeg" else {"optimize": True}
   figure.savefig(content, format=FORMATS[suffix], dpi=_DOTS_PER_INCH, pil_kwargs=options)
@@ -104,7 +104,7 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def evaluate_pictures(transform, pairs: Pairs) -> tuple[dict, list[Picture]]:
-  """`evaluate_images`, and every result with its figures under it."""
+  """The result of `evaluate_images`, and every enhanced picture with its metrics as caption."""
   results = []
 
   def keep(image):
@@ -120,7 +120,7 @@ def evaluate_pictures(transform, pairs: Pairs) -> tuple[dict, list[Picture]]:
 def evaluate_methods(
   methods: Mapping[str, Callable[[np.ndarray], np.ndarray]], pairs: Pairs
 ) -> tuple[dict[str, dict], dict[str, list[Picture]]]:
-  """`evaluate_pictures` of each method: by name, its figures and its column of a grid."""
+  """`evaluate_pictures` for each method: its metrics and its column of a grid, by name."""
   figures, columns = {}, {}
   for name, transform in methods.items():
     report, columns[name] = evaluate_pictures(transform, pairs)
@@ -129,14 +129,14 @@ def evaluate_methods(
 
 
 def figures_text(figures) -> str:
-  """PSNR and SSIM in few words; a PSNR of None is that of equal images."""
+  """PSNR and SSIM as short text; a PSNR of None means equal images."""
   psnr = "∞" if figures["psnr"] is None else f"{figures['psnr']:.2f}"
   return f"{psnr} dB / {figures['ssim']:.3f}"
 
 
 def choose_boxes(image: np.ndarray, *, share: float = 0.22) -> tuple[Box, Box]:
-  """Two squares that deserve a closer look: the one with the most detail, and the flattest of those neither dark nor
-  white; `share` is their side over the image's shorter one."""
+  """Two squares to enlarge: the one with the most detail, and the flattest one that is neither dark nor white. `share`
+  is their side divided by the shorter side of the image."""
   grey = to_uint8(image).mean(axis=-1) / 255
   side = max(4, round(share * min(grey.shape)))
   detail = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))
@@ -144,8 +144,8 @@ def choose_boxes(image: np.ndarray, *, share: float = 0.22) -> tuple[Box, Box]:
   detail, level = (ndimage.uniform_filter(values, side)[inner] for values in (detail, grey))
   usable = (level > 0.2) & (level < 0.85)
   flat = np.where(usable, detail, detail.max())
-  places = [np.unravel_index(index, detail.shape) for index in (detail.argmax(), flat.argmin())]
-  return tuple(Box(int(top), int(left), side, side) for top, left in places)
+  corners = [np.unravel_index(index, detail.shape) for index in (detail.argmax(), flat.argmin())]
+  return tuple(Box(int(top), int(left), side, side) for top, left in corners)
 
 
 def _size(image: np.ndarray, width: float) -> tuple[float, float]:
@@ -182,7 +182,7 @@ def _draw(axis, picture: Picture, boxes: Sequence[Box], x: float, top: float, wi
 
 
 def _draw_bar(figure: Figure, total: tuple[float, float], largest: float) -> None:
-  """The scale of the maps, at the foot."""
+  """Draws the colour bar of the maps at the bottom."""
   width = min(4.0, 0.5 * total[0])
   box = ((total[0] - width) / 2 / total[0], 0.36 / total[1], width / total[0], 0.12 / total[1])
   bar = figure.add_axes(box)

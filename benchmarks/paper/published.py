@@ -1,9 +1,9 @@
-"""What others have printed, quoted to stand beside the figures measured here; nothing in this file was computed here.
+"""Published results of others, quoted for comparison with our measurements. Nothing in this file was computed here.
 
 `PAPER` is Liu, Ma, Zhang, Fan and Luo, "Retinex-Inspired Unrolling With Cooperative Prior Architecture Search for
-Low-Light Image Enhancement", CVPR 2021. Its figures on LOL are on 100 pairs that it sampled at random from 789 and did
-not name (it trains on the other 689), so they compare with no other split; its 100 test images of MIT-Adobe FiveK are
-not named either. It prints PSNR and SSIM only.
+Low-Light Image Enhancement", CVPR 2021. Its results on LOL are on 100 pairs that it sampled at random from 789 and does
+not list (it trains on the other 689), so they cannot be compared with any other split. Its 100 test images of MIT-Adobe
+FiveK are not listed either. It reports only PSNR and SSIM.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ _LOL = (
 
 
 def _by_method(methods, **columns) -> dict[str, dict[str, float]]:
-  """Rows, as the paper prints them, to method -> {name: value}."""
+  """Converts rows, as the paper prints them, to method -> {name: value}."""
   rows = zip(*columns.values(), strict=True)
   return {method: dict(zip(columns, row, strict=True)) for method, row in zip(methods, rows, strict=True)}
 
@@ -37,7 +37,7 @@ TABLE_1: dict[str, Any] = {
   "FiveK": _by_method(_METHODS, psnr=_FIVEK[0], ssim=_FIVEK[1]),
   "LOL": _by_method(_METHODS, psnr=_LOL[0], ssim=_LOL[1]),
 }
-"""PSNR in dB and SSIM of data set -> method; RUAS is the paper's "Ours", GLADNet its "GALDNet"."""
+"""PSNR in dB and SSIM: data set -> method. RUAS is called "Ours" in the paper, GLADNet "GALDNet"."""
 
 TABLE_2: dict[str, Any] = {
   "source": f"{PAPER}, Table 2",
@@ -49,7 +49,7 @@ TABLE_2: dict[str, Any] = {
     seconds=(0.077, 0.025, 0.119, 0.010, 0.027, 0.181, 0.594, 0.053, 0.006, 0.016),
   ),
 }
-"""Cost by method. Its operations are multiply-accumulates: ours count the same network to within 6 %."""
+"""Cost by method. The paper's operations are multiply-accumulates: our count of the same network agrees within 6 %."""
 
 _COLLECTED = "as collected from public sources in November 2026"
 
@@ -71,4 +71,4 @@ EVAL15: dict[str, Any] = {
     "PairLIE": {"parameters": 340_000, "psnr": (18.5, 19.7), "ssim": 0.74, "source": f"CVPR 2023, {_COLLECTED}"},
   },
 }
-"""Methods that learn without references (PairLIE needs pairs of low-light images); two numbers are a range."""
+"""Methods that learn without references (PairLIE needs pairs of low-light images). Two numbers are a range."""

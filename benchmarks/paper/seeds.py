@@ -1,4 +1,4 @@
-"""A recipe from several seeds: each searches and trains, and the choice among them is made without references."""
+"""A recipe with several seeds: each searches and trains, and one is selected without references."""
 
 import dataclasses
 import pathlib
@@ -14,8 +14,8 @@ from ruas_jax.experiments.train import TrainResult, train
 
 
 class Run(NamedTuple):
-  """One seed's search and training, what its losses are at the end (`runner.score`), and how long both took (None: the
-  search was begun before)."""
+  """The search and training of one seed, its final losses (`experiments.score`), and the time of both (None: the search
+  had been started before)."""
 
   seed: int
   found: SearchResult
@@ -26,8 +26,8 @@ class Run(NamedTuple):
 
 
 def run_seed(config: Config, images: ImageSource, seed: int, workdir: pathlib.Path) -> Run:
-  """Searches and trains on `images` into the folder `workdir/SEED`; a search that was begun there before is gone on
-  with, and one that is finished is not repeated."""
+  """Searches and trains on `images` in the folder `workdir/SEED`. A search that was started there before is resumed,
+  and a finished one is not repeated."""
   config, folder = dataclasses.replace(config, seed=seed), workdir / str(seed)
   start, begun = time.perf_counter(), (folder / "search").exists()
   found = search(config, workdir=folder / "search", train_images=images)
@@ -39,17 +39,17 @@ def run_seed(config: Config, images: ImageSource, seed: int, workdir: pathlib.Pa
 
 
 def choose(runs: list[Run]) -> Run:
-  """The run with the least validation loss."""
+  """The run with the lowest validation loss."""
   return min(runs, key=lambda run: run.score["total"])
 
 
 def about(run: Run, config: str, data: str) -> dict[str, Any]:
-  """Where the weights of a run come from, for `write_pretrained`."""
+  """The source of a run's weights, for `write_pretrained`."""
   return {"config": config, "seed": run.seed, "data": data, "score": run.score}
 
 
 def shorten(config: Config, *, search_steps: int, training_steps: int) -> Config:
-  """The same recipe in fewer steps."""
+  """The same recipe with fewer steps."""
   return dataclasses.replace(
     config,
     search=dataclasses.replace(config.search, steps=search_steps),

@@ -1,4 +1,4 @@
-"""What the paper's tables and figures share: their options, the images, the models, and a short way to train one."""
+"""Code that the paper's tables and figures share: options, images, models, and shortened configurations."""
 
 import argparse
 import dataclasses
@@ -20,7 +20,7 @@ from ruas_jax.photos.released import convert_released
 from ruas_jax.photos.state_dict import read_state_dict
 
 Transform = Callable[[np.ndarray], np.ndarray]
-"""A method: a float image [H, W, 3] in [0, 1] to one of the same shape."""
+"""A method: maps a float image [H, W, 3] in [0, 1] to one with the same shape."""
 
 _QUICK_IMAGES = 2
 _QUICK_STEPS = 3
@@ -28,32 +28,32 @@ _QUICK_CROP = 32
 
 
 def paper_parser(description: str, *, picture: bool = True) -> argparse.ArgumentParser:
-  """The options of every benchmark, and where a picture goes."""
+  """A parser with the options of every benchmark, and one for the picture."""
   parser = argument_parser(description)
   if picture:
-    parser.add_argument("--picture", metavar="FILE", type=pathlib.Path, help="write the picture here")
+    parser.add_argument("--picture", metavar="FILE", type=pathlib.Path, help="write the picture to this file")
   return parser
 
 
 def add_models(parser: argparse.ArgumentParser, *, pretrained: Pretrained) -> None:
-  """`--checkpoint`, which stands in for the bundled weights `pretrained`."""
-  parser.add_argument("--checkpoint", help="work directory of `ruas train`, in place of the bundled weights")
+  """Adds `--checkpoint`, which replaces the bundled weights `pretrained`."""
+  parser.add_argument("--checkpoint", help="run folder of `ruas train`, instead of the bundled weights")
   parser.set_defaults(pretrained=pretrained)
 
 
 def ours(arguments: argparse.Namespace) -> Model:
-  """The model that `add_models` describes."""
+  """The model that the options of `add_models` select."""
   return load(arguments.checkpoint) if arguments.checkpoint else load_pretrained(arguments.pretrained)
 
 
 def released(path: str) -> Model:
-  """The model of a user's own copy of the released weights."""
+  """The model in a user's copy of the released weights."""
   genotype = Genotype.named("published")
   return Model(convert_released(read_state_dict(path), genotype), genotype, RELEASED)
 
 
 def compared(model: Model, headings: dict[str, str], theirs: Model | None = None) -> dict[str, Transform]:
-  """Heading -> method: the baselines of `headings`, released weights where the user has them, and ours."""
+  """Heading -> method: the baselines of `headings`, the released weights if the user has them, and our model."""
   methods: dict[str, Transform] = {heading: BASELINES[name] for name, heading in headings.items()}
   if theirs:
     methods["released weights"] = Enhancer(theirs)
@@ -61,7 +61,7 @@ def compared(model: Model, headings: dict[str, str], theirs: Model | None = None
 
 
 def open_lol(folder: pathlib.Path, part: str, *, quick: bool = False) -> Pairs:
-  """The pairs `folder/part/{low,high}`; with `quick`, two of them."""
+  """The pairs `folder/part/{low,high}`; with `quick`, only two of them."""
   pairs = PairFolders(folder / part / "low", folder / part / "high")
   return pairs.subset(range(_QUICK_IMAGES)) if quick else pairs
 
@@ -73,7 +73,7 @@ def train_images(folder: pathlib.Path) -> ImageSource:
 
 
 def configuration(name: str, *, seed: int = 0, quick: bool = False) -> Config:
-  """The recorded configuration; with `quick`, a few steps of it on small crops."""
+  """The recorded configuration; with `quick`, a few steps on small crops."""
   config = dataclasses.replace(load_config(name), seed=seed)
   if not quick:
     return config

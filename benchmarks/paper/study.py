@@ -1,4 +1,4 @@
-"""What the paper's studies of trained networks share: their options, what these open, and how a folded model is run."""
+"""Code that the paper's studies of trained networks share: options, opened data, and running a folded model."""
 
 import argparse
 import dataclasses
@@ -18,19 +18,19 @@ from ruas_jax.photos.model import FoldedModel, enhance_folded
 
 
 class Study(NamedTuple):
-  """The recipe of every training, and the pairs to evaluate on."""
+  """The configuration of every training, and the pairs for evaluation."""
 
   config: Config
   pairs: Pairs
 
 
 def add_study(parser: argparse.ArgumentParser, *, config: str = "lol") -> None:
-  """The options that `open_study` reads."""
+  """Adds the options that `open_study` reads."""
   parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with train/low and dev/{low,high}")
   parser.add_argument("--config", default=config, help=f"configuration of the trainings (default: {config})")
-  parser.add_argument("--seed", type=int, default=0, help="of the trainings; the first one where there are several")
-  parser.add_argument("--steps", type=at_least(1), help="of every training, in place of the configuration's")
-  parser.add_argument("--every", type=at_least(1), default=1, metavar="K", help="evaluate on every K-th pair of dev")
+  parser.add_argument("--seed", type=int, default=0, help="seed of the trainings; of several, the first one")
+  parser.add_argument("--steps", type=at_least(1), help="steps of every training (default: the configuration's)")
+  parser.add_argument("--every", type=at_least(1), default=1, metavar="K", help="use only every K-th pair of dev")
 
 
 def open_study(options: argparse.Namespace) -> Study:
@@ -42,7 +42,7 @@ def open_study(options: argparse.Namespace) -> Study:
 
 
 def settings_of(options: argparse.Namespace, study: Study) -> dict[str, Any]:
-  """What a study's figures depend on, for its report."""
+  """The settings for a study's report: everything that its numbers depend on."""
   return {
     "quick": options.quick,
     "config": dataclasses.asdict(study.config),
@@ -53,7 +53,7 @@ def settings_of(options: argparse.Namespace, study: Study) -> dict[str, Any]:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-  """An option's type: a whole number that is not smaller."""
+  """Type of an option that is a whole number of at least `least`."""
 
   def number(text: str) -> int:
     if (value := int(text)) < least:
@@ -64,11 +64,11 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def transform_of(folded: FoldedModel) -> Transform:
-  """The model as a function of float32 images; models that differ in their numbers alone share a program."""
+  """The model as a function of float32 images. Models that differ only in their numbers share a program."""
   return lambda image: np.asarray(enhance_program()(folded, image))
 
 
 @functools.cache
 def enhance_program() -> Callable[[FoldedModel, jax.Array], jax.Array]:
-  """`enhance_folded`, compiled as this package runs it."""
+  """`enhance_folded`, compiled with this package's options."""
   return jax.jit(enhance_folded, compiler_options=compiler_options())

@@ -1,11 +1,11 @@
-"""Table 1: PSNR and SSIM on pairs of LOL and FiveK, with baselines; and figures of photographs without a reference.
+"""Table 1: PSNR and SSIM on pairs of LOL and FiveK, with baselines; and metrics of photographs without a reference.
 
     python -m benchmarks.paper.table1 --data LOL --fivek FIVEK --real FOLDER --released lol=FILE --released upe=FILE \
       --json benchmarks/results/table1.json
 
-LOL is a folder with the pairs `dev/{low,high}` and `val/{low,high}`; FIVEK is anything that `ruas evaluate` takes: a
-folder with `low` and `high`, or `fivek:test:FOLDER` for 100 pairs of one's own copy of all 5,000; FOLDER holds night
-photographs. Whichever is given is measured. The standard error is that of the mean over the images.
+LOL is a folder with the pairs `dev/{low,high}` and `val/{low,high}`. FIVEK is a folder with `low` and `high`, or
+`fivek:test:FOLDER` for 100 pairs of a copy of all 5,000. FOLDER holds night photographs. Only the data that are given
+are measured. The standard error is that of the mean over the images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from ruas_jax.photos.model import Model
 from ruas_jax.photos.pretrained import Pretrained, load_pretrained
 
 RELEASED_VARIANTS: dict[str, Variant] = {"lol": "i+n", "upe": "i", "dark": "i"}
-"""The released weights, each with the result that the authors use it for."""
+"""The released weights, each with the variant for which the authors use it."""
 
 VARIANTS: tuple[Variant, ...] = ("i", "i+n")
 LOL_PARTS = ("dev", "val")
@@ -45,22 +45,22 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--real", help="folder of night photographs without reference")
   parser.add_argument(
     "--released", type=_released, action="append", default=[], metavar="NAME=FILE",
-    help=f"your copy of released weights, .npz or .pt; NAME is {', '.join(RELEASED_VARIANTS)}",
+    help=f"a copy of released weights, .npz or .pt; NAME is {', '.join(RELEASED_VARIANTS)}",
   )  # fmt: skip
   options = parser.parse_args(arguments)
   if not (options.data or options.fivek or options.real):
-    parser.error("give --data, --fivek or --real")
+    parser.error("at least one of --data, --fivek and --real is needed")
   theirs = {name: released(path).with_variant(RELEASED_VARIANTS[name]) for name, path in options.released}
 
   tables = {}
   sets = [(f"LOL {part}", "lol", "lol", None) for part in LOL_PARTS] if options.data else []
   sets += [("FiveK", "general", "upe", _OWN_COPY)] if options.fivek else []
-  for title, own, other, note in sets:
+  for title, pretrained, other, note in sets:
     pairs = _open(title, options)
-    models = _models(own, {other: theirs[other]} if other in theirs else {})
+    models = _models(pretrained, {other: theirs[other]} if other in theirs else {})
     tables[title] = {
       "pairs": len(pairs),
-      "weights": own,
+      "weights": pretrained,
       "note": note,
       "methods": {name: _with_reference(transform, pairs) for name, transform in _transforms(models).items()},
     }
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _released(text: str) -> tuple[str, str]:
   name, _, path = text.partition("=")
   if name not in RELEASED_VARIANTS or not path:
-    raise argparse.ArgumentTypeError(f"{text!r}: write NAME=FILE, where NAME is {', '.join(RELEASED_VARIANTS)}")
+    raise argparse.ArgumentTypeError(f"{text!r}: must be NAME=FILE, where NAME is {', '.join(RELEASED_VARIANTS)}")
   return name, path
 
 
@@ -107,9 +107,9 @@ def _open(title: str, options: argparse.Namespace) -> Pairs:
   return open_lol(options.data, title.split()[1], quick=options.quick)
 
 
-def _models(own: Pretrained, theirs: dict[str, Model]) -> dict[str, Model]:
-  """Method -> model: ours in both variants, the released weights in their own."""
-  models = {f"ours {variant}": load_pretrained(own).with_variant(variant) for variant in VARIANTS}
+def _models(pretrained: Pretrained, theirs: dict[str, Model]) -> dict[str, Model]:
+  """Method -> model: our weights in both variants, the released weights in their variant."""
+  models = {f"ours {variant}": load_pretrained(pretrained).with_variant(variant) for variant in VARIANTS}
   return models | {f"released {name} {model.options.variant}": model for name, model in theirs.items()}
 
 
@@ -126,7 +126,7 @@ def _without_reference(transform: Transform, images: ImageSource) -> dict[str, d
 
 
 def _summary(images: Iterable[dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
-  """Figure -> its mean and the standard error of it; None where they have none."""
+  """Metric -> its mean and the standard error of the mean; None if it has none."""
   images = list(images)
   summary = {}
   for name in images[0]:

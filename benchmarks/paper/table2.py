@@ -1,9 +1,9 @@
-"""Table 2: parameters, operations and seconds at 600x400 pixels, ours beside the released network.
+"""Table 2: parameters, operations and seconds at 600x400 pixels of our networks and the released one.
 
     python -m benchmarks.paper.table2 --json benchmarks/results/table2.json
 
-The released network has random weights, which cost what trained ones cost. Seconds are the median of the compiled
-forward pass alone on this device, image and result lying there; all rows take turns.
+The released network has random weights, because the cost does not depend on them. Seconds are the median of the
+compiled forward pass only, on this device, with image and result in its memory. All rows take turns.
 """
 
 import jax
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _forward(model: Model):
-  """A call of the compiled forward pass, which has run once."""
+  """A function that calls the compiled forward pass, which has run once."""
   arguments = jax.jit(fold)(model), jax.numpy.asarray(as_float(dark_photo(*MACS_SIZE)))
   compiled = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
   call = lambda: compiled(*arguments).block_until_ready()

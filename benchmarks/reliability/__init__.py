@@ -1,1 +1,1 @@
-"""Whether runs survive faults, and are the same on any devices."""
+"""Tests of reliability: recovery from faults, and equal results on any devices."""

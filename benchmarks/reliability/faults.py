@@ -1,10 +1,10 @@
-"""Faults on purpose: a short search is killed, terminated, and has its files damaged. It must end with the bits of an
+"""Fault injection: a short search is killed, terminated, or has its files damaged. It must end with the bits of an
 undisturbed one, or say what is wrong with which file.
 
     python -m benchmarks.reliability.faults --json benchmarks/results/faults.json
 
-The search is the command line's, in a process of its own, saved after every step. *Bits* are the arrays of its last
-snapshot (alpha, weights and the states of their optimisers), its log without time, speed and memory, alpha.npz and the
+The search runs by the command line in a separate process and is saved after every step. Its *bits* are the arrays of
+its last snapshot (alpha, weights and optimiser states), its log without time, speed and memory, alpha.npz and the
 genotype.
 """
 
@@ -45,8 +45,8 @@ from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STEPS, _QUICK_STEPS = 48, 8
-_WRITE_SECONDS = 0.06  # about what a snapshot takes
-_RESULT_SECONDS = 1.2  # about what comes after the last snapshot
+_WRITE_SECONDS = 0.06  # approximate duration of writing a snapshot
+_RESULT_SECONDS = 1.2  # approximate duration of the work after the last snapshot
 _DAMAGES = ("flip", "truncate")
 _SAME, _REFUSED, _OTHER, _UNCLEAR = "same bits", "refused", "other bits", "unclear"
 
@@ -54,7 +54,7 @@ Row = dict[str, Any]
 
 
 class Moment(NamedTuple):
-  """A time in the life of a search: so many seconds after its work directory shows something."""
+  """A time during a search: a number of seconds after its work directory satisfies a condition."""
 
   name: str
   shown: Callable[[pathlib.Path], bool]
@@ -62,32 +62,32 @@ class Moment(NamedTuple):
 
 
 class Ending(NamedTuple):
-  """How a process ended, and what it wrote to stderr, without the machine's paths."""
+  """The end of a process: its exit code, and its stderr without the machine's paths."""
 
   code: int
   lines: list[str]
 
 
 class Laboratory:
-  """The search that the faults happen to.
+  """The search that is disturbed.
 
   Attributes:
-    folder: for work directories.
-    steps: of the search.
-    bits: of an undisturbed run.
-    life: seconds that one takes from start to end.
+    folder: folder for work directories.
+    steps: number of steps of the search.
+    bits: bits of an undisturbed run.
+    life: duration of an undisturbed run in seconds.
   """
 
   def __init__(self, folder: pathlib.Path, *, steps: int, undisturbed: int = 1):
-    """The first of the `undisturbed` runs fills the compilation cache; all must agree."""
+    """The first of the `undisturbed` runs fills the compilation cache. All of them must agree."""
     self.folder, self.steps = folder, steps
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
-    for number in range(7):  # halves of three and four, so that nearly every step is in the middle of an epoch
+    for number in range(7):  # the halves have three and four, so that almost every step is in the middle of an epoch
       Image.fromarray(rng.integers(0, 64, (16, 20, 3), np.uint8)).save(folder / "images" / f"{number}.png")
     write_json(folder / "config.json", dataclasses.asdict(_experiment(folder / "images", steps)))
-    own = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    self._environment = own | os.environ | {"JAX_PLATFORMS": "cpu"}
+    caching = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    self._environment = caching | os.environ | {"JAX_PLATFORMS": "cpu"}
     bits = set()
     for number in range(undisturbed):
       workdir, start = folder / f"undisturbed_{number}", time.monotonic()
@@ -95,26 +95,26 @@ class Laboratory:
         raise RuntimeError(f"the undisturbed search failed: {ending}")
       self.life = time.monotonic() - start
       bits.add(self.bits_in(workdir))
-    # From here on the cache is only read: jax writes it in place, and what it was killed in it warns of ever after.
+    # From here the cache is only read: jax writes it in place, and warns about every file that a kill left incomplete.
     self._environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     if len(bits) > 1:
-      raise RuntimeError("two undisturbed searches end with other bits: nothing can be compared")
+      raise RuntimeError("two undisturbed searches ended with different bits, so nothing can be compared")
     (self.bits,) = bits
 
   def start(self, workdir: pathlib.Path) -> subprocess.Popen:
-    """The search, begun or gone on with."""
+    """Starts or resumes the search."""
     command = [sys.executable, "-m", "ruas_jax", "search", "--workdir", str(workdir)]
     command += ["--config", str(self.folder / "config.json"), "--checkpoint.every", "1"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=_ROOT, env=self._environment, text=True, **pipes)
 
   def interrupt(self, workdir: pathlib.Path, number: signal.Signals, moment: Moment) -> int:
-    """Starts the search and sends it a signal; its exit code, minus the signal where that ended it."""
+    """Starts the search and sends it a signal; returns its exit code, or minus the signal that ended it."""
     process = self.start(workdir)
     while process.poll() is None and not moment.shown(workdir):
       time.sleep(0.001)
     time.sleep(moment.seconds)
-    process.send_signal(number)  # nothing happens if it has ended
+    process.send_signal(number)  # has no effect if the process has ended
     process.communicate()
     return process.returncode
 
@@ -125,7 +125,7 @@ class Laboratory:
     return Ending(process.returncode, errors.replace(str(self.folder), "").splitlines())
 
   def judge(self, workdir: pathlib.Path, ending: Ending) -> str:
-    """In a word, how a disturbed search ended."""
+    """The outcome of a disturbed search in a word."""
     if not all(line.startswith("ruas: ") for line in ending.lines):
       return _UNCLEAR
     if ending.code:
@@ -133,9 +133,9 @@ class Laboratory:
     return _SAME if self.bits_in(workdir) == self.bits else _OTHER
 
   def bits_in(self, workdir: pathlib.Path) -> str:
-    """Of a search that has come to its end."""
+    """The bits of a finished search."""
     last, digest = workdir / "snapshots" / f"{self.steps:06}", hashlib.sha256()
-    read_about(last)  # it is sound
+    read_about(last)  # raises if it is damaged
     tree = ocp.StandardCheckpointHandler().restore(last / "arrays", args=ocp.args.StandardRestore())
     with np.load(workdir / "alpha.npz") as alpha:
       arrays = jax.tree.leaves_with_path(tree) + sorted(alpha.items())
@@ -149,7 +149,7 @@ class Laboratory:
 
 
 def _experiment(images: pathlib.Path, steps: int) -> Config:
-  """A search whose program is small, so that its process is over in seconds."""
+  """A search with a small program, so that its process takes only seconds."""
   return Config(
     network=NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1)),
     data=DataOptions(train=str(images), crop=8),
@@ -158,17 +158,17 @@ def _experiment(images: pathlib.Path, steps: int) -> Config:
 
 
 def anywhere(seconds: float) -> Moment:
-  """From the start of the process."""
+  """A moment counted from the start of the process."""
   return Moment("anywhere", lambda workdir: True, seconds)
 
 
 def in_a_write(step: int, seconds: float) -> Moment:
-  """After a snapshot has begun to be written, of this step or a later one."""
+  """A moment after the begin of writing a snapshot, of this step or a later one."""
   return Moment("in a write", lambda workdir: any(number >= step for number in _hidden(workdir)), seconds)
 
 
 def in_the_steps(step: int) -> Moment:
-  """When the log holds as many steps."""
+  """The moment when the log holds this number of steps."""
 
   def shown(workdir):
     log = workdir / "metrics.jsonl"
@@ -178,12 +178,12 @@ def in_the_steps(step: int) -> Moment:
 
 
 def at_the_end(step: int, seconds: float) -> Moment:
-  """After the last snapshot, while the results are written."""
+  """A moment after the last snapshot, while the results are written."""
   return Moment("at the end", lambda workdir: (workdir / "snapshots" / f"{step:06}").exists(), seconds)
 
 
 def killed(laboratory: Laboratory, workdir: pathlib.Path, *, moments: Sequence[Moment]) -> Row:
-  """SIGKILL at each moment, one process after the other; then to the end."""
+  """SIGKILL at each moment, one process after the other; then the search runs to its end."""
   codes, inside = [], 0
   for moment in moments:
     codes.append(laboratory.interrupt(workdir, signal.SIGKILL, moment))
@@ -200,10 +200,10 @@ def killed(laboratory: Laboratory, workdir: pathlib.Path, *, moments: Sequence[M
 
 
 def terminated(laboratory: Laboratory, workdir: pathlib.Path, *, moment: Moment) -> Row:
-  """SIGTERM; then to the end."""
+  """SIGTERM; then the search runs to its end."""
   code = laboratory.interrupt(workdir, signal.SIGTERM, moment)
   how = {EXIT_CODE: "saved", 0: "had_finished"}.get(code, f"exit_code_{code}")
-  if code == -signal.SIGTERM:  # nobody listens while the process starts, and none need to when all is saved
+  if code == -signal.SIGTERM:  # no handler while the process starts, and none is needed when everything is saved
     how = "before_the_loop" if not (workdir / "metrics.jsonl").exists() else how
     how = "after_the_loop" if (workdir / "snapshots" / f"{laboratory.steps:06}").exists() else how
   ending = laboratory.finish(workdir)
@@ -216,37 +216,37 @@ def terminated(laboratory: Laboratory, workdir: pathlib.Path, *, moment: Moment)
 def damaged(
   laboratory: Laboratory, workdir: pathlib.Path, *, stopped: pathlib.Path, newest: int | None, how: str, seed: int
 ) -> Row:
-  """A copy of a stopped run, damaged in a file of each of its `newest` snapshots, or in its log (None); then to the
-  end. It must pass over what is damaged by name, or refuse to go on where nothing sound is left."""
+  """A copy of a stopped run with one damaged file, in each of its `newest` snapshots or in its log (None). Then it runs
+  to its end. It must name and skip the damaged snapshots, or refuse to resume if no healthy one is left."""
   rng = np.random.default_rng(seed)
   shutil.copytree(stopped, workdir)
   snapshots = sorted((workdir / "snapshots").iterdir(), reverse=True)
-  places = [workdir / "metrics.jsonl"] if newest is None else snapshots[:newest]
-  for place in places:
-    files = [place] if newest is None else sorted(path for path in place.rglob("*") if path.is_file())
+  targets = [workdir / "metrics.jsonl"] if newest is None else snapshots[:newest]
+  for target in targets:
+    files = [target] if newest is None else sorted(path for path in target.rglob("*") if path.is_file())
     files = [path for path in files if path.stat().st_size]
     _damage(files[rng.integers(len(files))], how, rng)
   ending = laboratory.finish(workdir)
-  named = sum(any(place.name in line for line in ending.lines) for place in places)
+  named = sum(any(target.name in line for line in ending.lines) for target in targets)
   expected = _REFUSED if newest is None or newest == len(snapshots) else _SAME
   outcome = laboratory.judge(workdir, ending)
-  if outcome != _OTHER and (outcome != expected or named < len(places)):
+  if outcome != _OTHER and (outcome != expected or named < len(targets)):
     outcome = _UNCLEAR
   where = "log" if newest is None else "all" if newest == len(snapshots) else f"newest_{newest}"
-  about = {"fault": "corruption", "how": how, "where": where, "files": len(places), "named": named}
+  about = {"fault": "corruption", "how": how, "where": where, "files": len(targets), "named": named}
   return about | {"outcome": outcome, "lines": ending.lines}
 
 
 def campaign(folder: pathlib.Path, *, quick: bool, seed: int = 0) -> dict[str, Any]:
-  """All faults, each in a work directory of its own, as many at a time as there are cores.
+  """All faults, each in a separate work directory, as many in parallel as there are cores.
 
   Args:
-    folder: a new one, for images, work directories and the compilation cache.
-    quick: few of each kind, in a shorter search.
-    seed: of the moments and of the damage.
+    folder: a new folder for images, work directories and the compilation cache.
+    quick: only a few faults of each kind, in a shorter search.
+    seed: random seed of the moments and of the damage.
 
   Returns:
-    The counts, and a row for each disturbed search under `runs`.
+    The counts, and under `runs` a row for each disturbed search.
   """
   laboratory = Laboratory(folder, steps=_QUICK_STEPS if quick else _STEPS, undisturbed=1 if quick else 2)
   stopped = folder / "undisturbed_0"
@@ -264,18 +264,18 @@ def campaign(folder: pathlib.Path, *, quick: bool, seed: int = 0) -> dict[str, A
   rows: list[Row | None] = [None] * len(faults)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
   with concurrent.futures.ThreadPoolExecutor(cores) as pool, progress(len(faults), "faults") as bar:
-    places = {pool.submit(fault, laboratory, folder / f"run_{n}"): n for n, fault in enumerate(faults)}
-    for done, future in enumerate(concurrent.futures.as_completed(places), start=1):
-      rows[places[future]] = future.result()
-      shutil.rmtree(folder / f"run_{places[future]}")
+    numbers = {pool.submit(fault, laboratory, folder / f"run_{n}"): n for n, fault in enumerate(faults)}
+    for done, future in enumerate(concurrent.futures.as_completed(numbers), start=1):
+      rows[numbers[future]] = future.result()
+      shutil.rmtree(folder / f"run_{numbers[future]}")
       bar.update(done, wrong=sum(row["outcome"] in (_OTHER, _UNCLEAR) for row in rows if row))
   return _count(rows)
 
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
-  with tempfile.TemporaryDirectory() as place:
-    results = campaign(pathlib.Path(place) / "faults", quick=arguments.quick)
+  with tempfile.TemporaryDirectory() as folder:
+    results = campaign(pathlib.Path(folder) / "faults", quick=arguments.quick)
   for name in ("kill", "terminate", "corruption"):
     print_table([results[name]], name)
   print(f"silently wrong: {results['silently_wrong']}, unclear: {results['unclear']}")
@@ -294,7 +294,7 @@ def main() -> None:
 
 
 def _kills(laboratory: Laboratory, quick: bool, rng: np.random.Generator) -> list[list[Moment]]:
-  """The moments of SIGKILL of each run."""
+  """The moments of SIGKILL for each run."""
   steps, life = laboratory.steps, laboratory.life
   writing = lambda step: in_a_write(int(step), rng.uniform(0, _WRITE_SECONDS))
   if quick:
@@ -308,7 +308,7 @@ def _kills(laboratory: Laboratory, quick: bool, rng: np.random.Generator) -> lis
 
 
 def _terminations(laboratory: Laboratory, quick: bool) -> list[Moment]:
-  """The moment of SIGTERM of each run."""
+  """The moment of SIGTERM for each run."""
   steps, life = laboratory.steps, laboratory.life
   if quick:
     return [in_the_steps(steps // 4)]
@@ -319,11 +319,11 @@ def _terminations(laboratory: Laboratory, quick: bool) -> list[Moment]:
 
 
 def _damages(quick: bool) -> list[tuple[int | None, str]]:
-  """Of each run: in how many of the newest snapshots, or in the log (None); and how."""
+  """For each run: the number of newest snapshots to damage, or None for the log; and the kind of damage."""
   if quick:
     return [(1, "flip"), (3, "truncate"), (None, "flip")]
   ways = (*_DAMAGES, "delete")
-  return [(1, "flip")] * 8 + [(1, "truncate")] * 6 + [(places, how) for places in (1, 2, 3, None) for how in ways]
+  return [(1, "flip")] * 8 + [(1, "truncate")] * 6 + [(newest, how) for newest in (1, 2, 3, None) for how in ways]
 
 
 def _damage(path: pathlib.Path, how: str, rng: np.random.Generator) -> None:
@@ -331,16 +331,16 @@ def _damage(path: pathlib.Path, how: str, rng: np.random.Generator) -> None:
   if how == "delete":
     path.unlink()
     return
-  place = int(rng.integers(len(content) - (how == "truncate" and len(content) > 1)))  # a last newline says nothing
+  index = int(rng.integers(len(content) - (how == "truncate" and len(content) > 1)))  # a lost newline is no damage
   if how == "truncate":
-    del content[place:]
+    del content[index:]
   else:
-    content[place] ^= 1 << int(rng.integers(8))
+    content[index] ^= 1 << int(rng.integers(8))
   path.write_bytes(content)
 
 
 def _hidden(workdir: pathlib.Path) -> list[int]:
-  """The steps of the snapshots that are half-written or half-removed."""
+  """The steps of incomplete snapshots, during a write or a removal."""
   folder = workdir / "snapshots"
   names = os.listdir(folder) if folder.is_dir() else []
   return [int(found[1]) for name in names if (found := re.match(r"\.(\d+)\.", name))]

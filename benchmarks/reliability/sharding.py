@@ -1,13 +1,14 @@
-"""A population on every shape of mesh, and on two processes, against the same on one device.
+"""A population on every shape of mesh, and on two processes, compared with the same population on one device.
 
 python -m benchmarks.reliability.sharding --json benchmarks/results/sharding.json
 
-Each run is a process of its own with so many CPU devices; the processes of one run find each other on the loopback
-address.
+Each run is a separate process with a given number of CPU devices. The processes of one run find each other on the
+loopback address.
 
-By the released losses the terms of one bias's gradient cancel to less than a millionth of them, so that their rounding,
-which goes by the order of additions, counts in it. So the bar is held with the paper's losses, as in
-`benchmarks.speed.population`; the rows name the array that is furthest and its size, and say how far all others are.
+With the released losses, the terms of one bias's gradient cancel to less than a millionth of their size. So their
+rounding errors, which depend on the order of additions, matter in it. The threshold is therefore checked with the
+paper's losses, as in `benchmarks.speed.population`. The rows name the array with the largest difference and its size,
+and give the largest difference of all others.
 """
 
 import argparse
@@ -31,7 +32,7 @@ _MESHES = ((8, 1), (4, 2), (2, 4), (1, 8))
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One run: a mesh of `population` times `data` devices, of so many processes."""
+  """One run: a mesh of `population` times `data` devices, in a number of processes."""
 
   population: int
   data: int
@@ -62,16 +63,16 @@ def main() -> None:
 
 
 def compare(*, quick: bool) -> list[dict]:
-  """A row for each dtype, losses and mesh: how far alpha and the weights are from those of one device."""
+  """A row for each dtype, losses and mesh: the difference of alpha and the weights from those of one device."""
   meshes = [Job(population, data) for population, data in (_MESHES[1:2] if quick else _MESHES)]
   meshes += [Job(4, 2, 2), *[Job(1, 8, 2)] * (not quick)]
   groups = [("float64", "paper", meshes)]
   groups += [] if quick else [("float32", "paper", meshes), ("float64", "released", [Job(4, 2), Job(1, 8)])]
   rows, done = [], 0
-  with tempfile.TemporaryDirectory() as folder, progress(sum(1 + len(own) for *_, own in groups), "runs") as bar:
-    for dtype, losses, own in groups:
+  with tempfile.TemporaryDirectory() as folder, progress(sum(1 + len(jobs) for *_, jobs in groups), "runs") as bar:
+    for dtype, losses, jobs in groups:
       alone = None
-      for job in (Job(1, 1), *own):
+      for job in (Job(1, 1), *jobs):
         job = dataclasses.replace(job, dtype=dtype, losses=losses, steps=2 if quick else 20)
         found = run(job, pathlib.Path(folder) / f"{dtype}_{losses}_{job}.npz")
         done += 1
@@ -86,7 +87,7 @@ def compare(*, quick: bool) -> list[dict]:
 
 
 def run(job: Job, out: pathlib.Path) -> dict[str, np.ndarray]:
-  """Alpha and weights of all members at the end, by name."""
+  """Final alpha and weights of all members, by name."""
   devices = max(1, job.population * job.data // job.processes)
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
@@ -118,7 +119,7 @@ def run(job: Job, out: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def work(job: Job, number: int, out: str) -> None:
-  """In the new process: searches, and the first one writes what was found."""
+  """Runs in the new process: searches; the first process writes the result."""
   import jax
 
   from benchmarks.speed.search_step import dark_images, search_config
@@ -156,13 +157,13 @@ def work(job: Job, number: int, out: str) -> None:
 
 
 def _difference(alone: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> dict[str, float | bool | str]:
-  """The largest over all arrays, each against its own largest number; the array, that number of its, and the largest
-  difference over all others."""
+  """The largest difference over all arrays, each relative to its largest number; the array with this difference, its
+  largest number, and the largest difference over all other arrays."""
   if alone.keys() != found.keys():
-    raise RuntimeError("the runs found arrays of other names")
-  own = {name: np.abs(values).max() for name, values in alone.items()}
+    raise RuntimeError("the runs have arrays with different names")
+  largest = {name: np.abs(values).max() for name, values in alone.items()}
   apart = {
-    name: float(np.abs(values.astype(np.float64) - found[name]).max() / (own[name] or 1.0))
+    name: float(np.abs(values.astype(np.float64) - found[name]).max() / (largest[name] or 1.0))
     for name, values in alone.items()
   }
   worst = max(apart, key=apart.get)
@@ -170,7 +171,7 @@ def _difference(alone: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> d
   return {
     "largest_relative_difference": apart[worst],
     "array": array,
-    "its_size": float(own[worst]),
+    "its_size": float(largest[worst]),
     "without_it": max(value for name, value in apart.items() if not name.endswith(array)),
     "bit_identical": not any(apart.values()),
   }

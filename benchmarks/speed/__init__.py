@@ -1,1 +1,1 @@
-"""How fast the package is, and how much memory it takes."""
+"""Benchmarks of speed and memory."""

@@ -1,10 +1,11 @@
-"""Seconds of a step with a snapshot every 100 steps, over one without, in turns.
+"""Time of a step with a snapshot every 100 steps, relative to one without; the two take turns.
 
     python -m benchmarks.speed.checkpointing --json benchmarks/results/checkpointing.json
 
-Each run is `search` or `train` as everybody calls it, with a work directory. Its steady state lies between the first
-records of its log after step 100, when all is compiled, and the last; what a snapshot that is still being written then
-takes is not in it, but all others are. The first snapshot of a run, and waiting for the last, are no part of a step.
+Each run is a call of `search` or `train` with a work directory. Its steady state is from the first records of its log
+after step 100, when everything is compiled, to the last. All snapshots in this time are included, except work on one
+that is still being written at the end. The first snapshot of a run, and waiting for the last one, are not part of a
+step.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from ruas_jax.experiments.train import train
 
 EVERY = 100
 _NEVER = 10**9
-_SIZE = 64  # small, so that steps are short beside a write
+_SIZE = 64  # small, so that steps are short compared with a write
 _STEPS = {"search": 5 * EVERY, "training": 25 * EVERY}  # half a minute and ten seconds
 
 
@@ -35,7 +36,7 @@ def main() -> None:
   repeats, steps = (1, dict.fromkeys(_STEPS, 2 * EVERY)) if arguments.quick else (7, _STEPS)
   cases = {"search": searching(steps["search"]), "training": training(steps["training"])}
   with tempfile.TemporaryDirectory() as folder:
-    jax.config.update("jax_compilation_cache_dir", folder)  # every run compiles its program anew, or reads it
+    jax.config.update("jax_compilation_cache_dir", folder)  # each run compiles its program, or reads it from here
     rows = [{"case": name} | compare(run, repeats) for name, run in cases.items()]
   print_table(rows, f"a step with a snapshot every {EVERY} steps, and without")
   write_report(
@@ -62,7 +63,7 @@ def training(steps: int) -> Callable[[str, RunOptions], Any]:
 
 
 def compare(run: Callable[[str, RunOptions], Any], repeats: int) -> dict[str, float]:
-  """Medians over so many pairs of runs; the ratio is the median of the pairs'."""
+  """Medians over this number of pairs of runs. The ratio is the median of the ratios of the pairs."""
   seconds: dict[int, list[float]] = {EVERY: [], _NEVER: []}
   with progress(2 * repeats, "runs") as bar:
     for repeat in range(repeats):

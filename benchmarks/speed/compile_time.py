@@ -1,9 +1,9 @@
-"""Seconds to compile a search step in a new process: with an empty cache, and once more with what that left.
+"""Time to compile a search step in a new process: with an empty cache, and again with the filled cache.
 
     python -m benchmarks.speed.compile_time --json benchmarks/results/compile_time.json
 
-A search step is the illumination module's, at 320x320; a whole round adds the noise removal module's. Tracing, lowering
-and compiling are counted, importing is not.
+A search step is that of the illumination module at 320x320. A whole round adds that of the noise removal module. The
+time includes tracing, lowering and compiling, but not importing.
 """
 
 import json
@@ -22,7 +22,7 @@ _MODULES = {"step": ("illumination",), "round": ("illumination", "denoising")}
 
 
 def measure(name: str) -> None:
-  """Runs in the new process: prints the seconds as JSON."""
+  """Runs in the new process. Prints the seconds as JSON."""
   import jax
 
   from benchmarks.speed.search_step import build_problem

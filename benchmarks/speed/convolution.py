@@ -1,4 +1,4 @@
-"""The few-channel convolution and its weight gradient on this machine, against the library's, at the search's shapes.
+"""The convolution for few channels and its weight gradient on this machine, compared with the library's.
 
 python -m benchmarks.speed.convolution --json benchmarks/results/convolution.json
 """
@@ -17,12 +17,12 @@ from ruas_jax.convolution import xla_forms
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
-_CALLS = 10  # in one program: a single one would measure the allocator
-_SHAPES = [(64, 3, 6), (64, 6, 12), (320, 3, 6), (320, 6, 12)]  # side, channels, outputs
+_CALLS = 10  # in one program: a single call would mostly measure the allocator
+_SHAPES = [(64, 3, 6), (64, 6, 12), (320, 3, 6), (320, 6, 12)]  # of the search: side, channels, outputs
 
 
 def library_correlate(image, cotangent, *, taps):
-  """The weight gradient that the library derives for its own convolution."""
+  """The weight gradient that the library derives for its convolution."""
   groups, _, channels = image.shape[:3]
   kernel = jnp.zeros((groups, len(taps), cotangent.shape[2], channels), image.dtype)
   convolve = lambda kernel: xla_forms.convolve_by_library(image, kernel, taps=taps)
@@ -62,7 +62,7 @@ def row(kind: str, side: int, channels: int, outputs: int, *, repeats: int, peak
     call = functools.partial(lowering, taps=taps)
 
     def many(image, second, call=call):
-      # Each call reads all of the one before, or the compiler would compute a part of it only.
+      # Each call depends on all results of the one before, because the compiler would otherwise compute only a part.
       body = lambda _, total: call(image + 1e-6 * jnp.tanh(jnp.sum(total)), second)
       return lax.fori_loop(0, _CALLS, body, call(image, second))
 

@@ -1,8 +1,8 @@
-"""Seconds that `ruas demo` takes from its start, compile time included, without a compilation cache.
+"""Time of `ruas demo` from its start, including compilation, without a compilation cache.
 
     python -m benchmarks.speed.demo_time --json benchmarks/results/demo_time.json
 
-`--quick` is the same: there is only the one demo.
+`--quick` does the same, because there is only one demo.
 """
 
 import json

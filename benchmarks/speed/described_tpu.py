@@ -1,10 +1,10 @@
-"""The programs of configs/lol.py compiled for a TPU v5e that is only described: no chip is needed.
+"""The programs of configs/lol.py compiled for a TPU v5e from its description, without a chip.
 
     python -m benchmarks.speed.described_tpu --json benchmarks/results/described_tpu.json
 
-The extra `tpu` brings the compiler. It takes half an hour for a round's two parts, most of it for convolutions in
-full float32, some seconds each. What it expects a program to take is its estimate, no measurement; beside it stand the
-lower bounds of the cost model.
+The extra `tpu` provides the compiler. It needs half an hour for a round's two parts, mostly for convolutions in full
+float32, which take some seconds each. The compiler's times are estimates, not measurements. The lower bounds of the
+cost model are given for comparison.
 """
 
 import os
@@ -26,7 +26,7 @@ from ruas_jax.engine.progress import progress
 from ruas_jax.experiments.setting import search_setting
 from ruas_jax.nas.step import batches_per_step
 
-# No chip is there to be asked, and nobody on the network: all that the TPU's compiler would look for.
+# Everything that the TPU's compiler would ask the chip or the network for; neither is available.
 DESCRIBED_TPU = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -46,7 +46,8 @@ def main() -> None:
   programs = {"training step": (*training_step(config), (_images(1),), TRAINING_PASSES, GENOTYPE)}
   batches = [_images(number, 1) for number in batches_per_step(search_setting(config).problem, config.search)]
   programs |= {
-    name: (*search_step(config, own), batches, round_passes(config, own), None) for name, own in rounds.items()
+    name: (*search_step(config, players), batches, round_passes(config, players), None)
+    for name, players in rounds.items()
   }
   rows = []
   with progress(len(programs), "programs") as bar:
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def compiled_row(step: Callable, arguments: tuple, bound: Cost) -> dict[str, Any]:
-  """What the compiler says of a step on one chip, and the cost model's lower bounds for it."""
+  """The compiler's numbers for a step on one chip, and the cost model's lower bounds."""
   chip = SingleDeviceSharding(described_tpu()[0])
   lowered = jax.jit(step, in_shardings=chip, out_shardings=chip).lower(*arguments)
   start = time.perf_counter()
@@ -77,7 +78,7 @@ def compiled_row(step: Callable, arguments: tuple, bound: Cost) -> dict[str, Any
 
 
 def _images(*leading: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """Whole ones of LOL's size."""
+  """Whole images with LOL's size."""
   return {
     "image": jax.ShapeDtypeStruct((*leading, 400, 600, 3), np.uint8),
     "size": jax.ShapeDtypeStruct((*leading, 2), np.int32),
@@ -85,17 +86,17 @@ def _images(*leading: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def described_tpu(topology: str = "v5e:2x2") -> list:
-  """Devices of a TPU that programs can be compiled for. `DESCRIBED_TPU` must be in the environment.
+  """Devices of a TPU for which programs can be compiled. `DESCRIBED_TPU` must be in the environment.
 
   Raises:
-    RuntimeError: its compiler is not installed.
+    RuntimeError: the TPU's compiler is not installed.
   """
   return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
 def estimated_cycles(program: str) -> int:
-  """Sum over the instructions of a TPU program of the cycles that its compiler expects, in loops as often as they run:
-  a loop's condition compares with how often, the one integer in it."""
+  """Sum of the cycles that the compiler of a TPU program expects for its instructions; those in loops count as often as
+  the loop runs. The number of iterations is the only integer in a loop's condition."""
   bodies: dict[str, list[str]] = {}
   for line in program.splitlines():
     if head := re.match(r"(ENTRY )?%(\S+) \(.*\{$", line):
@@ -113,8 +114,8 @@ def estimated_cycles(program: str) -> int:
     for line in bodies[name]:
       if loop := re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line):
         cycles += max(integers(loop[1])) * total(loop[2])
-      elif own := re.search(r'"estimated_cycles":"(\d+)"', line):
-        cycles += int(own[1])
+      elif match := re.search(r'"estimated_cycles":"(\d+)"', line):
+        cycles += int(match[1])
     return cycles
 
   return total("ENTRY")

@@ -1,9 +1,9 @@
-"""Inference of the published architecture: speed, folders of many sizes, and the memory and exactness of large photos.
+"""Inference of the published architecture: speed, folders of many sizes, and the memory and exactness for large photos.
 
     python -m benchmarks.speed.inference --json benchmarks/results/inference.json [--torch]
 
-The weights are random, seeded ones in the released form, which cost what trained ones cost; no file is needed. Memory
-is measured in a process of its own, as its peak resident size less that after its imports (Linux).
+The weights are random, in the released form, because the cost does not depend on them; no file is needed. Memory is
+measured in a separate process, as its peak resident size minus that after its imports (Linux).
 """
 
 import functools
@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.report import argument_parser, print_table, write_report
 
 Counterpart = Callable[..., Callable[[], object]]
-"""The same forward pass elsewhere: `(model, image float32 [H, W, 3]) -> a call that computes it`."""
+"""The same forward pass in another framework: `(model, image float32 [H, W, 3]) -> function that computes it`."""
 
 VARIANTS = ("i", "i+n")
 DTYPES = ("float32", "bfloat16")
@@ -68,7 +68,7 @@ def forward_rows(
   size: tuple[int, int] = FORWARD,
   variants: Sequence[str] = VARIANTS,
 ) -> list[dict]:
-  """Seconds of one image that lies on the device, of the compiled forward pass alone, as `Enhancer` compiles it."""
+  """Seconds for one image in device memory, of the compiled forward pass only, compiled as in `Enhancer`."""
   import jax
 
   from ruas_jax.engine.compiler import compiler_options
@@ -110,7 +110,7 @@ def forward_rows(
 
 
 def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-  """Of calls that take turns."""
+  """Median seconds of calls that take turns."""
   seconds = {name: [] for name in sides}
   for _ in range(repeats):
     for name, call in sides.items():
@@ -121,7 +121,7 @@ def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict
 
 
 def folder_rows(copies: int) -> list[dict]:
-  """A folder of many sizes, compile time included, with and without programs that sizes share."""
+  """A folder of many sizes, including compilation, with and without programs that several sizes share."""
   from ruas_jax.photos.enhancer import Enhancer
 
   class OwnShapes:
@@ -146,7 +146,7 @@ def folder_rows(copies: int) -> list[dict]:
 
 
 def tile_rows(size: tuple[int, int]) -> list[dict]:
-  """Windows against the whole image, everywhere and near its border."""
+  """Windows compared with the whole image, everywhere and near its border."""
   from ruas_jax.photos.enhancer import Enhancer
 
   image, rows = as_float(dark_photo(*size)), []
@@ -165,7 +165,7 @@ def tile_rows(size: tuple[int, int]) -> list[dict]:
 
 
 def photo_rows(size: tuple[int, int]) -> list[dict]:
-  """Whole files of large photographs, each in a new process."""
+  """Large photographs from file to file, each in a new process."""
   from PIL import Image
 
   rows = []
@@ -181,7 +181,7 @@ def photo_rows(size: tuple[int, int]) -> list[dict]:
 
 
 def enhance_photo(path: str, variant: str) -> None:
-  """Runs in the new process: prints seconds and peak memory as JSON."""
+  """Runs in the new process. Prints seconds and peak memory as JSON."""
   import jax  # noqa: F401
 
   from ruas_jax.photos.enhance import enhance_files
@@ -196,13 +196,13 @@ def enhance_photo(path: str, variant: str) -> None:
 
 
 def _resident(field: str) -> int:
-  """Bytes of this process in memory: now (VmRSS), or at most so far (VmHWM)."""
+  """Memory of this process in bytes: now (VmRSS), or the maximum so far (VmHWM)."""
   status = pathlib.Path("/proc/self/status").read_text()
   return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 
 def torch_forward(model, image: np.ndarray) -> Callable[[], object]:
-  """The counterpart in eager PyTorch, its weights ours; its result must agree with ours first."""
+  """The same forward pass in eager PyTorch, with our weights. Its result must agree with ours."""
   from benchmarks.speed import torch_counterpart
   from ruas_jax.photos.model import enhance
 
@@ -216,10 +216,10 @@ def torch_forward(model, image: np.ndarray) -> Callable[[], object]:
 
 def main() -> None:
   parser = argument_parser(__doc__.split("\n")[0])
-  parser.add_argument("--torch", action="store_true", help="beside eager PyTorch (the extra `bench`)")
+  parser.add_argument("--torch", action="store_true", help="compare with eager PyTorch (needs the extra `bench`)")
   arguments = parser.parse_args()
   counterpart = torch_forward if arguments.torch else None
-  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what is compiled here is measured; also for the new processes
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # compilation is measured; also for the new processes
   repeats, copies = (5, 1) if arguments.quick else (50, 2)
   photo, whole = ((1000, 1500), (1100, 1000)) if arguments.quick else (PHOTO, WHOLE)
   tables = {

@@ -1,4 +1,4 @@
-"""Member-steps per second of a population against a search alone, in turns; and that a member is its solo search.
+"""Member-steps per second of a population compared with a single search, in turns; and equality of their results.
 
 python -m benchmarks.speed.population --json benchmarks/results/population.json
 """
@@ -17,8 +17,8 @@ from ruas_jax.experiments.search import search
 from ruas_jax.sweep import PopulationOptions
 
 MEMBERS = 4
-_STEPS = {64: 40, 320: 4}  # in a call of a search alone; of a population a quarter
-_COMPARED = 20  # steps after which members are compared with their solo searches
+_STEPS = {64: 40, 320: 4}  # steps in a call of a single search; a population takes a quarter
+_COMPARED = 20  # steps after which members are compared with single searches
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def speed_row(size: int, repeats: int) -> dict:
     for name, run in (("alone", alone), ("together", together)):
       start = time.perf_counter()
       run(steps[name])
-      if repeat:  # the first compiles
+      if repeat:  # the first one compiles
         seconds[name].append((time.perf_counter() - start) / steps[name])
   solo, all_members = (float(np.median(seconds[name])) for name in ("alone", "together"))
   return {
@@ -70,7 +70,8 @@ def speed_row(size: int, repeats: int) -> dict:
 
 
 def equality_row(dtype: str, steps: int) -> dict:
-  """Two seeds by two values of eta_t: largest differences of alpha and weights, over each array's largest number."""
+  """Two seeds times two values of eta_t: largest differences of alpha and weights, relative to each array's largest
+  number."""
   with jax.enable_x64(dtype == "float64"):
     config = search_config(32, "mixed_mode")
     config = dataclasses.replace(
@@ -96,10 +97,10 @@ def equality_row(dtype: str, steps: int) -> dict:
   return {"dtype": dtype, "steps": steps} | differences | {"largest_relative_difference": max(differences.values())}
 
 
-def relative_difference(one, other) -> float:
-  one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-  scale = np.abs(other).max()
-  return float(np.abs(one - other).max() / scale) if scale else float(np.abs(one).max())
+def relative_difference(first, second) -> float:
+  first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+  scale = np.abs(second).max()
+  return float(np.abs(first - second).max() / scale) if scale else float(np.abs(first).max())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The cost model against what XLA counts for the compiled programs, on 1, 2, 4 and 8 virtual CPU devices.
+"""The cost model compared with XLA's counts for the compiled programs, on 1, 2, 4 and 8 virtual CPU devices.
 
 python -m benchmarks.speed.scaling --json benchmarks/results/scaling.json
 
-Virtual devices share the machine's cores, so nothing is timed: the figures are the work of one device, as the compiler
-counts it in the program that one device runs, and the operands of the operations that devices exchange numbers by.
+Virtual devices share the machine's cores, so nothing is timed. The numbers are the work of one device, as the compiler
+counts it in the program of one device, and the operands of the operations by which devices exchange numbers.
 
-XLA counts the body of a loop once. So the modules have one stage here (that a round's convolutions are linear in the
-stages, `tests/test_cost_model.py` finds in traced programs), and the loop over the members of a device is multiplied by
-their number. The loop over steps counts once: one step. Each program is compiled in a process of its own, since XLA
-gives back little of the gigabytes that it takes.
+XLA counts the body of a loop once. So the modules have one stage here, and the loop over the members of a device is
+multiplied by their number. (`tests/test_cost_model.py` checks that a round's convolutions are linear in the stages.)
+The loop over steps counts once: one step. Each program is compiled in a separate process, because XLA returns little of
+the gigabytes of memory that it uses.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ GENOTYPE = Genotype.named("published")
 
 _EXCHANGES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
-# The counts come before LLVM, whose optimisation would only take time.
+# The counts are taken before LLVM, whose optimisation would only cost time.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     "data": [(None, most, MeshOptions(data=count)) for count in counts],
     "both": [(most, most, MeshOptions(count, most // count)) for count in counts[1:-1]],
   }
-  jobs = [(axis, search_row, own) for axis, rows in meshes.items() for own in rows]
+  jobs = [(axis, search_row, job) for axis, rows in meshes.items() for job in rows]
   jobs += [("training", training_row, (most, MeshOptions(data=devices))) for devices in counts]
   results: dict[str, list[dict[str, Any]]] = {}
   spawn = multiprocessing.get_context("spawn")
@@ -67,8 +67,8 @@ def main() -> None:
     ProcessPoolExecutor(1, mp_context=spawn, initializer=begin, max_tasks_per_child=1) as processes,
     progress(len(jobs), "programs") as bar,
   ):
-    for done, (axis, work, own) in enumerate(jobs, start=1):
-      results.setdefault(axis, []).append(processes.submit(work, config, *own).result())
+    for done, (axis, work, job) in enumerate(jobs, start=1):
+      results.setdefault(axis, []).append(processes.submit(work, config, *job).result())
       bar.update(done)
   for axis, rows in results.items():
     print_table([flat(row, rows[0]) for row in rows], f"a device's work: {axis}")
@@ -79,7 +79,8 @@ def main() -> None:
 
 
 def begin() -> None:
-  """In a new process, before anything is compiled. XLA counts its own operations only, not those of a compiled call."""
+  """Runs in a new process before anything is compiled. XLA cannot count a call to compiled code, so that is
+  disabled."""
   os.environ["RUAS_JAX_NATIVE"] = "off"
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
   jax.config.update("jax_platforms", "cpu")
@@ -87,21 +88,27 @@ def begin() -> None:
 
 
 def scaling_config(*, stages: int, crop: int) -> Config:
-  """configs/lol.py with this many stages and crops of this size."""
+  """configs/lol.py with this number of stages and crops of this size."""
   return resized(load_config("lol"), stages=stages, crop=crop)
 
 
 def search_row(config: Config, members: int | None, batch: int, mesh: MeshOptions) -> dict[str, Any]:
-  """A round of a search alone, or of a population's members, each with batches of `batch` images."""
-  layout, own = Layout(mesh, batch_size=batch, members=members), members or 1
+  """A round of a single search, or of a population's members, each with batches of `batch` images."""
+  layout, count_of_members = Layout(mesh, batch_size=batch, members=members), members or 1
   predicted = cost(
     round_passes(config),
     forward_convolutions(config),
     **sizes(config, batch, layout),
-    members=own,
+    members=count_of_members,
   )
   compiled = compile_search(config, members=members, batch=batch, mesh=mesh)
-  return row(predicted, count(compiled, own // layout.mesh.shape["population"]), layout, members=own, batch=batch)
+  return row(
+    predicted,
+    count(compiled, count_of_members // layout.mesh.shape["population"]),
+    layout,
+    members=count_of_members,
+    batch=batch,
+  )
 
 
 def training_row(config: Config, batch: int, mesh: MeshOptions) -> dict[str, Any]:
@@ -116,29 +123,29 @@ def sizes(config: Config, batch: int, layout: Layout) -> dict[str, int]:
 
 
 def search_step(config: Config, names: Iterable[str] | None = None) -> tuple[Callable, Callable]:
-  """A round with the players of these names or with all, and `init(key) -> state`."""
+  """A round with these players or with all, and `init(key) -> state`."""
   setting = setting_of(config, names and tuple(names))
   return step_of(setting), setting.init
 
 
 def training_step(config: Config) -> tuple[Callable, Callable]:
-  """A step with the published genotype, and `init(key) -> state`."""
+  """A training step with the published genotype, and `init(key) -> state`."""
   network, options = build_network(config.network, GENOTYPE), config.training
-  own = {name: getattr(options, f"{name}_optimizer") for name in network._fields}
-  optimizers = {name: make_optimizer(each, decay_steps=options.steps) for name, each in own.items()}
+  options_of = {name: getattr(options, f"{name}_optimizer") for name in network._fields}
+  optimizers = {name: make_optimizer(each, decay_steps=options.steps) for name, each in options_of.items()}
   step = make_train_step(make_objectives(network, config.loss), optimizers, sampler(config))
   return step, lambda key: init_train_state(network, optimizers, key)
 
 
 def compile_search(config: Config, *, members: int | None, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
-  """The program of a search with its members, if it has any, as the runner makes it."""
+  """The program of a search, or of a population with `members`, as the engine compiles it."""
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch))
   feed = open_problem_feed(config, config.seed)
   return compile_step(*search_step(config), feed, Layout(mesh, batch_size=batch, members=members), members=members)
 
 
 def compile_training(config: Config, *, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
-  """The program of a training."""
+  """The program of a training, as the engine compiles it."""
   images = as_elements(config, dark_images(config.data.crop, 0))
   feed = open_feed([Reading(images, (batch,), seed=0)], placement="device")
   return compile_step(*training_step(config), feed, Layout(mesh, batch_size=batch))
@@ -147,7 +154,7 @@ def compile_training(config: Config, *, batch: int, mesh: MeshOptions) -> jax.st
 def compile_step(
   step: Callable, init: Callable, feed: Feed, layout: Layout, *, members: int | None = None
 ) -> jax.stages.Compiled:
-  """The runner's loop over this step."""
+  """The engine's loop over this step, compiled."""
   run, key = Run(jax.jit(init)(jax.random.key(0)), jnp.ones((), bool)), jax.random.key(1)
   if members is not None:
     run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
@@ -159,7 +166,7 @@ def compile_step(
 
 
 def count(compiled: jax.stages.Compiled, members: int) -> dict[str, Any]:
-  """What XLA counts in the program of one device, whose body of `members` members it counts once."""
+  """XLA's counts for the program of one device. XLA counts its body for `members` members once."""
   counted = compiled.cost_analysis()
   exchanged = exchanges(compiled.as_text())
   return {
@@ -172,7 +179,7 @@ def count(compiled: jax.stages.Compiled, members: int) -> dict[str, Any]:
 
 
 def exchanges(program: str) -> dict[str, int]:
-  """Bytes of the results of every operation that devices exchange numbers by, in the text of a compiled program."""
+  """Bytes of the results of every operation by which devices exchange numbers, from the text of a compiled program."""
   found = dict.fromkeys(_EXCHANGES, 0)
   for result, name in re.findall(rf" = (.*?) ({'|'.join(_EXCHANGES)})(?:-start)?\(", program):
     for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
@@ -191,7 +198,7 @@ def row(predicted: Cost, counted: dict[str, Any], layout: Layout, *, members: in
 
 
 def flat(row: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-  """A line of the table; work also as a share of the first row's, and counts as multiples of their predictions."""
+  """A line of the table. Work is also relative to the first row, and counts are relative to their predictions."""
   predicted, counted = row["predicted"], row["counted"]
   line = {**row["mesh"], "members": row["members"], "batch": row["batch"]}
   for name in ("operations", "bytes_moved"):

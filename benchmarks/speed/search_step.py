@@ -1,7 +1,7 @@
-"""The search step that the speed benchmarks time: one module's alpha update by eq. 5 and its weights' update.
+"""The search step of the speed benchmarks: one update of a module's alpha by eq. 5 and one of its weights.
 
 It is the released code's problem (forward pass, losses, optimisers) on random dark images, so that a PyTorch program
-can do the same work; no file is needed.
+can do the same work. No file is needed.
 """
 
 import dataclasses
@@ -26,17 +26,17 @@ from ruas_jax.nas.data import readings_of
 from ruas_jax.nas.problem import Player
 from ruas_jax.nas.setting import Setting
 
-IMAGES = 8  # of each set
+IMAGES = 8  # in each set
 MODULES = ("illumination", "denoising")
 
 
 class Problem(NamedTuple):
   """Attributes:
-  config: of the search.
-  players: the modules that move.
-  state: the search's first.
+  config: configuration of the search.
+  players: the modules that are updated.
+  state: first state of the search.
   step: `(state, train, validation, key) -> (state, metrics)`.
-  feed: images on the device.
+  feed: images in device memory.
   """
 
   config: Config
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
 
 def search_config(size: int, hypergradient: str = "unrolled") -> Config:
-  """Crops of `size` pixels a side, one in a step."""
+  """A configuration with crops of `size` pixels a side, one in a step."""
   config = Config(
     network=RELEASED,
     loss=LossOptions(illumination="released", denoising="released"),
@@ -57,7 +57,7 @@ def search_config(size: int, hypergradient: str = "unrolled") -> Config:
 
 
 def resized(config: Config, *, stages: int, crop: int) -> Config:
-  """The configuration with this many stages in both modules and crops of this size."""
+  """The configuration with this number of stages in both modules and crops of this size."""
   modules = {name: dataclasses.replace(getattr(config.network, name), stages=stages) for name in MODULES}
   return dataclasses.replace(
     config,
@@ -67,7 +67,7 @@ def resized(config: Config, *, stages: int, crop: int) -> Config:
 
 
 def dark_images(size: int, seed: int) -> ImageArrays:
-  """uint8 images a little larger than the crop, smooth with noise."""
+  """uint8 images slightly larger than the crop, smooth with noise."""
   rng = np.random.default_rng(seed)
   side = size + 16
   coarse = rng.integers(0, 80, (IMAGES, -(-side // 16), -(-side // 16), 3)).repeat(16, 1).repeat(16, 2)
@@ -77,19 +77,19 @@ def dark_images(size: int, seed: int) -> ImageArrays:
 
 
 def build_problem(size: int, modules: tuple[str, ...] = MODULES, hypergradient: str = "unrolled") -> Problem:
-  """The search of these modules; of both, a whole round."""
+  """The search of these modules; with both, a whole round."""
   return problem_of(search_config(size, hypergradient), modules)
 
 
 def problem_of(config: Config, modules: tuple[str, ...] = MODULES) -> Problem:
-  """The same for any configuration, on the same images."""
+  """The search of any configuration, on the same images."""
   setting = setting_of(config, modules)
   state = jax.jit(setting.init)(jax.random.key(config.seed))
   return Problem(config, setting.problem.players, state, step_of(setting), open_problem_feed(config, config.seed))
 
 
 def setting_of(config: Config, modules: tuple[str, ...] | None = None) -> Setting:
-  """The search with the players of these names; None: with all."""
+  """The search with these players; None: all players."""
   setting = search_setting(config)
   players = tuple(player for player in setting.problem.players if modules is None or player.name in modules)
   return dataclasses.replace(setting, problem=dataclasses.replace(setting.problem, players=players))
@@ -102,7 +102,7 @@ def step_of(setting: Setting) -> Callable:
 
 
 def open_problem_feed(config: Config, seed: int) -> DeviceFeed:
-  """Two sets of images on the device, read in the order of this seed."""
+  """Two sets of images in device memory, in the order of this seed."""
   sides = [as_elements(config, dark_images(config.data.crop, number)) for number in (0, 1)]
   of_run = {"batch_size": config.data.batch_size, "seed": seed}
   readings = readings_of(search_setting(config).problem, config.search, *sides, **of_run)
@@ -110,8 +110,8 @@ def open_problem_feed(config: Config, seed: int) -> DeviceFeed:
 
 
 class Runner:
-  """The problem as the package runs it: many steps in one call of one program; of several members, from one seed each,
-  as a population."""
+  """Runs the problem as the package does, with many steps in one call of one program. With `members`, it is a
+  population with one seed per member."""
 
   def __init__(self, problem: Problem, members: int | None = None):
     run, key, self._feed = Run(problem.state, jnp.ones((), bool)), jax.random.key(1), problem.feed
@@ -125,7 +125,7 @@ class Runner:
     self._program = make_program(problem.step, self._feed, layout, members=members)
 
   def compile(self) -> float:
-    """Compiles the program apart from its first call; the seconds that tracing, lowering and compiling take."""
+    """Compiles the program before its first call. Returns the seconds of tracing, lowering and compiling."""
     start = time.perf_counter()
     self._program = self._program.lower(*self._arguments(1)).compile()
     self._feed.seek(0)
@@ -133,14 +133,14 @@ class Runner:
 
   @property
   def state(self) -> Any:
-    """A copy of the search's newest state; of a population, with an axis of members."""
+    """A copy of the newest state; for a population, with an axis of members."""
     return jax.tree.map(jnp.array, self._run.state)
 
   def _arguments(self, steps: int) -> tuple:
     return self._run, self._data, self._feed.read(steps), np.int32(steps), self._key
 
   def __call__(self, steps: int) -> None:
-    """Takes so many steps and waits for them."""
+    """Takes this number of steps and waits for them."""
     self._run, log = self._program(*self._arguments(steps))
     if not log.sound[:steps].all():
       raise RuntimeError("a loss is not finite")

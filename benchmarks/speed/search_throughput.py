@@ -1,10 +1,10 @@
-"""Seconds of a search step, ours beside eager PyTorch's, in one run and in turns.
+"""Time of a search step compared with eager PyTorch, in one run and in turns.
 
     pip install torch==2.13.0 && pip install -e ".[bench]"
     python -m benchmarks.speed.search_throughput --json benchmarks/results/search_throughput.json
 
-Before anything is timed, PyTorch's hypergradient must agree with our `finite_difference` within 1e-4 in float64. A step
-is one update of alpha by eq. 5 with beta L_n and one of the weights; the noise removal module's is a row of its own.
+Before the timing, PyTorch's hypergradient must agree with our `finite_difference` within 1e-4 in float64. A step is one
+update of alpha by eq. 5 with beta L_n and one of the weights. The noise removal module has a separate row.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from benchmarks.speed.search_step import Problem, Runner, build_problem
 from ruas_jax.optimizers import make_optimizer
 
 AGREEMENT = 1e-4
-_RATE = 5.0  # of the weights where the two sides are compared
+_RATE = 5.0  # learning rate of the weights for the comparison of the two sides
 EPOCHS, IMAGES_PER_EPOCH = 20, 689  # of the paper's search
-_STEPS = {64: 40, 320: 4}  # in a call of ours, about what a search takes; a quarter of it for PyTorch
+_STEPS = {64: 40, 320: 4}  # steps in one of our calls, about as in a search; PyTorch takes a quarter
 
 
 def main() -> None:
@@ -61,9 +61,9 @@ def main() -> None:
 
 
 def disagreement(module: str, size: int = 32) -> float:
-  """Largest difference between the two sides' hypergradients by finite differences, over our largest number.
+  """Largest difference between the two sides' hypergradients by finite differences, relative to our largest number.
 
-  At a rate of the weights at which the second derivatives count: at the search's own they hardly would.
+  The learning rate is large, so that the second derivatives matter; with that of the search they hardly would.
   """
   with jax.enable_x64(True):
     problem = build_problem(size, (module,), "finite_difference")
@@ -73,7 +73,7 @@ def disagreement(module: str, size: int = 32) -> float:
     )
     problem = problem._replace(config=dataclasses.replace(problem.config, search=search))
     (player,) = problem.players
-    # An initial alpha of zeros would hide a wrong order of operations, and a step before, a wrong momentum.
+    # A zero alpha would hide a wrong order of operations, and a zero momentum a wrong momentum term.
     wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
     weights, alpha = wide(problem.state.weights), wide(problem.state.alpha)
     alpha = {name: 0.3 * jax.random.normal(jax.random.key(2), leaf.shape) for name, leaf in alpha.items()}
@@ -87,8 +87,8 @@ def disagreement(module: str, size: int = 32) -> float:
     arguments = own_alpha, own_weights, optimizer.init(own_weights), images[0][None], images[1]
     bilevel = player.bilevel_problem(weights, alpha, {})
     ours = jax.jit(lambda *arguments: estimate(bilevel, *arguments).gradient)(*arguments)
-    own = np.asarray(ours[module])
-  return float(np.abs(gradient - own).max() / np.abs(own).max())
+    expected = np.asarray(ours[module])
+  return float(np.abs(gradient - expected).max() / np.abs(expected).max())
 
 
 def torch_step(
@@ -107,7 +107,7 @@ def torch_step(
 
 
 def torch_images(problem: Problem, device: str = "cpu") -> list[torch.Tensor]:
-  """A crop for training and one for validation."""
+  """One crop for training and one for validation."""
   size = problem.config.data.crop
   crops = (np.asarray(pool["image"])[:1, :size, :size] for pool in problem.feed.data)
   return [counterpart.images_from_jax(np.float32(crop) / 255, device) for crop in crops]
@@ -139,23 +139,23 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
     end = time.perf_counter()
     seconds["ours"].append((middle - start) / steps)
     seconds["torch"].append((end - middle) / max(1, steps // 4))
-  own, other = (float(np.median(seconds[side])) for side in ("ours", "torch"))
+  ours_seconds, torch_seconds = (float(np.median(seconds[side])) for side in ("ours", "torch"))
   limits = work.limits(machine)
   return {
     "size": size,
     "module": module,
     "hypergradient": hypergradient,
-    "seconds": own,
-    "torch_seconds": other,
-    "times_faster": other / own,
+    "seconds": ours_seconds,
+    "torch_seconds": torch_seconds,
+    "times_faster": torch_seconds / ours_seconds,
     "gigaflop": work.operations / 1e9,
     **limits,
-    "share_of_limit": max(limits.values()) / own,
+    "share_of_limit": max(limits.values()) / ours_seconds,
   }
 
 
 def whole_search(steps: int) -> dict:
-  """Extrapolated from so many steps in a row, logged as the package logs them."""
+  """Extrapolated from this number of steps in a row, with logging as in the package."""
   run = Runner(build_problem(320, ("illumination",), "mixed_mode"))
   run(1)
   seconds = []

@@ -1,9 +1,9 @@
-"""What a user waits for first: importing, help, and a photograph enhanced with a filled compilation cache.
+"""Start times: importing, help, and enhancing a photograph with a filled compilation cache.
 
     python -m benchmarks.speed.start --json benchmarks/results/start.json
 
-Every command is a process of its own. They take turns, and each figure is the median over the rounds, in seconds of
-wall time. The time of an empty Python program is part of each, that of `import jax` included.
+Every command is a separate process. They take turns, and each number is the median over the rounds, in seconds of wall
+time. Each includes the time of an empty Python program, also that of `import jax`.
 """
 
 import os
@@ -39,7 +39,7 @@ def main() -> None:
       "ruas enhance": (*_RUAS, "enhance", str(photo), "--out", str(folder / "bright"), "--overwrite"),
     }
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # as `ruas` itself has it
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # as `ruas` sets it
     empty_cache = _seconds(commands["ruas enhance"], environment)
     seconds = {name: [] for name in commands}
     for _ in range(rounds):
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def dark_photograph(path: pathlib.Path) -> pathlib.Path:
-  """A JPEG of 1.5 megapixels: smooth shapes and noise, at most a quarter as bright as it could be."""
+  """A JPEG of 1.5 megapixels: smooth shapes and noise, with a quarter of the full brightness at most."""
   rng = np.random.default_rng(0)
   coarse = Image.fromarray(rng.integers(0, 64, (10, 15, 3)).astype(np.uint8))
   smooth = np.asarray(coarse.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC), np.float32)

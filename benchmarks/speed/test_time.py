@@ -1,8 +1,8 @@
-"""Seconds that `make test` takes after installation, without a compilation cache.
+"""Time of `make test` after installation, without a compilation cache.
 
     python -m benchmarks.speed.test_time --json benchmarks/results/test_time.json
 
-`--quick` runs one file only and fills no bar.
+`--quick` runs only one file and checks no threshold.
 """
 
 import os

@@ -1,10 +1,11 @@
-"""Eager PyTorch for the speed benchmarks: the search step by finite differences (DARTS), as the released code takes it,
-and the forward pass of a derived network. Own code from the equations; one thread pool, and no compilation
-unless it is asked for.
+"""Eager PyTorch for the speed benchmarks: the search step by finite differences (DARTS), as in the released code, and
+the forward pass of a derived network. The code was written from the equations. It uses one thread pool, and no
+compilation unless requested.
 
-The supernet is the released form: every mixed operation applies its seven candidates and adds them up, weighted. It has
-what a careful user of eager PyTorch would have: parameters moved without copies of modules, gradients only for what a
-pass needs, in-place optimiser updates, the twelve differences of the smoothness term over whole images.
+The supernet is the released form: every mixed operation applies its seven candidates and adds them, weighted. It is
+written as a careful user of eager PyTorch would: parameters are updated without copies of modules, gradients are
+computed only where needed, optimisers update in place, and the twelve differences of the smoothness term work on whole
+images.
 """
 
 import math
@@ -33,7 +34,8 @@ Tensors = Any  # nested dictionaries of tensors
 
 
 def from_jax(tree: Any, device: str = "cpu") -> Tensors:
-  """Our weights as PyTorch's: kernels `[..., h, w, in, out]` become `[..., out, in, h, w]`; the dtype stays."""
+  """Our weights as PyTorch's: kernels `[..., h, w, in, out]` become `[..., out, in, h, w]`; the dtype does not
+  change."""
 
   def convert(path, leaf):
     values = np.asarray(leaf)
@@ -45,7 +47,7 @@ def from_jax(tree: Any, device: str = "cpu") -> Tensors:
 
 
 def images_from_jax(images: Any, device: str = "cpu") -> torch.Tensor:
-  """NHWC to NCHW."""
+  """Converts NHWC to NCHW."""
   return torch.tensor(np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)), device=device)
 
 
@@ -62,13 +64,15 @@ def _operation(name, x, kernel, bias):
 def _mixed(x, edges, shares, stage, edge):
   total = shares[edge, 0] * x  # skip
   for position, name in enumerate(_CANDIDATES, start=1):
-    own = edges[name]
-    total = total + shares[edge, position] * _operation(name, x, own["kernel"][stage, edge], own["bias"][stage, edge])
+    entry = edges[name]
+    total = total + shares[edge, position] * _operation(
+      name, x, entry["kernel"][stage, edge], entry["bias"][stage, edge]
+    )
   return total
 
 
 def _cell(x, edge, fusion_kernel, fusion_bias):
-  """`edge(index, x)` is the value of a searched edge."""
+  """The cell; `edge(index, x)` computes a searched edge."""
   distilled = []
   for node in range(_NODES - 1):
     distilled.append(F.leaky_relu(edge(2 * node, x), SLOPE))
@@ -82,7 +86,7 @@ def _warm_start(u, y):
 
 
 def _illuminate(cell, stages, y):
-  """Last t and u of the released form; `cell(stage, x)`."""
+  """Last t and u of the released form; `cell(stage, x)` computes a cell."""
   u = y
   for stage in range(stages):
     t = torch.sigmoid(cell(stage, _warm_start(u, y))).clamp(0.001, 1)
@@ -112,8 +116,8 @@ def _derived_cell(weights, operations):
       name = operations[index]
       if name == "skip":
         return x
-      own = edges[EDGES[index]]
-      return _operation(name, x, own["kernel"][stage], own["bias"][stage])
+      entry = edges[EDGES[index]]
+      return _operation(name, x, entry["kernel"][stage], entry["bias"][stage])
 
     return value
 
@@ -121,7 +125,7 @@ def _derived_cell(weights, operations):
 
 
 def forward(weights: Tensors, genotype: Genotype, variant: str, images: torch.Tensor) -> torch.Tensor:
-  """The derived network in the released form, `[B, 3, H, W]` in [0, 1] to the same; `variant` i or i+n."""
+  """The derived network in the released form: maps `[B, 3, H, W]` in [0, 1] to the same; `variant` is i or i+n."""
   with torch.no_grad():
     lit, clean = weights["illumination"], weights["denoising"]
     _, u = _illuminate(_derived_cell(lit, genotype.illumination), _stages(lit), images)
@@ -142,7 +146,7 @@ def _difference(x, dy, dx):
 
 
 def illumination_loss(weights: Tensors, alpha: torch.Tensor, images: torch.Tensor):
-  """The released L_t and u_K."""
+  """The released L_t, and u_K."""
   t, u = _illuminate(_supernet_cell(weights, alpha), _stages(weights), images)
   total = 0.5 * F.mse_loss(t, images)
   for dy, dx in _NEIGHBOURS:
@@ -172,12 +176,12 @@ class SearchStep:
   """One step of the released procedure for one module: alpha by eq. 5 with finite differences, then the weights.
 
   Args:
-    weights, alpha: of both modules, `{"illumination", "denoising"}`, PyTorch's layout.
-    module: which one moves.
+    weights, alpha: those of both modules, `{"illumination", "denoising"}`, in PyTorch's layout.
+    module: module that is updated.
     beta: weight of L_n in the illumination's validation loss.
     weight_optimizer, alpha_optimizer: SGD with momentum, and Adam with L2 decay.
-    epsilon: the finite difference is `epsilon / ||c||` wide.
-    compiled: whether the two losses, and so their gradients, go through `torch.compile`.
+    epsilon: width of the finite difference times `||c||`.
+    compiled: whether the two losses, and therefore their gradients, use `torch.compile`.
   """
 
   def __init__(
@@ -225,16 +229,16 @@ class SearchStep:
       return illumination_loss(self._all_weights["illumination"], self._all_alpha["illumination"], images)[1]
 
   def hypergradient(self, train: torch.Tensor, validation: torch.Tensor) -> torch.Tensor:
-    """Of alpha, at the weights that one step of SGD on `train` reaches."""
+    """The hypergradient of alpha, at the weights after one step of SGD on `train`."""
     gradient = torch.autograd.grad(self._inner(self._leaves, train), self._leaves)
     with torch.no_grad():
       reached = []
-      for leaf, own in zip(self._leaves, gradient, strict=True):
+      for leaf, part in zip(self._leaves, gradient, strict=True):
         buffer = self._weight_optimizer.state[leaf].get("momentum_buffer")
-        update = own if buffer is None else own + self._momentum * buffer
+        update = part if buffer is None else part + self._momentum * buffer
         reached.append((leaf - self._rate * update).requires_grad_())
     *to_weights, direct = torch.autograd.grad(self._outer(reached, validation), [*reached, self._alpha])
-    norm = self._rate * math.sqrt(sum(float(own.square().sum()) for own in to_weights))
+    norm = self._rate * math.sqrt(sum(float(part.square().sum()) for part in to_weights))
     width = self._epsilon / norm if norm > 0 else self._epsilon
     sides = []
     for sign in (1, -1):
@@ -244,12 +248,12 @@ class SearchStep:
     return direct + (sides[0] - sides[1]) / (2 * width)
 
   def __call__(self, train: torch.Tensor, validation: torch.Tensor) -> float:
-    """Moves alpha, then the weights; the training loss before that."""
+    """Updates alpha, then the weights; returns the training loss before."""
     self._alpha.grad = self.hypergradient(train, validation)
     self._alpha_optimizer.step()
     self._weight_optimizer.zero_grad()
     loss = self._inner(self._leaves, train)
-    for leaf, own in zip(self._leaves, torch.autograd.grad(loss, self._leaves), strict=True):
-      leaf.grad = own
+    for leaf, part in zip(self._leaves, torch.autograd.grad(loss, self._leaves), strict=True):
+      leaf.grad = part
     self._weight_optimizer.step()
     return loss.item()

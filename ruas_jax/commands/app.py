@@ -1,6 +1,6 @@
 """The command line `ruas`: each command is a dataclass of its options and one `run`.
 
-Nothing here imports jax before the options are read, so that help and mistakes are answered at once.
+jax is imported only after the options are read, so that help and errors in options are fast.
 """
 
 import contextlib

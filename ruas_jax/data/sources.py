@@ -166,7 +166,8 @@ def split_in_half(source: ImageSource, *, seed: int) -> tuple[Subset, Subset]:
     UserError: there are fewer than two images.
   """
   if len(source) < 2:
-    raise UserError(f"{source.names[0] if len(source) else 'nothing'} alone cannot be split into train and validation")
+    name = source.names[0] if len(source) else "nothing"
+    raise UserError(f"{name} alone cannot be split into train and validation; add images, or set data.val")
   half = len(source) // 2
   train, validation = split_pairs(len(source), (len(source) - half, half), seed=seed)
   return Subset(source, train), Subset(source, validation)

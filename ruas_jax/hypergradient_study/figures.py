@@ -32,7 +32,7 @@ def plot_epsilon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
         )
   axis.axvspan(*DECADE, color="black", alpha=0.06, linewidth=0)
   axis.axvline(0.01, color="black", linewidth=0.8)
-  axis.annotate("DARTS' own ε", (0.01, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
+  axis.annotate("DARTS' ε", (0.01, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
                 va="top", fontsize=9)  # fmt: skip
   axis.axhline(1, color="grey", linewidth=0.8, linestyle=":")
   axis.annotate("as wrong as leaving the term out", (0, 1), (4, 3), xycoords=("axes fraction", "data"),
@@ -55,7 +55,7 @@ def plot_horizon(path: str | os.PathLike, rows: Sequence[Row]) -> None:
   panels = (
     ("relative_error", 1.0, f"relative error against {selected[0]['reference']}", "error"),
     ("milliseconds", 1.0, "milliseconds for one hypergradient", "time"),
-    ("temporary_bytes", 2**20, "MiB beside inputs and outputs", "memory"),
+    ("temporary_bytes", 2**20, "MiB without inputs and outputs", "memory"),
   )
   figure = make_figure(14.0, 4.9, layout="constrained")
   axes = figure.subplots(1, len(panels))

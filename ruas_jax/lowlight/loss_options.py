@@ -10,7 +10,10 @@ TVKind = Literal["l1", "isotropic", "squared"]
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
-  """The losses and their weights. The defaults are the paper's (section 3.2.3)."""
+  """The losses and their weights.
+
+  The Python defaults are the paper's (section 3.2.3). The command line starts from the values of --config.
+  """
 
   illumination: Literal["paper", "released", "exposure"] = "paper"
   """L_t. paper: 1/2 ||t - t_hat_0||^2 + eta_t RTV(t). released: as in the authors' code. exposure:

@@ -11,7 +11,7 @@ Variant = Literal["i", "i+n"]
 
 @dataclasses.dataclass(frozen=True)
 class IlluminationOptions:
-  """The unrolled illumination module (IEM). The defaults are the paper's."""
+  """The unrolled illumination module (IEM)."""
 
   stages: int = 3
   """K, the number of unrolled stages."""
@@ -48,7 +48,7 @@ class IlluminationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingOptions:
-  """The unrolled noise removal module (NRM). The defaults are the paper's."""
+  """The unrolled noise removal module (NRM)."""
 
   stages: int = 3
   """N, the number of unrolled stages."""
@@ -67,7 +67,10 @@ class DenoisingOptions:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOptions:
-  """The forward pass of the network, except the architecture. The defaults are the paper's."""
+  """The forward pass of the network, except the architecture.
+
+  The Python defaults are the paper's. The command line starts from the values of --config.
+  """
 
   illumination: IlluminationOptions = IlluminationOptions()
   denoising: DenoisingOptions = DenoisingOptions()

@@ -17,7 +17,7 @@ from ruas_jax.nas.state import Optimizers, SearchState
 def make_diagnostics(
   problem: SearchProblem, options: SearchOptions, optimizers: Optimizers
 ) -> Callable[[SearchState, Any, Any, jax.Array], dict[str, jax.Array]]:
-  """`diagnose(state, train, validation, key) -> metrics`, to be jitted once by the caller.
+  """`diagnose(state, train, validation, key) -> metrics`, not jitted.
 
   `train` is as in a step. `validation` is the same with `options.diagnostics.batches` batches on its leading axis.
 

@@ -140,8 +140,8 @@ def search_population(
   identity = files.identity or setting.identity("population", train, given, **of_run, seeds=seeds, sweep=plain(sweep))
   names = [member_name(position) for position in range(len(members))]
   member_files = [files.member(member) for member in members]
-  configs = [own.config or setting.config(**of_run | {"seed": member.seed}) | {"values": member.values}
-             for own, member in zip(member_files, members, strict=True)]  # fmt: skip
+  configs = [run_files.config or setting.config(**of_run | {"seed": member.seed}) | {"values": member.values}
+             for run_files, member in zip(member_files, members, strict=True)]  # fmt: skip
   opened = open_run_folder(
     *(workdir, identity, run),
     steps=options.steps,

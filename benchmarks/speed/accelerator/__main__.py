@@ -1,8 +1,8 @@
-"""Measures an accelerator: its parts one after the other, the most important first.
+"""Measures an accelerator: its parts one after the other, the most important ones first.
 
     python -m benchmarks.speed.accelerator [--quick] [--parts NAME,NAME] [--seconds 480] [--commit HASH] [--json FILE]
 
-The report is written after each part, and each row is printed as soon as it is measured.
+The report is written after each part. Each row is printed as soon as it is measured.
 """
 
 import argparse
@@ -25,10 +25,10 @@ PARTS = {
 
 def main() -> None:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.accelerator", description=__doc__.split("\n")[0])
-  parser.add_argument("--quick", action="store_true", help="a small version, to see that it runs")
-  parser.add_argument("--parts", metavar="NAME,...", default=",".join(PARTS), help="which; all: %(default)s")
-  parser.add_argument("--seconds", type=float, default=480.0, help="for all parts together; %(default)s")
-  parser.add_argument("--commit", metavar="HASH", help="of the code, where git is not at hand")
+  parser.add_argument("--quick", action="store_true", help="run a small version, as a test")
+  parser.add_argument("--parts", metavar="NAME,...", default=",".join(PARTS), help="parts to measure; all: %(default)s")
+  parser.add_argument("--seconds", type=float, default=480.0, help="time for all parts together; default: %(default)s")
+  parser.add_argument("--commit", metavar="HASH", help="commit of the code, if git is not available")
   parser.add_argument(
     "--json", metavar="FILE", type=pathlib.Path, help="the report; benchmarks/results/accelerator_<device>.json"
   )
@@ -37,7 +37,7 @@ def main() -> None:
   unknown = [name for name in names if name not in PARTS]
   if unknown:
     parser.error(f"--parts: there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the part's process ends too
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to end the part's process too
   report = measure_parts(
     {name: PARTS[name] for name in names},
     seconds=arguments.seconds,

@@ -1,9 +1,9 @@
-"""The few-channel convolution and its gradients in every form, in exact float32 and with TF32.
+"""The convolution for few channels and its gradients in every form, in exact float32 and with TF32.
 
-A row is the median time of one computation inside a loop of many, in which each depends on all of the one before; the
-row "loop alone" is what the loop itself takes. Images stay in the form's layout. The dense kernel is made once before
-the loop, except that the weight gradient goes back to taps in each. `difference` is the largest one from the library's
-result in float32, over that result's largest number.
+A row is the median time of one computation in a loop of many, where each depends on all results of the one before. The
+row "loop alone" is the time of the loop itself. Images stay in the form's layout. The dense kernel is computed once
+before the loop, but the weight gradient is converted to taps in each iteration. `difference` is the largest difference
+from the library's result in float32, relative to the largest number of that result.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from benchmarks.speed.accelerator.part import Figures, Part, compiled
 from benchmarks.speed.accelerator.precision import convolutions_in
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
-_SHAPES = [(128, 7), (128, 3), (128, 6), (1024, 7)]  # side, channels; twice as many outputs; what says most first
+_SHAPES = [(128, 7), (128, 3), (128, 6), (1024, 7)]  # side, channels; outputs are twice as many; most important first
 _CALLS = 20  # in one program
 _PRECISIONS = {"float32": lax.Precision.HIGHEST, "TF32": lax.Precision.DEFAULT}
 _WHATS = ("forward", "image_gradient", "weight_gradient")
-_SECONDS = 0.5  # of the repeats of one row
-_NO_PRODUCT = {("shifted sums", "forward"), ("shifted sums", "image_gradient")}  # so no TF32 either
+_SECONDS = 0.5  # for the repeats of one row
+_NO_PRODUCT = {("shifted sums", "forward"), ("shifted sums", "image_gradient")}  # hence no TF32
 
 
 def measure(part: Part) -> None:
@@ -45,7 +45,7 @@ def measure(part: Part) -> None:
 
 
 class _Case:
-  """One shape, with the operands in `[B, C, H, W]` and what the library made of them."""
+  """One shape, with the operands in `[B, C, H, W]` and the library's results."""
 
   def __init__(self, part: Part, side: int, channels: int, *, calls: int):
     self.taps = live_taps(CANDIDATES, channels)
@@ -77,7 +77,7 @@ class _Case:
     return figures | {"gigaflop_per_second": operations / figures["seconds"] / 1e9}
 
   def _steps(self, form: Form) -> dict[str, Callable]:
-    """`(image, kernel, cotangent) -> (the same for the next step, the result)`."""
+    """Functions `(image, kernel, cotangent) -> (the same for the next step, the result)`."""
 
     def forward(image, kernel, cotangent):
       image = 0.5 * image + form.halve(form.forward(image, kernel), self._channels)
@@ -98,7 +98,8 @@ class _Case:
     return self._loop(self._steps(form)["forward"], (self._image, self._kernel, self._cotangent))[0]
 
   def conversion(self, block: int) -> Figures:
-    """An image's way into blocks and back, each kept apart from the other and from the loop."""
+    """Conversion of an image to blocks and back, where the compiler cannot merge the two or move them out of the
+    loop."""
     form = Form(block)
 
     def step(image, kernel, cotangent):
@@ -109,7 +110,7 @@ class _Case:
     return self._loop(step, (self._image, self._kernel, self._cotangent))[0]
 
   def _loop(self, step: Callable, operands: tuple) -> tuple[Figures, Any]:
-    """Seconds of a step and of compiling the loop; and the last step's result."""
+    """Seconds of a step and of compiling the loop; and the result of the last step."""
 
     @jax.jit
     def many(*operands):

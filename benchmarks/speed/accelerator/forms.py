@@ -1,4 +1,4 @@
-"""Every way of computing the few-channel convolution and its two gradients, from arrays in the layout that suits it."""
+"""All ways to compute the convolution for few channels and its two gradients, each on arrays in its layout."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,7 +24,7 @@ Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
 class Form(NamedTuple):
   """Attributes:
-  block: the side of the blocks of pixels in the last axis; 1: channels last; 0: `[B, C, H, W]`.
+  block: side of the blocks of pixels in the last axis; 1: channels last; 0: `[B, C, H, W]`.
   forward: `(image, kernel [T, O, C]) -> result`, or None.
   image_gradient: `(cotangent, kernel) -> image`, or None.
   weight_gradient: `(image, cotangent) -> [T, O, C]`, or None.
@@ -36,11 +36,11 @@ class Form(NamedTuple):
   weight_gradient: Bilinear | None = None
 
   def arrange(self, image: jax.Array) -> jax.Array:
-    """`[B, C, H, W]` in this form's layout."""
+    """Converts `[B, C, H, W]` to this form's layout."""
     return into_blocks(image, self.block) if self.block else image
 
   def restore(self, image: jax.Array, side: int) -> jax.Array:
-    """The other way."""
+    """Converts this form's layout to `[B, C, H, W]`."""
     return out_of_blocks(image, self.block, side, side) if self.block else image
 
   def halve(self, image: jax.Array, channels: int) -> jax.Array:
@@ -51,7 +51,7 @@ class Form(NamedTuple):
     return (split[..., 0, :] + split[..., 1, :]).reshape(*image.shape[:-1], -1)
 
   def double(self, image: jax.Array, channels: int) -> jax.Array:
-    """The `channels` channels twice, one after the other."""
+    """The `channels` channels repeated twice."""
     if not self.block:
       return jnp.concatenate([image, image], axis=1)
     split = image.reshape(*image.shape[:-1], self.block**2, channels)
@@ -59,7 +59,8 @@ class Form(NamedTuple):
 
 
 def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dict[str, Form]:
-  """By name; `precision` is that of the forms here, and `convolutions_in` sets that of the package's."""
+  """Forms by name. `precision` applies to the forms in this file; `convolutions_in` sets that of the package's
+  forms."""
   outputs = 2 * channels
   opposite = tuple((-dy, -dx) for dy, dx in taps)
 
@@ -71,7 +72,7 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
     return lambda cotangent, kernel: convolve(cotangent, kernel.swapaxes(1, 2))
 
   def derived(block, forward):
-    """With the gradients that JAX derives."""
+    """A form with gradients derived by JAX."""
     form = Form(block)
     shape = jax.eval_shape(form.arrange, jax.ShapeDtypeStruct((1, channels, side, side), jnp.float32)).shape
     kernel_shape = len(taps), outputs, channels
@@ -115,7 +116,7 @@ def _channels_last(image, kernel, taps, precision):
 
 
 def _shifted_sums(image, kernel, *, taps):
-  """As on a CPU without the compiled form, but free to be merged into what reads it."""
+  """As on a CPU without the compiled form, but XLA may merge it into its consumers."""
   padding = [(reach, reach) for reach in xla_forms.largest_offsets(taps)]
   return xla_forms.shifted_sums(jnp.pad(image, [(0, 0)] * 3 + padding), kernel, taps=taps)
 
@@ -125,4 +126,4 @@ def _product_for_each_tap(image, cotangent, taps, precision):
   (reach_y, reach_x), (height, width) = xla_forms.largest_offsets(taps), image.shape[2:]
   padded = jnp.pad(image, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
   shifted = [padded[..., reach_y + dy : reach_y + dy + height, reach_x + dx : reach_x + dx + width] for dy, dx in taps]
-  return jnp.stack([jnp.einsum("boyx,bcyx->oc", cotangent, own, precision=precision) for own in shifted])
+  return jnp.stack([jnp.einsum("boyx,bcyx->oc", cotangent, plane, precision=precision) for plane in shifted])

@@ -1,7 +1,7 @@
-"""The process of a part: `python -m benchmarks.speed.accelerator.part MODULE ROWS SECONDS [--quick]` measures it.
+"""The process of a part. `python -m benchmarks.speed.accelerator.part MODULE ROWS SECONDS [--quick]` measures it.
 
-Every figure is written to the file ROWS as soon as it is measured, a JSON object a line, so that what ends the process
-early loses nothing that was measured before.
+Every number is written to the file ROWS as soon as it is measured, one JSON object per line. So nothing that was
+measured is lost if the process ends early.
 """
 
 import argparse
@@ -19,17 +19,17 @@ import numpy as np
 from ruas_jax.engine.environment import device_in_words, versions
 from ruas_jax.engine.metric_log import to_json_value
 
-_SHARE = 0.9  # of the time, after which no row is begun: the last one should end before the process is ended
-_LEAST, _MOST = 3, 100  # repeats of one measurement
-_QUICK = 0.05  # of the time for them, in a quick version
+_SHARE = 0.9  # share of the time after which no new row begins, so that the last row can finish
+_LEAST, _MOST = 3, 100  # number of repeats of one measurement
+_QUICK = 0.05  # share of the time for repeats in a quick version
 Figures = dict[str, Any]
 
 
 class Part:
-  """What a part measures with.
+  """The tools of a part.
 
   Attributes:
-    quick: whether a small version is to be measured.
+    quick: whether to measure a small version.
   """
 
   def __init__(self, name: str, path: str, *, seconds: float, quick: bool):
@@ -38,14 +38,14 @@ class Part:
     self.note()
 
   def note(self) -> None:
-    """Writes what this process runs on; again at the end, since what is imported by then counts."""
+    """Writes the environment of this process. It is called again at the end, because imports change it."""
     kind = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else "cpu"
     self._write({"about": {"device": device_in_words(), "versions": versions()}, "kind": kind})
 
   def measure(self, what: Mapping[str, Any], function: Callable[[], Figures | list[Figures]]) -> None:
     """Writes and prints the row, or the rows, `what | function()`.
 
-    An error becomes the row's `error`, and the part goes on. A row whose turn comes too late is `skipped`.
+    An error becomes the row's `error`, and the part continues. A row that would begin too late is `skipped`.
     """
     if time.monotonic() > self._ends:
       rows = [{"skipped": "no time is left"}]
@@ -61,9 +61,9 @@ class Part:
       print(f"{self._name}: {', '.join(f'{name} {_short(value)}' for name, value in row.items())}", flush=True)
 
   def median_seconds(self, sides: Mapping[str, Callable[[], object]], *, seconds: float = 3.0) -> Figures:
-    """Median seconds of each side's calls, which take turns for about so long; and `repeats`.
+    """Median seconds of each side's calls, which take turns for about this time; and `repeats`.
 
-    Each call must wait for its result. The first of each side warms up.
+    Each call must wait for its result. The first call of each side is a warm-up.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for call in sides.values():
@@ -76,7 +76,9 @@ class Part:
         start = time.perf_counter()
         call()
         times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(own)) for name, own in times.items()} | {"repeats": len(next(iter(times.values())))}
+    return {name: float(np.median(taken)) for name, taken in times.items()} | {
+      "repeats": len(next(iter(times.values())))
+    }
 
   def _write(self, values: Mapping[str, Any]) -> None:
     with open(self._path, "a") as file:
@@ -84,7 +86,7 @@ class Part:
 
 
 def peak_memory() -> dict[str, Any]:
-  """The most that this process held so far: of the device's memory where jax counts it, else of the machine's."""
+  """The maximum memory of this process so far: device memory if jax counts it, else the machine's."""
   statistics = jax.devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in statistics:
     return {"peak_bytes": statistics["peak_bytes_in_use"], "of": "device"}
@@ -93,7 +95,8 @@ def peak_memory() -> dict[str, Any]:
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
-  """The jitted function's program for these arguments, and the seconds of tracing, lowering and compiling it."""
+  """The compiled program of the jitted function for these arguments, and the seconds of tracing, lowering,
+  compiling."""
   start = time.perf_counter()
   program = function.lower(*arguments).compile()
   return program, time.perf_counter() - start
@@ -111,7 +114,7 @@ def main() -> None:
   parser.add_argument("seconds", type=float)
   parser.add_argument("--quick", action="store_true")
   arguments = parser.parse_args()
-  if arguments.quick and jax.default_backend() == "cpu":  # it shows that everything runs, and does so sooner
+  if arguments.quick and jax.default_backend() == "cpu":  # a test of the code, which is faster this way
     jax.config.update("jax_disable_most_optimizations", True)
   name = arguments.module.rpartition(".")[2]
   part = Part(name, arguments.rows, seconds=arguments.seconds, quick=arguments.quick)

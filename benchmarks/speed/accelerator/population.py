@@ -1,10 +1,10 @@
-"""Rounds of `configs/lol.py` of a population, all members in one program."""
+"""Rounds of `configs/lol.py` for a population, with all members in one program."""
 
 from benchmarks.speed.accelerator.part import Part
 from benchmarks.speed.accelerator.search_round import lol_config, round_figures
 from benchmarks.speed.search_step import MODULES, problem_of
 
-_MEMBERS = (16, 64, 4, 1)  # what says most first: each is compiled anew
+_MEMBERS = (16, 64, 4, 1)  # the most important first; each is compiled separately
 
 
 def measure(part: Part) -> None:

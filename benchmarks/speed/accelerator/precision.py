@@ -10,9 +10,9 @@ from ruas_jax.convolution import xla_forms
 
 @contextlib.contextmanager
 def convolutions_in(precision: lax.Precision) -> Iterator[None]:
-  """What is compiled inside has its convolutions and weight gradients in this precision: HIGHEST is float32, DEFAULT
-  may round operands to TF32 where the device has it. The package has no option for that: whether it should is to be
-  found out."""
+  """Context in which convolutions and weight gradients are compiled with this precision. HIGHEST is float32; DEFAULT
+  may round operands to TF32 if the device has it. The package has no option for that; this measures whether it
+  should."""
   exact = xla_forms._EXACT
   xla_forms._EXACT = precision
   try:

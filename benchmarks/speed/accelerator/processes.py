@@ -1,4 +1,4 @@
-"""Runs parts one after the other, each in a process of its own and within a time, and writes the report after each."""
+"""Runs parts one after the other, each in a separate process with a time limit, and writes the report after each."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ from ruas_jax.engine.report import checked_out_commit
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 _ROOT = pathlib.Path(__file__).parents[3]
-_ERROR_LINES = 30  # of what a failed process wrote
+_ERROR_LINES = 30  # of the output of a failed process
 
 
 class PartOf(NamedTuple):
   """Attributes:
-  module: with a function `measure(part)`.
-  share: of the time; what a part leaves goes to those behind it.
+  module: module with a function `measure(part)`.
+  share: its share of the time; unused time goes to the later parts.
   """
 
   module: str
@@ -41,19 +41,19 @@ def measure_parts(
 ) -> dict[str, Any]:
   """The report on these parts, written after each of them.
 
-  A part's result has its `status` ("done", "failed", "timed out" or "stopped"), `error` (None, or why it did not end by
-  itself, with what a failed process wrote last), `seconds`, `limit` (the seconds that it was given), `memory` (the most
-  that it held, and of what) and `rows`.
+  The result of a part has `status` ("done", "failed", "timed out" or "stopped"), `error` (None, or the reason why it
+  did not finish, with the last output of a failed process), `seconds`, `limit` (its time limit in seconds), `memory`
+  (the maximum, and which memory) and `rows`.
 
   Args:
-    parts: by name, in the order in which they run.
-    seconds: for all of them.
-    quick: measure a small version, to see that it runs.
-    commit: of the code; none: what git says.
-    path: of the report; none: `benchmarks/results/accelerator_<device>.json`.
+    parts: parts by name, in the order in which they run.
+    seconds: time for all of them.
+    quick: measure a small version, as a test.
+    commit: commit of the code; None: that of git.
+    path: file of the report; None: `benchmarks/results/accelerator_<device>.json`.
 
   Raises:
-    SystemExit: it was stopped; the report is written first.
+    SystemExit: it was stopped; the report has been written.
   """
   ends = time.monotonic() + seconds
   about = {"device": "unknown", "versions": {}, "commit": commit or checked_out_commit()}
@@ -81,7 +81,7 @@ def measure_parts(
 
 
 def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quick: bool) -> tuple[dict, list[dict]]:
-  """A part's result, and all that its process wrote down."""
+  """The result of a part, and everything that its process wrote."""
   rows, errors = folder / f"{name}.jsonl", folder / f"{name}.txt"
   rows.touch()
   command = [sys.executable, "-m", "benchmarks.speed.accelerator.part", module, str(rows), str(limit)]
@@ -114,12 +114,12 @@ def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quic
 
 @contextlib.contextmanager
 def _process(command: list[str], cache: pathlib.Path, stderr) -> Iterator[subprocess.Popen]:
-  """Ended with all that it started, however the block is left."""
+  """Context of a process. When it ends in any way, the process and all its children are ended."""
   environment = os.environ | {
-    "JAX_COMPILATION_CACHE_DIR": str(cache),  # empty at first: parts share what they compile, and no other run does
+    "JAX_COMPILATION_CACHE_DIR": str(cache),  # empty at first; the parts share compiled programs, other runs do not
     "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
   }
-  environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of the memory too
+  environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs a part of the memory
   process = subprocess.Popen(command, env=environment, cwd=_ROOT, stderr=stderr, start_new_session=True)
   try:
     yield process

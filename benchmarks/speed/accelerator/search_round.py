@@ -10,7 +10,7 @@ _ROUNDS = 10  # in a call
 
 
 def lol_config(quick: bool) -> Config:
-  """The recorded configuration; a quick version is small, and compiles the first-order estimate in half the time."""
+  """The recorded configuration. The quick version is small, and uses first-order, which compiles twice as fast."""
   config = load_config("lol")
   if not quick:
     return config
@@ -24,7 +24,7 @@ def measure(part: Part) -> None:
 
 
 def round_figures(part: Part, problem: Problem, members: int | None = None) -> Figures:
-  """Seconds of a round, of all members at once, and of compiling it."""
+  """Seconds of a round, for all members together, and of compiling it."""
   runner = Runner(problem, members)
   compile_seconds = runner.compile()
   figures = part.median_seconds({"ours": lambda: runner(_ROUNDS)})

@@ -1,4 +1,4 @@
-"""The exact search step of the released code's problem, against PyTorch's by finite differences on the same device."""
+"""The exact search step of the released code's problem, compared with PyTorch's by finite differences on one device."""
 
 import importlib.util
 import time
@@ -8,8 +8,8 @@ from benchmarks.speed.accelerator.part import Figures, Part
 from benchmarks.speed.search_step import Problem, Runner, problem_of, resized, search_config
 
 _MODULE = "illumination"
-_STEPS = 10  # of ours in a call; of PyTorch's one
-_SIDES = {  # how PyTorch computes; what takes long to compile last
+_STEPS = 10  # in one of our calls; PyTorch takes one
+_SIDES = {  # variants of PyTorch; those that compile long are last
   "eager": {"compiled": False, "tf32": False},
   "eager, TF32": {"compiled": False, "tf32": True},
   "torch.compile": {"compiled": True, "tf32": False},
@@ -19,8 +19,8 @@ _SIDES = {  # how PyTorch computes; what takes long to compile last
 def measure(part: Part) -> None:
   problems = {size: _problem(size, part.quick) for size in ((16,) if part.quick else (64, 320))}
   ours = {size: _Ours(part, problem) for size, problem in problems.items()}
-  for size, own in ours.items():
-    part.measure({"size": size, "side": "ours", "hypergradient": "unrolled"}, own.alone)
+  for size, side in ours.items():
+    part.measure({"size": size, "side": "ours", "hypergradient": "unrolled"}, side.alone)
   if importlib.util.find_spec("torch") is None:
     part.measure({"side": "PyTorch"}, lambda: {"skipped": "PyTorch is not installed"})
     return
@@ -39,7 +39,7 @@ def _problem(size: int, quick: bool) -> Problem:
 
 
 class _Ours:
-  """Our side, compiled when it is first needed."""
+  """Our side, compiled when it is first used."""
 
   def __init__(self, part: Part, problem: Problem):
     self._part, self._problem, self._runner = part, problem, None
@@ -59,19 +59,19 @@ class _Ours:
 
 
 def _against_torch(part: Part, problem: Problem, ours: _Ours, *, compiled: bool, tf32: bool) -> Figures:
-  """Both sides in turns; PyTorch's first call, which compiles, apart."""
+  """Both sides in turns. PyTorch's first call, which compiles, is timed separately."""
   import torch
 
   from benchmarks.speed.search_throughput import torch_images, torch_step
 
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  torch.backends.cudnn.benchmark = True  # as the released code has it
-  torch.backends.cudnn.allow_tf32 = tf32  # of convolutions; PyTorch's default is True
+  torch.backends.cudnn.benchmark = True  # as in the released code
+  torch.backends.cudnn.allow_tf32 = tf32  # for convolutions; PyTorch's default is True
   state = problem.state
   theirs = torch_step(problem, _MODULE, state.weights, state.alpha, device=device, compiled=compiled)
   images = torch_images(problem, device)
   start = time.perf_counter()
-  theirs(*images)  # it waits: it reads the loss
+  theirs(*images)  # it waits, because it reads the loss
   first = time.perf_counter() - start
   figures = part.median_seconds({"ours": ours, "theirs": lambda: theirs(*images)})
   seconds = figures["ours"] / _STEPS

@@ -1,6 +1,6 @@
-"""What TF32 in the convolutions does to the hypergradient, beside float32, against float64; and what it saves.
+"""The effect of TF32 convolutions on the hypergradient, compared with float32 and float64; and the time that they save.
 
-The state is that of `configs/lol.py` after some rounds, so that Adam's averages are filled. On a device without TF32
+The state is that of `configs/lol.py` after some rounds, so that Adam's averages are not zero. On a device without TF32
 both are float32.
 """
 
@@ -17,7 +17,7 @@ from ruas_jax.bilevel.diagnostics import Decomposition, compare, decompose
 from ruas_jax.nas.state import SearchState
 from ruas_jax.optimizers import make_optimizer
 
-_ROUNDS = 20  # before the hypergradient is looked at
+_ROUNDS = 20  # before the hypergradient is measured
 
 
 def measure(part: Part) -> None:
@@ -68,8 +68,8 @@ def _terms(
   @jax.jit
   def terms(state, train, validation):
     bilevel = player.bilevel_problem(state.weights, state.alpha, {})
-    place = player.pick(state.alpha), player.pick(state.weights), state.weight_state[player.name]
-    return decompose(bilevel, optimizer, *place, train[None], validation)
+    point = player.pick(state.alpha), player.pick(state.weights), state.weight_state[player.name]
+    return decompose(bilevel, optimizer, *point, train[None], validation)
 
   def number(leaf):
     return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)

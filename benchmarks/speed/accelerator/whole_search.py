@@ -1,4 +1,4 @@
-"""A whole search by `configs/lol.py` on made-up images, compiling included: what `ruas_jax.search` takes."""
+"""A whole search by `configs/lol.py` on synthetic images, including compilation: the time of `ruas_jax.search`."""
 
 import dataclasses
 import time
@@ -23,7 +23,7 @@ def measure(part: Part) -> None:
 
 
 def _search(config: Config, times: int) -> Figures:
-  """Seconds of each time: the second finds the programs that the first compiled."""
+  """Seconds of each run. The second one finds the programs that the first one compiled."""
   images = [dark_images(config.data.crop, seed) for seed in (0, 1)]
   seconds = []
   for _ in range(times):
@@ -34,6 +34,6 @@ def _search(config: Config, times: int) -> Figures:
   return {
     "seconds": seconds,
     "genotype": str(found.genotype),
-    "finite": bool(np.isfinite([list(own.values()) for own in losses]).all()),
+    "finite": bool(np.isfinite([list(values.values()) for values in losses]).all()),
     "last_losses": losses[-1],
   }

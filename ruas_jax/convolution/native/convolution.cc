@@ -1,11 +1,11 @@
-// The few-channel convolution and its weight gradient on a CPU, as XLA calls them: `ruas_convolve`, `ruas_correlate`.
-// `ruas_jax/convolution/primitives.py` defines what they compute; shapes are those of its groups,
+// The convolution for few channels and its weight gradient on a CPU, called by XLA: `ruas_convolve`, `ruas_correlate`.
+// `ruas_jax/convolution/primitives.py` defines them; the shapes have its axis of groups,
 //   image [G, B, C, H, W], kernel [G, T, O, C], cotangent and result [G, B, O, H, W],
-// and attribute `taps` holds dy, dx of each tap. float32 and float64.
+// and the attribute `taps` holds dy, dx of each tap. The types are float32 and float64.
 //
-// Both copy a tile of the image at a time into a buffer near the core, with zeros around the image, and sum products
-// of whole vectors of pixels in registers. Tiles are shared over XLA's threads. Every sum has one order, which does not
-// depend on how many threads there are.
+// Both copy one tile of the image into a buffer in the cache, with zeros around the image, and sum products of whole
+// vectors of pixels in registers. Tiles are divided over XLA's threads. The order of every sum is fixed and does not
+// depend on the number of threads.
 
 #include <algorithm>
 #include <atomic>
@@ -30,7 +30,7 @@ template <typename T>
 struct ConvolveTile {
   const T* source;  // at the tap (0, 0) of the tile's first pixel
   int64_t source_row;
-  const int64_t* offsets;  // of each term (tap, channel) in the source
+  const int64_t* offsets;  // offset in the source of each term (tap, channel)
   int64_t terms;
   const T* weights;  // block by block [terms][outputs of the block]
   const int64_t* block_outputs;
@@ -44,7 +44,7 @@ template <typename T>
 struct CorrelateTile {
   const T* image;  // at the tap (0, 0) of the tile's first pixel
   int64_t image_row;
-  const int64_t* offsets;  // of each pair (tap, channel), filled up to whole blocks of pairs
+  const int64_t* offsets;  // offset of each pair (tap, channel), padded to whole blocks of pairs
   int64_t pairs;
   const T* cotangent;
   int64_t cotangent_plane, cotangent_row;
@@ -60,7 +60,7 @@ struct Kernels {
   int64_t lanes, block_pixels, outputs, pairs;
 };
 
-namespace plain {  // SSE on x86, NEON on ARM: what every such processor has
+namespace plain {  // SSE on x86, NEON on ARM, which all such processors have
 #define RUAS_BYTES 16
 #define RUAS_OUTPUTS 4
 #define RUAS_VECTORS 2
@@ -106,7 +106,7 @@ namespace avx512 {
 
 enum class Vectors { plain, avx2, avx512 };
 
-// The widest that the processor has, or what RUAS_JAX_NATIVE names, if the processor has it.
+// The widest vectors of the processor, or those that RUAS_JAX_NATIVE names, if the processor has them.
 Vectors choose_vectors() {
   Vectors widest = Vectors::plain;
 #if defined(__x86_64__)
@@ -143,7 +143,7 @@ Kernels<T> chosen_kernels() {
   }
 }
 
-// A buffer of this thread that only grows.
+// A buffer of this thread, which only grows.
 template <typename T>
 T* scratch(int64_t size) {
   thread_local std::vector<T> buffer;
@@ -151,8 +151,8 @@ T* scratch(int64_t size) {
   return buffer.data();
 }
 
-// Runs `work(0)` to `work(count - 1)` on this thread and on the pool's. Nobody waits for what has not begun: a thread of
-// the pool that comes late finds nothing left to do, and may come after this has returned.
+// Runs `work(0)` to `work(count - 1)` on this thread and on the threads of the pool. It waits only for work that has
+// begun: a thread of the pool that starts late finds no work left, and may start after this function has returned.
 template <typename Work>
 void share_out(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct Shared {
@@ -203,7 +203,7 @@ struct Taps {
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 int64_t round_up(int64_t value, int64_t to) { return divide_up(value, to) * to; }
 
-// Rows [top, top + rows) and columns [left, left + columns) of each of `planes` images, zeros where there is no image.
+// Copies rows [top, top + rows) and columns [left, left + columns) of each of `planes` images; zeros outside the image.
 template <typename T>
 void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, int64_t top, int64_t left, int64_t rows,
                  int64_t columns, T* to) {
@@ -222,12 +222,12 @@ void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, 
   }
 }
 
-constexpr int64_t kTileBytes = 128 * 1024;  // of the buffer of a convolution's tile: it stays in the second cache
+constexpr int64_t kTileBytes = 128 * 1024;  // size of the buffer of a convolution's tile, for the L2 cache
 constexpr int64_t kTileColumns = 384;
-constexpr int64_t kSegmentColumns = 128;  // of a weight gradient's tile, which stays in the first
+constexpr int64_t kSegmentColumns = 128;  // columns of a weight gradient's tile, for the L1 cache
 constexpr int64_t kSegmentPixels = 256;
-constexpr int64_t kStripPixels = 8192;  // of the images that one partial sum of a weight gradient covers, at least,
-constexpr int64_t kMostStrips = 32;     // and how many partial sums there are at most
+constexpr int64_t kStripPixels = 8192;  // minimum number of pixels in one partial sum of a weight gradient,
+constexpr int64_t kMostStrips = 32;     // and maximum number of partial sums
 
 template <typename T>
 void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs, const T* image,
@@ -242,9 +242,9 @@ void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shap
     return;
   }
   const bool pointwise = taps.reach_y == 0 && taps.reach_x == 0;
-  if (pointwise) width = plane, height = 1;  // every pixel by itself: one long row
+  if (pointwise) width = plane, height = 1;  // each pixel is independent: one long row
 
-  // The outputs in blocks as even as can be, and the weights in the order in which they are used.
+  // Divides the outputs into blocks of nearly equal size, and sorts the weights in the order of their use.
   const int64_t blocks = divide_up(outputs, kernels.outputs);
   std::vector<int64_t> block_outputs(blocks);
   for (int64_t block = 0; block < blocks; ++block)
@@ -286,7 +286,7 @@ void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shap
     tile.target_row = width;
     tile.rows = std::min(rows, height - top);
     tile.columns = std::min(columns, width - left);
-    if (pointwise && tile.columns % kernels.block_pixels == 0) {  // read where it lies
+    if (pointwise && tile.columns % kernels.block_pixels == 0) {  // read from the image directly, without a copy
       tile.source = from + left;
       tile.offsets = straight.data();
     } else {
@@ -317,13 +317,13 @@ void correlate(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_sha
   const int64_t rows = std::clamp<int64_t>(kSegmentPixels / columns, 1, height);
   const int64_t image_row = columns + 2 * taps.reach_x, image_rows = rows + 2 * taps.reach_y;
   const int64_t all_pairs = round_up(pairs, kernels.pairs), all_outputs = round_up(outputs, 3);
-  std::vector<int64_t> offsets(all_pairs, 0);  // those that fill up the last block compute what nobody reads
+  std::vector<int64_t> offsets(all_pairs, 0);  // the padding of the last block gives unused results
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int64_t tap = pair / channels, channel = pair % channels;
     offsets[pair] = channel * image_rows * image_row + taps.rows[tap] * image_row + taps.columns[tap];
   }
 
-  // Strips of rows, counted through all examples: how many there are depends on the shape alone.
+  // Strips of rows, counted over all images of the batch; their number depends only on the shape.
   const int64_t all_rows = batch * height;
   const int64_t strips = std::min(all_rows, std::clamp<int64_t>(batch * plane / kStripPixels, 1, kMostStrips));
   std::vector<T> partials(groups * strips * numbers);
@@ -434,11 +434,11 @@ ffi::Error call_correlate(ffi::ThreadPool pool, ffi::AnyBuffer image, ffi::AnyBu
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ruas_convolve, call_convolve, RUAS_BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ruas_correlate, call_correlate, RUAS_BINDING);
 
-// Which vectors are used: a name for people.
+// Name of the vectors in use.
 extern "C" const char* ruas_vectors() {
   static const char* const names[] = {"plain", "AVX2", "AVX-512"};
   return names[static_cast<int>(chosen_vectors())];
 }
 
-// The version of XLA's interface that this was built for.
+// Version of XLA's interface for which this was built.
 extern "C" int ruas_ffi_version() { return XLA_FFI_API_MAJOR * 1000 + XLA_FFI_API_MINOR; }
