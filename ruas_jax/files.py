@@ -26,7 +26,7 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
 def sync(*paths: str | os.PathLike) -> None:
   """Has the system put files, and the names in folders, on the disk, so that a power cut spares them. What is remote is
   safe once it is written."""
-  for path in map(os.fspath, paths):
+  for path in (os.fspath(path) for path in paths):
     if "://" in path:
       continue
     with contextlib.suppress(PermissionError):  # of folders on Windows

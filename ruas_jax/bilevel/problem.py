@@ -105,7 +105,8 @@ class Estimator(Protocol):
   ) -> HypergradientOut: ...
 
 
-def require_key(name: str, key: jax.Array | None) -> None:
-  """Raises ValueError where an estimator that draws at random was called without a key."""
+def require_key(name: str, key: jax.Array | None) -> jax.Array:
+  """The key. Raises ValueError where an estimator that draws at random was called without a key."""
   if key is None:
     raise ValueError(f"{name} draws at random: call it with key=")
+  return key

@@ -41,8 +41,7 @@ class Hypergrad:
     out = self.out if self.out or self.quick else "hypergrad"
     options = {name: getattr(self, name) for name in ("state", "module", "crop", "smoothing", "seed", "json", "quick")}
     hypergrad(out=out, train=self.data.train, tfds_dir=self.data.tfds_dir, **options)
-    places = [self.json] * bool(self.json) + [f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png"] * bool(
-      out
-    )
+    report = f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png" if out else None
+    places = [place for place in (self.json, report) if place]
     if places:
       print("see", "; ".join(places))

@@ -5,22 +5,22 @@ A crop depends on nothing but the key, the image and its true size: not on the p
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 _MEANS = (0.02, 0.6)  # between which a varied exposure lies
 
 
 def random_crops(
-  batch: dict[str, chex.Array],
-  key: chex.PRNGKey,
+  batch: dict[str, jax.Array],
+  key: jax.Array,
   *,
   crop: int,
-  dtype: jnp.dtype = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   vary_exposure: float = 0.0,
-) -> chex.Array:
+) -> jax.Array:
   """One square crop of each image, its corner uniform over the places where the crop fits.
 
   Args:

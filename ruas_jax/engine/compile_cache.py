@@ -19,7 +19,8 @@ def enable_compilation_cache() -> pathlib.Path | None:
   Returns:
     The folder that this call chose: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it chose none.
   """
-  if os.environ.get(_SWITCH) == "off" or jax.config.jax_compilation_cache_dir:
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
+  if os.environ.get(_SWITCH) == "off" or folder:
     return None
   try:
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -33,7 +33,7 @@ class Run(NamedTuple):
   """
 
   state: Any
-  sound: jax.Array
+  sound: jax.Array | np.ndarray
 
 
 class Log(NamedTuple):

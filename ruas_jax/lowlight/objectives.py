@@ -31,7 +31,7 @@ class Objectives(NamedTuple):
     denoising: `(weights_n, alpha_n, Lit) -> L_n`.
   """
 
-  illumination: Callable[..., tuple[jax.Array, jax.Array]]
+  illumination: Callable[..., tuple[jax.Array, Lit]]
   denoising: Callable[..., jax.Array]
 
 
@@ -103,7 +103,7 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
     if options.denoising == "paper":
       return losses.fidelity(x, lit.u) + smoothness
     noise = losses.noise_level(lit.u) if options.per_noise else None
-    pairs = losses.pair_downsampling(denoise, *lit, x, consistency=options.consistency, noise=noise)
+    pairs = losses.pair_downsampling(denoise, lit.u, lit.t, x, consistency=options.consistency, noise=noise)
     return pairs + smoothness
 
   return loss

@@ -1,6 +1,7 @@
 """ICC profiles that are damaged or do not fit their picture, and pictures of ink or LAB as RGB."""
 
 import io
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -25,19 +26,24 @@ def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
   if image.mode == "LAB":  # absolute colours, which need no profile
     target = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, "LAB", "RGB")
-    return ImageCms.applyTransform(image, transform), ["LAB is written as RGB (sRGB)"]
+    return _transformed(image, transform), ["LAB is written as RGB (sRGB)"]
   transform = _to_srgb(profile, 4) if profile else "is missing"
   if isinstance(transform, str):
     warning = f"CMYK is written as RGB, converted without a profile (its ICC profile {transform}): colours may differ"
     return image.convert("RGB"), [warning]
-  return ImageCms.applyTransform(image, transform), ["CMYK is written as RGB (sRGB)"]
+  return _transformed(image, transform), ["CMYK is written as RGB (sRGB)"]
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+  return cast(Image.Image, ImageCms.applyTransform(image, transform))  # None only where it changes `image` itself
 
 
 def _to_srgb(profile: bytes, colours: int) -> ImageCms.ImageCmsTransform | str:
   """The way to sRGB from a profile of a picture of so many colours, or what is wrong with the profile."""
   try:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space = source.profile.xcolor_space.strip()
+    content: Any = source.profile
+    space = content.xcolor_space.strip()
     if space not in _FITTING[colours]:
       return f"describes {space}"
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), _MODES[space], "RGB")
