@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, and make.
 #   make demo    installs into .venv and runs `ruas demo`
 #   make test    installs into .venv with the test extras and runs the tests, or those that TESTS= names
+#   make lint    installs into .venv with the lint extras and checks style and types
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -21,8 +22,9 @@ test: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.installed-test
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf $(VENV) demo
@@ -37,4 +39,8 @@ $(VENV)/.installed: $(BUILT_FROM) | $(BIN)/python
 
 $(VENV)/.installed-test: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[lint]"
 	touch $@ $(VENV)/.installed

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
-Loss = Callable[[PyTree, PyTree, PyTree], jax.Array]
+Loss = Callable[..., Any]  # of (weights, alpha, batch); in a search it may have a key and metrics too (`nas.Player`)
 
 
 class BilevelProblem(NamedTuple):

@@ -125,9 +125,7 @@ def _lower(function):
 
 def _define(name, shape_of, lowerings, transposes, batching_axes):
   primitive = Primitive(name)
-  primitive.def_abstract_eval(
-    lambda first, second, *, taps: ShapedArray(shape_of(first, second, taps), first.dtype)
-  )
+  primitive.def_abstract_eval(lambda first, second, *, taps: ShapedArray(shape_of(first, second, taps), first.dtype))
   primitive.def_impl(jax.jit(primitive.bind, static_argnames="taps"))
   for platform, rule in lowerings.items():
     mlir.register_lowering(primitive, rule, platform=platform)

@@ -19,7 +19,8 @@ def enable_compilation_cache() -> pathlib.Path | None:
   Returns:
     The folder that this call chose: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it chose none.
   """
-  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
+  # jax adds its options at run time.
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
   if os.environ.get(_SWITCH) == "off" or folder:
     return None
   try:

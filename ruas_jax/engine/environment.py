@@ -48,7 +48,8 @@ def describe_environment() -> dict[str, str]:
   """
   devices = [f"{device.platform} {device.id} ({device.device_kind})" for device in jax.devices()]
   extras = {name: importlib.util.find_spec(module) is not None for name, module in _OPTIONAL.items()}
-  cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
+  # jax adds its options at run time.
+  cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
   return {
     "ruas_jax": __version__,
     **versions(),

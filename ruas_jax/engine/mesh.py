@@ -30,7 +30,8 @@ def one_cpu_device_per_core() -> None:
   number of devices that was set already, in XLA_FLAGS or as `jax_num_cpu_devices`.
   """
   flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-  count = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  # jax adds its options at run time
+  # jax adds its options at run time.
+  count = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
   if flag or count > 0:
     return
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

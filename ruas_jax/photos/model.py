@@ -91,7 +91,10 @@ def fold(model: Model) -> FoldedModel:
 
 
 def enhance_folded(
-  folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None, mean: jax.Array | None = None
+  folded: FoldedModel,
+  images: jax.Array | np.ndarray,
+  valid: jax.Array | None = None,
+  mean: jax.Array | None = None,
 ) -> jax.Array:
   """`enhance` from the folded form, computed in the common dtype of kernels and images.
 
@@ -105,7 +108,7 @@ def enhance_folded(
   return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
 
 
-def enhance(model: Model, images: jax.Array) -> jax.Array:
+def enhance(model: Model, images: jax.Array | np.ndarray) -> jax.Array:
   """Enhances `images [..., H, W, 3]`, float in [0, 1]; the result has the same shape and range. Pure: jit and vmap
   work."""
   return enhance_folded(fold(model), images)
