@@ -104,7 +104,7 @@ def enhance_folded(
   """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(f"enhance takes float images [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
-  batch = images.reshape(-1, *images.shape[-3:])
+  batch = jnp.asarray(images).reshape(-1, *images.shape[-3:])
   return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
 
 
