@@ -2,6 +2,7 @@
 #   make demo    installs into .venv and runs `ruas demo`
 #   make test    installs into .venv with the test extras and runs the tests, or those that TESTS= names
 #   make docs    installs into .venv with the documentation's extra and builds the pages into site/
+#   make lint    installs into .venv with the lint extras and checks style and types
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -22,8 +23,9 @@ test: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.installed-test
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 # A warning, such as a link that leads nowhere, is an error.
 docs: $(VENV)/.installed-docs
@@ -46,4 +48,8 @@ $(VENV)/.installed-test: $(BUILT_FROM) | $(BIN)/python
 
 $(VENV)/.installed-docs: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[lint]"
 	touch $@ $(VENV)/.installed

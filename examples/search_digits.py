@@ -71,8 +71,14 @@ train, test = (jax.tree.map(lambda leaf, part=part: leaf[part], data) for part i
 loss = lambda weights, alpha, batch: loss_and_accuracy(weights, jax.nn.softmax(alpha["layers"]), batch)
 problem = nas.SearchProblem(init, [nas.Player("classifier", nas.BilevelProblem(loss, loss))])
 options = nas.SearchOptions(steps=20 if quick else 500)
-optimizers = {"weight_optimizer": optax.adam(3e-3), "alpha_optimizer": optax.adam(0.02)}
-found = nas.search(problem, train=train, options=options, batch_size=64, **optimizers)  # half is for validation
+found = nas.search(
+  problem,
+  train=train,  # half of it for validation
+  options=options,
+  batch_size=64,
+  weight_optimizer=optax.adam(3e-3),
+  alpha_optimizer=optax.adam(0.02),
+)
 print("found:", ", ".join(list(OPERATIONS)[choice] for choice in found.derived["layers"]))
 random = np.random.default_rng(0).integers(len(OPERATIONS), size=(10, LAYERS))
 accuracy, *others = train_and_test(np.stack([found.derived["layers"], *random]), train, test, 10 if quick else 150)

@@ -101,6 +101,7 @@ def load_config(name: str) -> Config:
   if not path.is_file():
     raise UserError(f"--config: {path} does not exist")
   spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)
+  assert spec and spec.loader  # a .py file has both
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
@@ -143,7 +144,7 @@ def from_dict(kind: type, values: dict, where: str):
 
 
 def _value(hint, value, where):
-  if dataclasses.is_dataclass(hint):
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
     return value if isinstance(value, hint) else from_dict(hint, value, where)
   origin = typing.get_origin(hint)
   if origin is tuple and isinstance(value, list | tuple):

@@ -26,7 +26,7 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
 def sync(*paths: str | os.PathLike) -> None:
   """Asks the system to write files, and the names in folders, to the disk, so that they survive a power failure. Remote
   files are skipped: they are safe once written."""
-  for path in map(os.fspath, paths):
+  for path in (os.fspath(path) for path in paths):
     if "://" in path:
       continue
     with contextlib.suppress(PermissionError):  # of folders on Windows

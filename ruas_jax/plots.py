@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from ruas_jax.errors import UserError
@@ -138,7 +139,7 @@ def plot_before_after(
   total = (left + len(columns) * (width + gap), head + sum(heights) + foot * len(rows))
   figure = make_figure(*total)
   axis = _inch_axis(figure, (0.0, 0.0, 1.0, 1.0))
-  centered = {"ha": "center", "va": "center"}
+  centered: dict[str, Any] = {"ha": "center", "va": "center"}
   starts = [left + index * (width + gap) for index in range(len(columns))]
   for column, x in zip(columns, starts, strict=True):
     axis.text(x + width / 2, total[1] - head / 2, titles.get(column, column), fontsize=12, **centered)
@@ -184,8 +185,8 @@ def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None
   def box(x, y, width, height):  # in inches from the upper left corner
     return figure.add_axes((x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1]))
 
-  for y, text, options in ((0.33, headline, {"fontsize": 13, "fontweight": "bold"}), (0.57, shares, {"fontsize": 10})):
-    figure.text(left / size[0], 1 - y / size[1], text, **options)
+  figure.text(left / size[0], 1 - 0.33 / size[1], headline, fontsize=13, fontweight="bold")
+  figure.text(left / size[0], 1 - 0.57 / size[1], shares, fontsize=10)
   for index, cell in enumerate(CELLS):
     x = left + index * (cell_width + 0.4)
     bars, grid = box(x, 0.95, cell_width, top - 1.05), box(x, top, cell_width, row * len(members))
@@ -199,7 +200,8 @@ def plot_population(path: str | os.PathLike, summary: Mapping[str, Any]) -> None
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(length=0)
     for number, genotype in enumerate(chosen):
-      for edge, name in enumerate(getattr(genotype, cell)) if genotype else ():
+      operations: tuple[str, ...] = getattr(genotype, cell) if genotype else ()
+      for edge, name in enumerate(operations):
         grid.add_patch(Rectangle((edge - 0.46, number - 0.44), 0.92, 0.88, facecolor=_shade(name)))
         grid.text(edge, number, SHORT_NAMES.get(name, name), ha="center", va="center", fontsize=8.5,
                   color="black" if name in _LIGHT else "white")  # fmt: skip
@@ -317,7 +319,7 @@ def make_figure(width: float, height: float, **options) -> Figure:
   """An empty white figure of this size in inches; `options` are passed to `matplotlib.figure.Figure`."""
   figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white", **options)
   FigureCanvasAgg(figure)
-  if engine := figure.get_layout_engine():
+  if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
     engine.set(w_pad=0.12, h_pad=0.08)
   return figure
 

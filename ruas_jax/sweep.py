@@ -100,7 +100,7 @@ def _check_path(path: str) -> None:
 def _options(kind: type, prefix: str = ""):
   """Path of every option in this dataclass, and whether it is a float."""
   for name, hint in typing.get_type_hints(kind).items():
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
       yield from _options(hint, f"{prefix}{name}.")
     else:
       kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

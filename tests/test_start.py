@@ -75,6 +75,10 @@ def test_every_public_name_is_found_and_listed():
     ruas_jax.no_such_name  # noqa: B018
 
 
+def test_a_public_module_is_found_before_anything_imports_it():
+  assert "ruas_jax.lowlight.losses" in modules_after("import ruas_jax; ruas_jax.losses.fidelity")
+
+
 def test_a_public_name_is_what_its_file_defines():
   import ruas_jax.photos.enhance  # a module of the same name must not take its place
   from ruas_jax.photos.model import enhance

@@ -22,7 +22,7 @@ def evolution(*, inner: optax.GradientTransformation, steps: int, samples: int, 
     raise ValueError(f"evolution: samples must be at least 1 and sigma positive, not {samples} and {sigma}")
 
   def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
-    require_key("evolution", key)
+    key = require_key("evolution", key)
     center, unravel = ravel_pytree(alpha)
 
     def run(flat):

@@ -51,7 +51,7 @@ def forward(*, inner: optax.GradientTransformation, steps: int, chunk: int = 1) 
     (reached, state, (tangents, _)), losses = lax.scan(step, start, train_batches)
     loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
     through_weights = jax.vmap(lambda tangent: optax.tree.vdot(tangent, to_weights))(tangents)
-    gradient = optax.tree.add(direct, unravel(through_weights))
+    gradient = optax.tree.add(direct, unravel(jnp.asarray(through_weights)))
     return HypergradientOut(loss, gradient, reached, state, {"inner_loss": losses[0]})
 
   return estimate

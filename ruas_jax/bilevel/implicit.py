@@ -94,7 +94,10 @@ def cg(
     operator, accuracy = _damped(hessian, damping), tolerance_in(right.dtype)
     return conjugate_gradient(operator, right, tolerance=accuracy, iterations=iterations)
 
-  return _implicit(inner, solve, damping, limit=lambda dtype: max(tolerance_in(dtype), jnp.finfo(dtype).eps ** 0.5))
+  def limit(dtype):
+    return max(tolerance_in(dtype), float(jnp.finfo(dtype).eps ** 0.5))
+
+  return _implicit(inner, solve, damping, limit=limit)
 
 
 def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, damping: float) -> Estimator:
@@ -110,7 +113,7 @@ def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, dampi
     raise ValueError(f"nystrom: rank must be at least 1 and damping above 0, not {rank} and {damping}")
 
   def solve(hessian, right, key):
-    require_key("nystrom", key)
+    key = require_key("nystrom", key)
     if rank > right.size:
       raise ValueError(f"nystrom: rank {rank} is more than the {right.size} weights")
     chosen = jax.random.choice(key, right.size, (rank,), replace=False)

@@ -47,7 +47,7 @@ def inner_steps(
 
   @jax.checkpoint
   def body(carry, batch):
-    weights, state, loss = inner_step(problem, inner, alpha, *carry, batch)
+    weights, state, loss = inner_step(problem, inner, alpha, *carry, batch=batch)
     return (weights, state), loss
 
   (weights, state), losses = lax.scan(body, (weights, state), batches)

@@ -29,7 +29,7 @@ def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
     if steps > 1:
 
       def forward(carry, batch):
-        weights, state, loss = inner_step(problem, inner, alpha, *carry, batch)
+        weights, state, loss = inner_step(problem, inner, alpha, *carry, batch=batch)
         return (weights, state), (carry, loss)
 
       (weights, inner_state), (starts, early_losses) = lax.scan(forward, (weights, inner_state), early)

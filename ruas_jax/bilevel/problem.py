@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
-Loss = Callable[[PyTree, PyTree, PyTree], jax.Array]
+Loss = Callable[..., Any]  # of (weights, alpha, batch); in a search it may have a key and metrics too (`nas.Player`)
 
 
 class BilevelProblem(NamedTuple):
@@ -105,7 +105,8 @@ class Estimator(Protocol):
   ) -> HypergradientOut: ...
 
 
-def require_key(name: str, key: jax.Array | None) -> None:
-  """Raises ValueError if a stochastic estimator was called without a key."""
+def require_key(name: str, key: jax.Array | None) -> jax.Array:
+  """The key. Raises ValueError if a stochastic estimator was called without a key."""
   if key is None:
     raise ValueError(f"{name} draws at random: call it with key=jax.random.key(seed)")
+  return key

@@ -10,7 +10,7 @@ import itertools
 import operator
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import tyro
 
@@ -50,7 +50,7 @@ def _parse(arguments: list[str]):
   if not arguments or arguments[0] not in _COMMANDS:
     subcommands = (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _COMMANDS.items())
     choice = functools.reduce(operator.or_, subcommands)
-    return tyro.cli(choice, args=arguments or ["--help"], prog="ruas", description=_DESCRIPTION)
+    return tyro.cli(cast(Any, choice), args=arguments or ["--help"], prog="ruas", description=_DESCRIPTION)
   kind, options, start = _COMMANDS[arguments[0]], arguments[1:], {}
   if issubclass(kind, Experiment):
     options, start["default"] = with_config(kind, options)

@@ -41,8 +41,7 @@ class Hypergrad:
     out = self.out if self.out or self.quick else "hypergrad"
     options = {name: getattr(self, name) for name in ("state", "module", "crop", "smoothing", "seed", "json", "quick")}
     hypergrad(out=out, train=self.data.train, tfds_dir=self.data.tfds_dir, **options)
-    files = [self.json] * bool(self.json) + [f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png"] * bool(
-      out
-    )
+    report = f"{out}: hypergrad.json, hypergrad.csv, epsilon.png, horizon.png" if out else None
+    files = [file for file in (self.json, report) if file]
     if files:
       print("see", "; ".join(files))

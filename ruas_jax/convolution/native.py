@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -80,7 +80,7 @@ def lowering(target: str, *, otherwise: Callable) -> Callable:
 
 def _partitions(context: mlir.LoweringRuleContext) -> int:
   """Number of devices over which XLA may divide the operands."""
-  axes = context.module_context.axis_context
+  axes: Any = context.module_context.axis_context
   if hasattr(axes, "num_devices"):
     return axes.num_devices
   return math.prod(size for name, size in axes.mesh.shape.items() if name not in axes.manual_axes)

@@ -17,6 +17,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -124,9 +125,7 @@ def _lower(function):
 
 def _define(name, shape_of, lowerings, transposes, batching_axes):
   primitive = Primitive(name)
-  primitive.def_abstract_eval(
-    lambda first, second, *, taps: jax.core.ShapedArray(shape_of(first, second, taps), first.dtype)
-  )
+  primitive.def_abstract_eval(lambda first, second, *, taps: ShapedArray(shape_of(first, second, taps), first.dtype))
   primitive.def_impl(jax.jit(primitive.bind, static_argnames="taps"))
   for platform, rule in lowerings.items():
     mlir.register_lowering(primitive, rule, platform=platform)

@@ -87,7 +87,7 @@ def shifted_sums(padded, kernel, *, taps):
 def convolve_by_library(image, kernel, *, taps):
   """The convolution of XLA's library."""
   reach_y, reach_x = largest_offsets(taps)
-  square = np.stack(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], axis=-1)
+  square = np.moveaxis(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], 0, -1)
   chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # expresses a scatter as a product
 
   def one_group(image, kernel):

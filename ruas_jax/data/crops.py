@@ -5,22 +5,22 @@ A crop depends only on the key, the image and its true size. It does not depend 
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 _MEANS = (0.02, 0.6)  # range of the mean of a crop whose exposure is varied
 
 
 def random_crops(
-  batch: dict[str, chex.Array],
-  key: chex.PRNGKey,
+  batch: dict[str, jax.Array],
+  key: jax.Array,
   *,
   crop: int,
-  dtype: jnp.dtype = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   vary_exposure: float = 0.0,
-) -> chex.Array:
+) -> jax.Array:
   """One square crop of each image, with a corner that is uniform over all positions where the crop fits.
 
   Args:

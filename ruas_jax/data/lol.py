@@ -59,6 +59,7 @@ class Lol(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
     folder = dl_manager.manual_dir
+    assert self.builder_config
     if self.builder_config.name == "official":
       return {
         split: self._generate_examples([(pairs, index) for index in range(len(pairs))])
@@ -119,7 +120,9 @@ def open_lol(name: str, *, tfds_dir: epath.PathLike | None, manual_dir: epath.Pa
       raise UserError(f"LOL is neither prepared in {tfds_dir} nor present in {manual_dir}. {_INSTRUCTIONS}")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
   skip = tfds.decode.SkipDecoding()
-  records = builder.as_data_source(split, decoders={"low": skip, "high": skip})
+  decoders = {"low": skip, "high": skip}
+  # TFDS wraps the method without its parameters' types.
+  records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
   names, sizes = [], {"low": [], "high": []}
   for record in records:  # one pass over the files, because every record contains the bytes of its images
     names.append(record["name"].decode())

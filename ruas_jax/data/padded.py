@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ruas_jax.data.sources import ImageSource, Subset
-from ruas_jax.engine.sources import Part, Source, read_each
+from ruas_jax.engine.sources import Part, read_each
 from ruas_jax.errors import UserError
 
 
@@ -54,7 +54,7 @@ class PaddedImages:
     read_each(self, range(len(self)))
 
 
-def padded(source: ImageSource) -> Source:
+def padded(source: ImageSource) -> PaddedImages | Part:
   """The images as elements of a run. Subsets of one source share its device memory."""
   indices = np.arange(len(source))
   while isinstance(source, Subset):

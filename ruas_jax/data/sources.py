@@ -66,7 +66,7 @@ class ImageArrays(ImageSource):
 class Subset(ImageSource):
   """The images of `source` at `indices`, in that order."""
 
-  def __init__(self, source: ImageSource, indices: Sequence[int]):
+  def __init__(self, source: ImageSource, indices: Sequence[int] | np.ndarray):
     self.source, self.indices = source, [int(index) for index in indices]
     self.names = [source.names[index] for index in self.indices]
 
@@ -103,7 +103,7 @@ class Pairs(Sequence[tuple[np.ndarray, np.ndarray]]):
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     return self.low[index], self.high[index]
 
-  def subset(self, indices: Sequence[int]) -> "Pairs":
+  def subset(self, indices: Sequence[int] | np.ndarray) -> "Pairs":
     """The pairs at `indices`, in that order."""
     return Pairs(Subset(self.low, indices), Subset(self.high, indices), names=[self.names[index] for index in indices])
 

@@ -134,7 +134,7 @@ def darkened_folder(folder: str) -> ImageSource:
   for name, photograph in zip(photographs.names, photographs, strict=True):
     scale = min(1.0, _LONGEST / max(photograph.shape[:2]))
     size = [max(1, round(scale * side)) for side in photograph.shape[:2]]
-    image = skimage.transform.resize(photograph / 255, size, anti_aliasing=True)
+    image = np.asarray(skimage.transform.resize(photograph / 255, size, anti_aliasing=True))
     smaller += [np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)] * _VERSIONS
     names += [f"{name}-{1 + version}" for version in range(_VERSIONS)]
   return Darkened(ImageArrays(names, smaller), seed=0, conditions=WIDE)
@@ -155,7 +155,7 @@ def builtin_pairs(part: str) -> Pairs:
   for photograph, top, left, height, width, *delivered in _PIECES[part]:
     names.append(f"{photograph}-{1 + sum(name.startswith(photograph) for name in names)}")
     piece = getattr(skimage.data, photograph)()[top : top + height, left : left + width]
-    smaller = skimage.transform.resize(piece / 255, delivered, anti_aliasing=True)
+    smaller = np.asarray(skimage.transform.resize(piece / 255, delivered, anti_aliasing=True))
     pieces.append(np.round(255 * np.clip(smaller, 0, 1)).astype(np.uint8))
   high = ImageArrays(names, pieces)
   return Pairs(ImageArrays(names, Darkened(high, seed=_PART_SEEDS[part])), high)
@@ -168,7 +168,7 @@ def _between(bounds, rng):
 
 def _smooth_field(size, rng):
   """Cubic interpolation of a 3x3 grid of random numbers, scaled to the range [0, 1]."""
-  field = skimage.transform.resize(rng.uniform(size=(3, 3)), size, order=3)
+  field = np.asarray(skimage.transform.resize(rng.uniform(size=(3, 3)), size, order=3))
   return (field - field.min()) / max(np.ptp(field), np.finfo(float).tiny)
 
 

@@ -20,7 +20,9 @@ def enable_compilation_cache() -> pathlib.Path | None:
   Returns:
     The folder that this call set: `ruas_jax` in `$XDG_CACHE_HOME`, or else in `~/.cache`; None if it set none.
   """
-  if os.environ.get(SWITCH) == "off" or jax.config.jax_compilation_cache_dir:
+  # jax adds its options at run time.
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+  if os.environ.get(SWITCH) == "off" or folder:
     return None
   try:
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -35,7 +35,7 @@ class Run(NamedTuple):
   """
 
   state: Any
-  sound: jax.Array
+  sound: jax.Array | np.ndarray
 
 
 class Log(NamedTuple):
@@ -245,10 +245,12 @@ def _log_names(result: tuple[Run, Log]) -> dict[str, Any]:
 
 def _log_of(names: dict[str, Any]) -> Log:
   """A log of the structure that these names have; its values are placeholders."""
+  placeholder: Any = 0
   parts = {
-    part: StepMetrics(dict.fromkeys(losses, 0), dict.fromkeys(scalars, 0)) for part, (losses, scalars) in names.items()
+    part: StepMetrics(dict.fromkeys(losses, placeholder), dict.fromkeys(scalars, placeholder))
+    for part, (losses, scalars) in names.items()
   }
-  return Log(parts, 0, 0)
+  return Log(parts, placeholder, placeholder)
 
 
 def _copied(tree: Any) -> Any:

@@ -48,10 +48,12 @@ def describe_environment() -> dict[str, str]:
   """
   devices = [f"{device.platform} {device.id} ({device.device_kind})" for device in jax.devices()]
   extras = {name: importlib.util.find_spec(module) is not None for name, module in _OPTIONAL.items()}
+  # jax adds its options at run time.
+  cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
   return {
     "ruas_jax": __version__,
     **versions(),
     "devices": ", ".join(devices),
-    "cache": jax.config.jax_compilation_cache_dir or "off",
+    "cache": cache or "off",
     "extras": ", ".join(f"{name} {'installed' if there else 'not installed'}" for name, there in extras.items()),
   }

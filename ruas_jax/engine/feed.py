@@ -119,7 +119,7 @@ class PopulationFeed:
 
   def __init__(self, feeds: Sequence[DeviceFeed]):
     self._feeds = feeds
-    self.data, self.capacity, self.fetch = feeds[0].data, feeds[0].capacity, feeds[0].fetch
+    self.data, self.capacity, self.fetch, self.pools = feeds[0].data, feeds[0].capacity, feeds[0].fetch, feeds[0].pools
     self.batch_axes = feeds[0].batch_axes
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:

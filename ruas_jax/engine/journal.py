@@ -67,7 +67,7 @@ class Journal(contextlib.ExitStack):
         continue
       self._sinks[member].append(self.enter_context(MetricLog(folder / METRICS, position)))
       if self._run_folder.run.tensorboard:
-        log = TensorBoardLog(folder / TENSORBOARD, after=self.saved)
+        log = TensorBoardLog(folder / TENSORBOARD, after=self.saved or 0)
         self._sinks[member].append(self.enter_context(log))
       self.records[member] = [_of_the_run(record) for record in read_metrics(folder / METRICS)]
 
@@ -112,7 +112,7 @@ class Journal(contextlib.ExitStack):
 
   def last_good(self) -> str:
     """Text that names the newest snapshot; empty without one."""
-    if not self._run_folder.snapshots:
+    if not self._run_folder.snapshots or self.saved is None:
       return ""
     self.wait()
     return f"; the last good checkpoint is {self._run_folder.snapshots.path(self.saved)}"

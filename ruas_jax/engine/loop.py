@@ -71,7 +71,7 @@ def iterate(
       logs = [call.log] if members is None else split(call.log, len(members))
       limit = run_folder.run.largest_loss
       records, failures = zip(*(make_records(call.first, log, largest_loss=limit) for log in logs), strict=True)
-      if every and last % every == 0 and not failures[0]:
+      if observer and every and last % every == 0 and not failures[0]:
         more, finished = observer(loop.run.state, loop.batches())
         records[0][-1].update({name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()})
       journal.add(records, failures)

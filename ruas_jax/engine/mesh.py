@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
@@ -29,7 +30,9 @@ def one_cpu_device_per_core() -> None:
   of devices is set already, in XLA_FLAGS or as `jax_num_cpu_devices`.
   """
   flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-  if flag or jax.config.jax_num_cpu_devices > 0:
+  # jax adds its options at run time.
+  count = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+  if flag or count > 0:
     return
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   with contextlib.suppress(RuntimeError):  # jax has started already
@@ -73,7 +76,7 @@ class Layout:
     self.everywhere = NamedSharding(self.mesh, PartitionSpec())
     self.per_member = NamedSharding(self.mesh, PartitionSpec(POPULATION)) if members else self.everywhere
     cut = NamedSharding(self.mesh, PartitionSpec(DATA)).addressable_devices_indices_map((batch_size,))
-    rows = {row for (piece,) in cut.values() for row in range(batch_size)[piece]}
+    rows = {row for (piece,) in filter(None, cut.values()) for row in range(batch_size)[piece]}
     self.rows = range(min(rows), max(rows) + 1)
 
   def put(self, tree: Any, sharding: NamedSharding) -> Any:
@@ -139,7 +142,7 @@ def _most_that_divide(things: int, devices: int) -> int:
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
   if jax.process_count() == 1:
     return jax.device_put(leaf, sharding)
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
   host = np.asarray(leaf)
   return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

@@ -16,9 +16,11 @@ class Observer(Protocol):
 
   def __call__(self, state: Any, batches: tuple) -> tuple[dict[str, Any], bool]:
     """More metrics for the log of this step, and whether to end the run. `batches` are those of the step."""
+    ...
 
   def about(self) -> dict[str, Any]:
     """The observer's state as a JSON object."""
+    ...
 
   def restore(self, about: dict[str, Any], state: Any) -> None:
     """Restores the state that `about` holds; `state` has the shapes of the run's state."""

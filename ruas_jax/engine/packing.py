@@ -32,7 +32,7 @@ def unpack(packed: np.ndarray, shapes: Any) -> Any:
     array = np.frombuffer(packed[first:begun].tobytes(), words.dtype).reshape(words.shape)
     if not _is_key(leaf):
       return array
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.zeros((), leaf.dtype)))
+    return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(jnp.zeros((), leaf.dtype)))
 
   return jax.tree.map(take, shapes)
 
@@ -49,4 +49,4 @@ def _words(leaf: Any) -> Any:
 
 
 def _is_key(leaf: Any) -> bool:
-  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.convolution import native
@@ -46,7 +47,7 @@ def kept_program(
   Returns:
     None if there is no compilation cache in a local folder, or if the program cannot be exported.
   """
-  folder = jax.config.jax_compilation_cache_dir
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  added at run time
   if os.environ.get(SWITCH) == "off" or not folder or "://" in folder or jax.process_count() > 1:
     return None
   native.form()  # registers the compiled convolution
@@ -136,7 +137,7 @@ def _read(path: pathlib.Path) -> tuple[Any, bytes] | None:
 
 
 def _is_key(leaf: Any) -> bool:
-  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _raw(leaf: Any) -> Any:

@@ -65,7 +65,7 @@ class Arrays:
 class Part:
   """The elements of `source` at `indices`, in that order. Parts of one source share its copy in device memory."""
 
-  def __init__(self, source: Source, indices: Sequence[int]):
+  def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
     self.source, self.indices = source, np.asarray(indices, np.int64)
 
   def __len__(self) -> int:
@@ -100,8 +100,9 @@ def as_source(name: str, data: Any) -> Source:
 
 def spec_of(source: Source) -> PyTree:
   """Shapes and dtypes of an element, as `jax.ShapeDtypeStruct`s."""
-  if hasattr(source, "spec"):
-    return source.spec()
+  spec = getattr(source, "spec", None)
+  if spec is not None:
+    return spec()
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), source[0])
 
 
@@ -118,7 +119,7 @@ def base_of(source: Source) -> tuple[Source, np.ndarray]:
   return source, indices
 
 
-def stack(source: Source, indices: Sequence[int]) -> PyTree:
+def stack(source: Source, indices: Sequence[int] | np.ndarray) -> PyTree:
   """The elements at `indices` along a new leading axis.
 
   Raises:
@@ -138,7 +139,11 @@ def stack(source: Source, indices: Sequence[int]) -> PyTree:
   return stacked
 
 
-def read_each(source: Source, indices: Sequence[int], use=lambda position, element: None) -> None:
+def read_each(
+  source: Source,
+  indices: Sequence[int] | np.ndarray,
+  use: Callable[[int, PyTree], None] = lambda position, element: None,
+) -> None:
   """Calls `use(position, element)` for every index. Then raises UserError with a line for each element not read."""
   with all_failures() as attempt:
     for position, index in enumerate(indices):

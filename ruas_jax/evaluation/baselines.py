@@ -5,6 +5,7 @@ name; `input` is the unchanged image.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -76,7 +77,8 @@ def lime(image: np.ndarray, *, weight: float = 0.15, exponent: float = 0.8, sigm
     change = np.diff(maximum, axis=axis, append=np.take(maximum, [-1], axis=axis))
     scale = weight / ((np.abs(ndimage.gaussian_filter(change, sigma)) + 1e-3) * (np.abs(change) + 1e-3))
     np.moveaxis(scale, axis, 0)[-1] = 0  # there are no pixels beyond the border
-    forward = sparse.diags_array([-1.0, 1.0], offsets=[0, step], shape=(size, size))
+    offsets: Any = [0, step]  # scipy has no types, and its default is a single number
+    forward = sparse.diags_array([-1.0, 1.0], offsets=offsets, shape=(size, size))
     system = system + forward.T @ sparse.diags_array(scale.ravel()) @ forward
   # This ordering is good for a symmetric matrix: a photograph of 600x400 takes about a second.
   illumination = sparse.linalg.spsolve(sparse.csc_array(system), maximum.ravel(), permc_spec="MMD_AT_PLUS_A")

@@ -85,7 +85,7 @@ def ssim(prediction: np.ndarray, reference: np.ndarray) -> float:
     data_range=255,
     channel_axis=-1,
   )
-  return float(similarity)
+  return float(np.asarray(similarity))
 
 
 def finite_or_none(value: float) -> float | None:

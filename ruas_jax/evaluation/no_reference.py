@@ -120,7 +120,8 @@ def _small_lightness(image: np.ndarray) -> np.ndarray:
   lightness = image.max(axis=-1).astype(np.float64)
   scale = min(1.0, _ORDER_SIDE / min(lightness.shape))
   size = [round(length * scale) for length in lightness.shape]
-  return np.round(transform.resize(lightness, size, anti_aliasing=scale < 1))  # equal levels stay equal
+  smaller = np.asarray(transform.resize(lightness, size, anti_aliasing=scale < 1))
+  return np.round(smaller)  # equal levels stay equal
 
 
 def _blocks(image: np.ndarray) -> np.ndarray:

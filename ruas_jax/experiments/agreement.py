@@ -38,7 +38,7 @@ def summarize_agreement(found: Sequence[Found]) -> dict[str, Any]:
 
   shares: dict[str, list[float]] = {"within_setting": [], "across_settings": [], "across_settings_same_seed": []}
   for first, second in itertools.combinations(found, 2):
-    share = np.mean([a == b for a, b in zip(_edges(first.genotype), _edges(second.genotype), strict=True)])
+    share = float(np.mean([a == b for a, b in zip(_edges(first.genotype), _edges(second.genotype), strict=True)]))
     if first.values == second.values:
       shares["within_setting"].append(share)
     else:

@@ -45,7 +45,7 @@ def freeze(
   player = players["raw"]
 
   def problem_of(player: Player):
-    return lambda others: player.bilevel_problem(*others, {})
+    return lambda others: player.bilevel_problem(*others, hyper={})
 
   return Frozen(
     problems={name: problem_of(player) for name, player in players.items()},
@@ -69,15 +69,15 @@ def player_of(config: Config, module: str, *, smoothing: float = 0.0) -> Player:
   network = dataclasses.replace(config.network, smoothing=smoothing)
   loss = dataclasses.replace(config.loss, charbonnier=0.0)  # 0: it is equal to the network's smoothing
   players = search_setting(dataclasses.replace(config, network=network, loss=loss)).problem.players
-  return next(player for player in players if module in player.modules)
+  return next(player for player in players if module in (player.modules or ()))
 
 
 def _with_rate(options: OptimizerOptions, rate: float | jax.Array) -> optax.GradientTransformation:
   """The optimiser with a learning rate that may be traced; its state is that of `make_optimizer(options)`."""
   unit = make_optimizer(dataclasses.replace(options, learning_rate=1.0))
 
-  def update(gradient, state, weights=None):
-    updates, state = unit.update(gradient, state, weights)
+  def update(updates, state, params=None):
+    updates, state = unit.update(updates, state, params)
     return jax.tree.map(lambda leaf: leaf * jax.numpy.asarray(rate, leaf.dtype), updates), state
 
   return optax.GradientTransformation(unit.init, update)

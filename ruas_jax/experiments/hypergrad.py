@@ -141,7 +141,7 @@ def _find(state, train, tfds_dir, *, crop, seed, quick) -> _Found:
   sources = open_both(config)
   for source in sources:
     as_elements(config, source).check()
-  if frozen is not None:
+  if state is not None and frozen is not None:
     log = epath.Path(state) / METRICS
     return _Found(config, frozen, *sources, read_metrics(log) if log.exists() else [])
   data = dataclasses.replace(data, crop=min(64, crop))

@@ -79,7 +79,7 @@ def search_population(
   found = engine.search_population(
     setting.problem,
     train=as_elements(config, train),
-    validation=as_elements(config, validation),
+    validation=None if validation is None else as_elements(config, validation),
     seeds=range(config.seed, config.seed + population.seeds),
     sweep=sweep,
     options=config.search,

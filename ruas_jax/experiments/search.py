@@ -84,7 +84,7 @@ def search(
   found = one_search.search(
     setting.problem,
     train=as_elements(config, train),
-    validation=as_elements(config, validation),
+    validation=None if validation is None else as_elements(config, validation),
     options=config.search,
     batch_size=config.data.batch_size,
     seed=config.seed,

@@ -14,13 +14,13 @@ from etils import epath
 from ruas_jax.config import Config, read_config
 from ruas_jax.data.crops import random_crops
 from ruas_jax.data.opening import open_source
-from ruas_jax.data.padded import check_crop, padded
+from ruas_jax.data.padded import PaddedImages, check_crop, padded
 from ruas_jax.data.sources import ImageSource, split_in_half
 from ruas_jax.engine.checkpoint import is_checkpoint, read_about, read_arrays
 from ruas_jax.engine.identity import plain
 from ruas_jax.engine.leftovers import CONFIG
 from ruas_jax.engine.seeding import seeded
-from ruas_jax.engine.sources import Source
+from ruas_jax.engine.sources import Part
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.numbers import with_numbers
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss
@@ -100,10 +100,8 @@ def open_both(config: Config) -> tuple[ImageSource, ImageSource]:
   return (train, validation) if validation is not None else split_in_half(train, seed=config.seed)
 
 
-def as_elements(config: Config, images: ImageSource | None) -> Source | None:
+def as_elements(config: Config, images: ImageSource) -> PaddedImages | Part:
   """The images as elements of a run. Raises UserError if an image is smaller than the crop."""
-  if images is None:
-    return None
   check_crop(images, config.data.crop)
   return padded(images)
 

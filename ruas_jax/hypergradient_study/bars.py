@@ -68,9 +68,9 @@ def measure_costs(laboratory: Laboratory, *, longest: int, rounds: int) -> dict[
   for exact, cheap in itertools.product(_EXACT, _CHEAP):
     costs[f"{exact}_over_{cheap}_time"] = float(np.median(seconds[exact] / seconds[cheap]))
   for name, words, short in (("unrolled", "one", 1), ("forward", "two", 2)):
-    sizes = [laboratory.program(Case("bars", name, steps=steps)).temporary_bytes for steps in (longest, short)]
-    if all(sizes):
-      costs[f"{name}_long_over_{words}_memory"] = sizes[0] / sizes[1]
+    most, least = (laboratory.program(Case("bars", name, steps=steps)).temporary_bytes for steps in (longest, short))
+    if most and least:
+      costs[f"{name}_long_over_{words}_memory"] = most / least
   return costs
 
 

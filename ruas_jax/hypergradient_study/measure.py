@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from ruas_jax.hypergradient_study.frozen import Frozen, precision
 
 _EPSILON = 0.01  # default of finite_difference
 _DIAGNOSTICS = ("residual", "inner_gradient_norm")  # of implicit estimators
-ITSELF = "itself"
+ITSELF: Final = "itself"
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Case(NamedTuple):
   steps: int = 1
   dtype: str = "float32"
   losses: str = "raw"
-  against: int | str = 1
+  against: int | Literal["itself"] = 1
   rate: float | None = None
   epsilon: float | None = None
 

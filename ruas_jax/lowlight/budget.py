@@ -38,7 +38,7 @@ def derive_within(most: int, alpha: dict[str, np.ndarray], operation_names: tupl
     operation_names: the O candidates.
     size: number of parameters of a genotype's network.
   """
-  genotype = Genotype.derive(*(alpha[cell] for cell in CELLS), operation_names)
+  genotype = Genotype.derive(*(alpha[cell] for cell in CELLS), operation_names=operation_names)
   shares = {cell: alpha_shares(alpha[cell], cell=cell, operation_names=operation_names) for cell in CELLS}
   while most and (present := size(genotype)) > most:
     exchanges = []

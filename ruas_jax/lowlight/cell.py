@@ -84,6 +84,7 @@ class Cell:
   @property
   def edge_operations(self) -> tuple[Operation, ...]:
     """The operation on each edge of a derived cell."""
+    assert self.genotype is not None
     by_name = dict(zip(operation_names(self.operations), self.operations, strict=True))
     return tuple(by_name[name] for name in self.genotype)
 
@@ -129,6 +130,7 @@ class Cell:
     """Folds edges, pairs and residuals of one stage. Only the supernet uses `alpha [E, O]`."""
     taps = self.edge_taps()
     if self.genotype is None:
+      assert alpha is not None
       kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
     else:
       kernels, biases = zip(*(self._derived_edge(weights, *edge) for edge in enumerate(taps)), strict=True)
@@ -157,7 +159,7 @@ class Cell:
       edges = [activation(apply_affine(x, *edge, valid)) for edge in zip(pair, pair_taps, strict=True)]
       distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
       distilled.append(distill)
-    distilled.append(activation(apply_affine(x, folded.last, *taps[-1], valid)))
+    distilled.append(activation(apply_affine(x, folded.last, *taps[-1], valid=valid)))
     return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:

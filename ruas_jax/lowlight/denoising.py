@@ -85,7 +85,10 @@ class DenoisingModule:
   ) -> jax.Array:
     """The module with folded convolutions. `valid` (`apply_affine`) marks the image in a larger array."""
     u = to_channels_first(images)
-    t = to_channels_first(illumination) if self.options.guided else None
+    t = None
+    if self.options.guided:
+      assert illumination is not None
+      t = to_channels_first(illumination)
 
     def cell(folded_cell, features):
       return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), valid)

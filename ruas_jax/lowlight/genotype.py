@@ -139,7 +139,7 @@ class Genotype:
     Raises:
       UserError: the file is missing, unreadable or not a genotype; the message is one line with its name.
     """
-    if path_or_name in _NAMED:
+    if isinstance(path_or_name, str) and path_or_name in _NAMED:
       return _NAMED[path_or_name]
     try:
       return cls.from_json(epath.Path(path_or_name).read_text())
@@ -153,7 +153,8 @@ class Genotype:
   def __str__(self) -> str:
     texts = []
     for cell, label in CELLS.items():
-      names = [SHORT_NAMES.get(name, name) for name in getattr(self, cell)]
+      operations: tuple[str, ...] = getattr(self, cell)
+      names = [SHORT_NAMES.get(name, name) for name in operations]
       levels = [" ".join(names[index : index + 2]) for index in range(0, len(names), 2)]
       texts.append(f"{label}[{' | '.join(levels)}]")
     return " ".join(texts)
@@ -164,7 +165,12 @@ class Genotype:
     match = _TEXT.fullmatch(text)
     if not match:
       raise UserError(f"genotype: expected one line IEM[...] NRM[...], got {text!r}")
-    return cls(*(tuple(_FULL_NAMES.get(name, name) for name in _NAME.findall(group)) for group in match.groups()))
+    return cls(*map(_full_names, match.groups()))
+
+
+def _full_names(listed: str) -> tuple[str, ...]:
+  names: list[str] = _NAME.findall(listed)
+  return tuple(_FULL_NAMES.get(name, name) for name in names)
 
 
 def checked_alpha(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:

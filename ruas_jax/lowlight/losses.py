@@ -169,7 +169,7 @@ def released_smoothness(
   if not charbonnier:
     return _sum_of_variations(t, jnp.stack(closeness))
   each = (jnp.mean(absolute(_difference(t, *offset), charbonnier)) for offset in _NEIGHBOURS)
-  return sum(weight * variation for weight, variation in zip(closeness, each, strict=True))
+  return jnp.asarray(sum(weight * variation for weight, variation in zip(closeness, each, strict=True)))
 
 
 def _difference(x: jax.Array, dy: int, dx: int) -> jax.Array:

@@ -31,7 +31,7 @@ class Objectives(NamedTuple):
     denoising: `(weights_n, alpha_n, Illuminated) -> L_n`.
   """
 
-  illumination: Callable[..., tuple[jax.Array, jax.Array]]
+  illumination: Callable[..., tuple[jax.Array, Illuminated]]
   denoising: Callable[..., jax.Array]
 
 
@@ -103,7 +103,8 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
     if options.denoising == "paper":
       return losses.fidelity(x, illuminated.u) + smoothness
     noise = losses.noise_level(illuminated.u) if options.per_noise else None
-    pairs = losses.pair_downsampling(denoise, *illuminated, x, consistency=options.consistency, noise=noise)
+    u, t = illuminated
+    pairs = losses.pair_downsampling(denoise, u, t, x, consistency=options.consistency, noise=noise)
     return pairs + smoothness
 
   return loss

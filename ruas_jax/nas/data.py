@@ -55,7 +55,8 @@ def readings_of(
 ) -> tuple[Reading, Reading]:
   """The training and the validation batches that a step reads, `[N, B]` elements each."""
   numbers = batches_per_step(problem, options)
-  return tuple(
+  of_train, of_validation = (
     Reading(source, (number, batch_size), seed=2 * seed + position)
     for position, (source, number) in enumerate(zip((train, validation), numbers, strict=True))
   )
+  return of_train, of_validation

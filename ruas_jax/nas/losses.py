@@ -22,7 +22,7 @@ class Loss:
 
   def __call__(self, weights: Any, alpha: Any, batch: Any) -> jax.Array:
     value = self._value(weights, alpha, batch)
-    self._has_metrics = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+    self._has_metrics = _is_loss_with_metrics(value)
     return value[0] if self._has_metrics else value
 
   def metrics(self, weights: Any, alpha: Any, batch: Any) -> dict[str, jax.Array]:
@@ -33,6 +33,10 @@ class Loss:
   def _value(self, weights, alpha, batch):
     batch, key = batch if self.keyed else (batch, None)
     return self._loss(weights, alpha, batch, **({"key": key} if takes_key(self._loss) else {}))
+
+
+def _is_loss_with_metrics(value: Any) -> bool:
+  return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
 
 
 def wrap(problem: BilevelProblem) -> BilevelProblem:

@@ -1,6 +1,7 @@
 """Checks of ICC profiles, and conversion of CMYK and LAB images to RGB."""
 
 import io
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -25,12 +26,16 @@ def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
   if image.mode == "LAB":  # device-independent colours, which need no profile
     target = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, "LAB", "RGB")
-    return ImageCms.applyTransform(image, transform), ["LAB is written as RGB (sRGB)"]
+    return _transformed(image, transform), ["LAB is written as RGB (sRGB)"]
   transform = _to_srgb(profile, 4) if profile else "is missing"
   if isinstance(transform, str):
     warning = f"CMYK is written as RGB, converted without a profile (its ICC profile {transform}): colours may differ"
     return image.convert("RGB"), [warning]
-  return ImageCms.applyTransform(image, transform), ["CMYK is written as RGB (sRGB)"]
+  return _transformed(image, transform), ["CMYK is written as RGB (sRGB)"]
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+  return cast(Image.Image, ImageCms.applyTransform(image, transform))  # None only where it changes `image` itself
 
 
 def _to_srgb(profile: bytes, colours: int) -> ImageCms.ImageCmsTransform | str:
@@ -38,7 +43,8 @@ def _to_srgb(profile: bytes, colours: int) -> ImageCms.ImageCmsTransform | str:
   profile."""
   try:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space = source.profile.xcolor_space.strip()
+    content: Any = source.profile
+    space = content.xcolor_space.strip()
     if space not in _FITTING[colours]:
       return f"describes {space}"
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), _MODES[space], "RGB")

@@ -45,7 +45,7 @@ def upright_directory(directory: Directory, orientation: int) -> Directory:
   """The directory without the orientation, and with the recorded size rotated."""
   directory = directory.without({ORIENTATION})
   details = directory.entries.get(EXIF)
-  if orientation in _SIDEWAYS and details:
+  if orientation in _SIDEWAYS and details and isinstance(details.value, Directory):
     inner = details.value.entries
     if _WIDTH in inner and _HEIGHT in inner:
       inner[_WIDTH], inner[_HEIGHT] = inner[_HEIGHT], inner[_WIDTH]

@@ -91,7 +91,10 @@ def fold(model: Model) -> FoldedModel:
 
 
 def enhance_folded(
-  folded: FoldedModel, images: jax.Array, valid: jax.Array | None = None, mean: jax.Array | None = None
+  folded: FoldedModel,
+  images: jax.Array | np.ndarray,
+  valid: jax.Array | None = None,
+  mean: jax.Array | None = None,
 ) -> jax.Array:
   """`enhance` with folded convolutions, computed in the common dtype of kernels and images.
 
@@ -101,11 +104,11 @@ def enhance_folded(
   """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(f"images must be float [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
-  batch = images.reshape(-1, *images.shape[-3:])
+  batch = jnp.asarray(images).reshape(-1, *images.shape[-3:])
   return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
 
 
-def enhance(model: Model, images: jax.Array) -> jax.Array:
+def enhance(model: Model, images: jax.Array | np.ndarray) -> jax.Array:
   """Enhances `images [..., H, W, 3]`, float in [0, 1]. The result has the same shape and range. The function is pure:
   jit and vmap work."""
   return enhance_folded(fold(model), images)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ruas_jax.photos.metadata import jpeg_exif, plain_exif, read_exif, upright_xmp
 from ruas_jax.photos.photo import Metadata, Photo, Refused
@@ -17,7 +18,7 @@ _IPTC_RESOURCE = 0x0404
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _RGB_COMPONENTS = tuple(b"RGB")
 # Horizontal and vertical sampling of luma divided by that of chroma -> Pillow's number.
-_SUBSAMPLINGS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
+_SUBSAMPLINGS: dict[tuple[float, float], int] = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 
 
 def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[str, Any], Metadata, list[str]]:
@@ -27,7 +28,7 @@ def read_by_pillow(image: Image.Image, data: bytes) -> tuple[np.ndarray, dict[st
   orientation, exif, faults = read_exif(plain_exif(info.get("exif", b"")), xmp)
   if image.format == "WEBP":
     storage = {"lossless": _is_lossless_webp(data)}
-  elif image.format != "BMP":
+  elif isinstance(image, JpegImageFile):
     storage = _jpeg_storage(image, sideways=orientation >= 5)
     if "icc_profile" in info and not profile:
       warnings.append("its ICC profile is damaged and is left out")
@@ -100,7 +101,7 @@ def _save(samples: np.ndarray, format: str, **options) -> bytes:
   return buffer.getvalue()
 
 
-def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
+def _jpeg_storage(image: JpegImageFile, sideways: bool) -> dict[str, Any]:
   """Options that quantise and subsample as the file does, or more finely. If the picture is rotated by 90 degrees, the
   horizontal frequencies become the vertical ones."""
   tables = {number: np.asarray(table).reshape(8, 8) for number, table in image.quantization.items()}
@@ -117,8 +118,8 @@ def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
   if len(used) == 3:
     (_, width, height, _), *others = layers
     ratios = {(width / layer[1], height / layer[2]) for layer in others}
-    ratio = ratios.pop() if len(ratios) == 1 else (1, 1)
-    subsampling = _SUBSAMPLINGS.get(ratio[::-1] if sideways else ratio, 0)
+    across, down = ratios.pop() if len(ratios) == 1 else (1, 1)
+    subsampling = _SUBSAMPLINGS.get((down, across) if sideways else (across, down), 0)
   storage = {"qtables": [luma.ravel().tolist(), chroma.ravel().tolist()], "subsampling": subsampling}
   if image.info.get("progressive"):
     storage["progressive"] = True
@@ -127,7 +128,7 @@ def _jpeg_storage(image: Image.Image, sideways: bool) -> dict[str, Any]:
   return storage
 
 
-def _is_rgb_jpeg(image: Image.Image) -> bool:
+def _is_rgb_jpeg(image: JpegImageFile) -> bool:
   """Whether red, green and blue are compressed directly, by the rules of libjpeg."""
   if len(image.layer) != 3 or "jfif" in image.info:
     return False

@@ -48,7 +48,8 @@ def write_pretrained(folder: str | os.PathLike, name: Pretrained, model: Model, 
   """Writes the two files. `about`, a JSON object on the source of the weights, becomes part of the description."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  named = {jax.tree_util.keystr(path): np.asarray(leaf, np.float32) for path, leaf in _leaves(model.weights)}
+  leaves = _leaves(model.weights)
+  named: dict[str, Any] = {jax.tree_util.keystr(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
   np.savez(folder / f"{name}.npz", **named)
   write_json(folder / f"{name}.json", describe(model) | {"weights_sha256": model.weights_sha256(), "about": about})
 

@@ -52,7 +52,7 @@ def read_photo(path: str | os.PathLike) -> Photo:
   except Refused as error:
     raise UserError(f"{path}: {error}") from error
   except Image.DecompressionBombError as error:
-    raise UserError(f"{path}: more than {2 * Image.MAX_IMAGE_PIXELS} pixels are not supported") from error
+    raise UserError(f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels are not supported") from error
   except OSError as error:
     raise UserError(f"{path}: cannot read the image, it may be incomplete: {error.strerror or error}") from error
   except MemoryError:
@@ -82,4 +82,4 @@ def _decode(path: Path) -> Photo:
       samples, metadata, found = read_png(image, data)
     else:
       samples, storage, metadata, found = read_by_pillow(image, data)
-    return Photo(samples, path, _NAMES[image.format], metadata, storage, tuple(found))
+    return Photo(samples, path, _NAMES[str(image.format)], metadata, storage, tuple(found))

@@ -43,7 +43,8 @@ def split(length: int, side: int, halo: int) -> list[Span]:
 def split_image(height: int, width: int, tile: int, halo: int) -> tuple[list[Span], list[Span]]:
   """Windows along rows and columns. An image with at most `tile` x `tile` pixels is one window."""
   whole = height * width <= tile * tile
-  return tuple(split(length, length if whole else tile, halo) for length in (height, width))
+  rows, columns = (split(length, length if whole else tile, halo) for length in (height, width))
+  return rows, columns
 
 
 def bucket(length: int) -> int:

@@ -16,7 +16,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def _read_zip(archive: zipfile.ZipFile, folder: str) -> dict[str, np.ndarray]:
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
   stream = io.BytesIO(data)
 
-  def load() -> object:
+  def load() -> Any:
     return _Unpickler(stream).load()
 
   if not data.startswith(b"\x80") or load() != _LEGACY_MAGIC or load() != _LEGACY_PROTOCOL:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from ruas_jax.photos.tiff_directory import LONG, SHORT, Directory, header
+from ruas_jax.photos.tiff_directory import LONG, SHORT, Directory, Order, header
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 OFFSETS, CHANNELS, ROWS, COUNTS, PLANAR, PREDICTOR = 273, 277, 278, 279, 284, 317
@@ -38,7 +38,7 @@ class Layout:
     tile: height and width of a tile in pixels; None for strips.
   """
 
-  order: str = "<"
+  order: Order = "<"
   compression: int = DEFLATE
   differences: bool = True
   rows: int = 64
@@ -143,7 +143,7 @@ def _pack(block: np.ndarray, compression: int) -> bytes:
   if compression == NONE:
     return block.tobytes()
   if compression in _DEFLATES:
-    return zlib.compress(block, _LEVEL)
+    return zlib.compress(block.data, _LEVEL)
   buffer = io.BytesIO()
   one_strip = TiffImagePlugin.ImageFileDirectory_v2()
   one_strip[ROWS] = len(block)

@@ -9,14 +9,15 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 _LETTERS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d"}
 _NUMBERS_EACH = {5: 2, 10: 2}  # a fraction is a pair of integers
 ORIENTATION, XMP, IPTC, EXIF, PROFILE, GPS, INTEROPERABILITY = 274, 700, 33723, 34665, 34675, 34853, 40965
 _NESTED = {EXIF: {INTEROPERABILITY}, GPS: set(), INTEROPERABILITY: set()}  # tag -> tags of directories inside it
-ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # first bytes of a file -> byte order
+Order = Literal["<", ">"]
+ORDERS: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">"}  # first bytes of a file -> byte order
 _MOST_PAGES = 1_000
 
 
@@ -39,7 +40,7 @@ class Directory:
     position: its position in the file that it was read from.
   """
 
-  order: str = "<"
+  order: Order = "<"
   entries: dict[int, Entry] = field(default_factory=dict)
   damaged: bool = False
   position: int = 0
@@ -55,7 +56,7 @@ class Directory:
       values = tuple(top / bottom if bottom else 0.0 for top, bottom in zip(values[::2], values[1::2], strict=True))
     return values or default
 
-  def number(self, tag: int, default: float) -> float:
+  def number(self, tag: int, default: float) -> Any:
     """The first value of a tag."""
     return self.numbers(tag, (default,))[0]
 
@@ -102,7 +103,7 @@ class Directory:
     return header(self.order, 8) + self.to_bytes(8)
 
 
-def header(order: str, position: int) -> bytes:
+def header(order: Order, position: int) -> bytes:
   """The first eight bytes of a TIFF file whose directory is at `position`."""
   return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, position)
 
@@ -146,7 +147,7 @@ def read_first(data: bytes) -> Directory:
     return Directory(damaged=True)
 
 
-def _read(data: bytes, start: int, order: str, nested: set[int]) -> tuple[Directory, int]:
+def _read(data: bytes, start: int, order: Order, nested: set[int]) -> tuple[Directory, int]:
   """A directory, and the position of the next one."""
   directory, room = Directory(order, position=start), len(data)  # a limit: overlapping values could fill the memory
   try:

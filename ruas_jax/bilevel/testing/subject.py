@@ -148,7 +148,8 @@ class Subject:
 
     alpha, _, train_batches, val_batch = self.arguments(steps)
     compute = lambda: dense(self.reached(inner, steps), alpha, train_batches, val_batch)
-    return *map(np.asarray, self._known.get(("dense", inner, steps), compute)), "dense Hessian"
+    hessian, mixed, to_weights, direct = map(np.asarray, self._known.get(("dense", inner, steps), compute))
+    return hessian, mixed, to_weights, direct, "dense Hessian"
 
   def _run(self, name, inner, steps, options):
     optimizer = INNERS[inner].optimizer
@@ -169,4 +170,4 @@ class Subject:
 
 def relative_error(estimate: np.ndarray, expected: np.ndarray) -> float:
   """Relative error of a vector, in the Euclidean norm."""
-  return np.linalg.norm(estimate - expected) / np.linalg.norm(expected)
+  return float(np.linalg.norm(estimate - expected) / np.linalg.norm(expected))

@@ -205,6 +205,7 @@ def _linear_trajectory(hessian, pull, alpha, weights, batches):
 
   def trajectory(inner, steps, last):
     rule = INNERS[inner]
+    assert rule.start and rule.update
     w, response, memory = weights, np.zeros(pull.shape), rule.start(weights)
     for count, batch in enumerate(batches[:steps], start=1):
       if count == steps - last + 1:  # earlier steps do not depend on alpha
@@ -257,7 +258,7 @@ def _from_zero(pairs: int):
 def _under_way(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """The optimiser with a first state whose trace is the weights themselves."""
   return optax.GradientTransformation(
-    lambda weights: optax.tree.set(optimizer.init(weights), trace=weights), optimizer.update
+    lambda params: optax.tree.set(optimizer.init(params), trace=params), optimizer.update
   )
 
 
