@@ -247,7 +247,7 @@ def _log_of(names: dict[str, Any]) -> Log:
   """A log of the structure that these names have; its values are placeholders."""
   placeholder: Any = 0
   parts = {
-    part: StepMetrics(dict.fromkeys(losses, placeholder), dict.fromkeys(scalars, placeholder))
+    part: StepMetrics({name: placeholder for name in losses}, {name: placeholder for name in scalars})
     for part, (losses, scalars) in names.items()
   }
   return Log(parts, placeholder, placeholder)
