@@ -2,13 +2,10 @@
 read."""
 
 import dataclasses
-import difflib
 import importlib.util
 import json
 import os
 import pathlib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +17,7 @@ from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.options import NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.optimizers import OptimizerOptions
+from ruas_jax.option_values import from_dict, replaced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Config:
     """
     config = self
     for path, value in values.items():
-      config = _overridden(config, path.split("."), value, path)
+      config = replaced(config, path.split("."), value, path)
     return config
 
   def __post_init__(self):
@@ -66,22 +64,6 @@ class Config:
       raise UserError(f"seed must be at least 0, not {self.seed}")
     if self.seed >= 2**31:
       raise UserError(f"seed must be less than {2**31}, not {self.seed}")
-
-
-def _overridden(options: Any, names: list[str], value: Any, path: str) -> Any:
-  """The options with one value replaced; `path` is the full name of the option, for errors."""
-  name, *rest = names
-  hints = typing.get_type_hints(type(options))
-  if name not in hints:
-    near = difflib.get_close_matches(name, hints, n=1)
-    raise UserError(f"there is no option {path}" + (f": perhaps you meant {near[0]}" if near else ""))
-  if not rest:
-    value = _value(hints[name], value, path)
-  elif not dataclasses.is_dataclass(hints[name]):
-    raise UserError(f"there is no option {path}: {name} is a value, not a group of options")
-  else:
-    value = _overridden(getattr(options, name), rest, value, path)
-  return dataclasses.replace(options, **{name: value})
 
 
 _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
@@ -126,44 +108,3 @@ def read_config(path: str | os.PathLike) -> Config:
   except (OSError, ValueError) as error:
     raise UserError(f"{path}: not a readable configuration ({error})") from None
   return from_dict(Config, values, str(path))
-
-
-def from_dict(kind: type, values: dict, where: str):
-  """An options dataclass from the nested dictionaries of its JSON. Unknown names and wrong types are errors.
-
-  Raises:
-    UserError: it names `where` and the field.
-  """
-  if not isinstance(values, dict):
-    raise UserError(f"{where} must be a JSON object")
-  hints = typing.get_type_hints(kind)
-  unknown = sorted(set(values) - set(hints))
-  if unknown:
-    raise UserError(f"{where}: unknown option {unknown[0]!r}")
-  return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
-
-
-def _value(hint, value, where):
-  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-    return value if isinstance(value, hint) else from_dict(hint, value, where)
-  origin = typing.get_origin(hint)
-  if origin is tuple and isinstance(value, list | tuple):
-    return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
-  if origin is typing.Literal:
-    valid = value in typing.get_args(hint)
-  elif origin in (types.UnionType, typing.Union):
-    valid = isinstance(value, typing.get_args(hint))
-  else:
-    valid = isinstance(value, (int, float) if hint is float else origin or hint)
-  if not valid or (isinstance(value, bool) and hint is not bool):
-    raise UserError(f"{where} = {value!r}: {_allowed(hint)}")
-  return value
-
-
-def _allowed(hint: Any) -> str:
-  """The values that an option may have, in words."""
-  if typing.get_origin(hint) is typing.Literal:
-    return f"allowed are {', '.join(map(repr, typing.get_args(hint)))}"
-  kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-  words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing"}
-  return f"must be {' or '.join(words.get(kind, 'a list') for kind in kinds)}"

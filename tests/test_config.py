@@ -13,10 +13,11 @@ import tomllib
 import pytest
 import tiny_problem
 
-from ruas_jax.config import Config, from_dict, load_config, read_config
+from ruas_jax.config import Config, load_config, read_config
 from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
+from ruas_jax.option_values import from_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECORDED = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
 
 # Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
-GROUND = {"errors", "files"}
+GROUND = {"errors", "files", "option_values"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
@@ -21,6 +21,7 @@ MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
   "files": {"errors"},
+  "option_values": {"errors"},
   "optimizers": GROUND,
   "convolution": set(),  # arrays only
   "bilevel": set(),  # pytrees only: somebody who studies hypergradients can lift it out whole
@@ -32,7 +33,7 @@ MAY_IMPORT = {
   "sweep": {*GROUND, "config"},
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
-  "photos": {*PHOTOGRAPHS, "config"},
+  "photos": PHOTOGRAPHS,
   "evaluation": {*PHOTOGRAPHS, "photos"},
   "experiments": PRODUCT,
   "commands": {*PRODUCT, "experiments", "__version__"},

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from ruas_jax.config import from_dict
 from ruas_jax.engine.checkpoint import absolute, read_about, read_arrays, save_checkpoint
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import FoldedNetwork, Network, build_network, count_macs, count_parameters, run_folded
 from ruas_jax.lowlight.operations import CANDIDATES, Operation
 from ruas_jax.lowlight.options import NetworkOptions, Variant
+from ruas_jax.option_values import from_dict
 
 _FORMAT = 2
 FOLDER = "checkpoint"  # its name in a run folder
