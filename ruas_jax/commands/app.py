@@ -70,9 +70,7 @@ def _one_line(box: str) -> str:
 
 def _run(command) -> None:
   from ruas_jax.engine.compile_cache import enable_compilation_cache
-  from ruas_jax.engine.memory import keep_freed_memory
 
-  keep_freed_memory()
   enable_compilation_cache()
   command.run()
 

@@ -31,11 +31,13 @@ class Enhance(ModelChoice):
   """Replace result files that exist already."""
 
   def run(self) -> None:
+    from ruas_jax.engine.memory import keep_freed_memory
     from ruas_jax.engine.progress import progress
     from ruas_jax.photos.enhance import enhance_files
     from ruas_jax.photos.inputs import collect_inputs, printable, report
     from ruas_jax.photos.writing import check_quality
 
+    keep_freed_memory()
     check_quality(self.quality)
     inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive)
     model = self.model()

@@ -20,9 +20,11 @@ class Evaluate(ModelChoice):
 
   def run(self) -> None:
     from ruas_jax.data.sources import PairFolders
+    from ruas_jax.engine.memory import keep_freed_memory
     from ruas_jax.engine.progress import progress
     from ruas_jax.evaluation.evaluate import evaluate
 
+    keep_freed_memory()
     model = self.model()
     pairs = PairFolders(self.low, self.high)
     check_writable(self.json)  # before the work, so that a wrong path costs no time
