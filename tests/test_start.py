@@ -55,6 +55,13 @@ except SystemExit as end:
   assert not modules & set(SLOW_TO_IMPORT)
 
 
+def test_nas_imports_nothing_of_ruas():
+  modules = modules_after("from ruas_jax import nas\nnas.search, nas.search_population, nas.SearchProblem")
+  assert not modules & {"flax", "orbax", "grain", "skimage", "PIL", "matplotlib", "rich", "tensorflow_datasets"}
+  rooms = {name.split(".")[1] for name in modules if name.startswith("ruas_jax.")}
+  assert rooms == {"bilevel", "convolution", "engine", "errors", "files", "nas", "optimizers"}
+
+
 def test_bilevel_imports_jax_and_optax_only():
   modules = modules_after("import ruas_jax.bilevel")
   assert {"jax", "optax"} <= modules

@@ -34,6 +34,7 @@ def main() -> None:
       "import jax": ("-c", "import jax"),
       "import ruas_jax": ("-c", "import ruas_jax"),
       "import ruas_jax.bilevel": ("-c", "import ruas_jax.bilevel"),
+      "import ruas_jax.nas": ("-c", "from ruas_jax import nas; nas.search"),
       "ruas --help": (*_RUAS, "--help"),
       "ruas search --help": (*_RUAS, "search", "--help"),
       "ruas enhance": (*_RUAS, "enhance", str(photo), "--out", str(folder / "bright"), "--overwrite"),

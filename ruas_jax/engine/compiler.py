@@ -14,9 +14,9 @@ _LEVEL = "xla_backend_optimization_level"
 def compiler_options() -> dict[str, int | bool]:
   """Options for `jax.jit(..., compiler_options=)` on the default backend.
 
-  On a CPU: the widest vectors (XLA's default limit is 256 bits); an analysis that removes a quarter of the copies around
-  loops; and the first level of optimization, because the heavy loops are in the compiled convolution: a search compiles
-  a tenth faster so, and its steps are not slower. A level in XLA_FLAGS is kept.
+  On a CPU: the widest vectors (XLA's default limit is 256 bits); an analysis that removes a quarter of the copies
+  around loops; and the first level of optimization, because the heavy loops are in the compiled convolution: a search
+  compiles a tenth faster, and its steps are not slower. A level in XLA_FLAGS is kept.
   """
   if jax.default_backend() != "cpu":
     return {}

@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
 
   Otherwise every program that XLA runs on a CPU gets new buffers from the system, which fills them with zeros. That
   takes a third of the time of enhancing a photograph. Call this before threads are started, and not for work
-  that compiles much: the compiler's threads then share one heap, and compiling a search takes 1.4 times as long. It does
-  nothing on other systems.
+  that compiles much: the compiler's threads then share one heap, and compiling a search takes 1.4 times as long. It
+  does nothing on other systems.
   """
   if not sys.platform.startswith("linux"):
     return
