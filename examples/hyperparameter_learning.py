@@ -49,17 +49,17 @@ batches = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (fit_steps, *leaf.sha
 
 
 @jax.jit
-def step(alpha, weights, inner_state, outer_state):
+def step(weights, alpha, inner_state, outer_state):
   """Ten inner steps from the current weights, then one step of alpha."""
-  out = estimate(problem, alpha, weights, inner_state, batches, validation)
+  out = estimate(problem, weights, alpha, inner_state, batches, validation)
   updates, outer_state = outer.update(out.gradient, outer_state)
   return optax.apply_updates(alpha, updates), out.weights, out.inner_state, outer_state, out.outer_loss
 
 
-alpha, weights = jnp.full(FEATURES, -3.0), jnp.zeros(FEATURES)
+weights, alpha = jnp.zeros(FEATURES), jnp.full(FEATURES, -3.0)
 inner_state, outer_state = inner.init(weights), outer.init(alpha)
 for number in range(1, steps + 1):
-  alpha, weights, inner_state, outer_state, loss = step(alpha, weights, inner_state, outer_state)
+  weights, alpha, inner_state, outer_state, loss = step(weights, alpha, inner_state, outer_state)
   if number == 1 or number % max(1, steps // 5) == 0:
     print(f"step {number}: validation loss {loss:.3f}, test loss {cross_entropy(weights, test):.3f}")
 penalties = np.asarray(jax.nn.sigmoid(alpha))

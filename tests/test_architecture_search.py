@@ -418,7 +418,7 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
     state = optax.tree_utils.tree_set(optimizer.init(own), trace={"illumination": trace})
     estimator = make_estimator("unrolled", inner=optimizer)
     problem = player.bilevel_problem(weights, alpha, {})
-    return estimator(problem, {"illumination": alpha_t}, own, state, train[None], validation)
+    return estimator(problem, own, {"illumination": alpha_t}, state, train[None], validation)
 
   out = jax.jit(estimate)(alpha["illumination"])
   gradient = np.asarray(out.gradient["illumination"])

@@ -38,10 +38,10 @@ def run(name, optimizer, steps=1, *, alpha=PROBLEM.alpha, key=KEY, **options):
   estimator = make_estimator(name, inner=optimizer, steps=steps, **options)
 
   @jax.jit
-  def estimate(alpha, weights, batches, validation):
-    return estimator(PROBLEM.problem, alpha, weights, optimizer.init(weights), batches, validation, key=key)
+  def estimate(weights, alpha, batches, validation):
+    return estimator(PROBLEM.problem, weights, alpha, optimizer.init(weights), batches, validation, key=key)
 
-  return estimate(alpha, PROBLEM.weights, PROBLEM.train_batches[:steps], PROBLEM.val_batch)
+  return estimate(PROBLEM.weights, alpha, PROBLEM.train_batches[:steps], PROBLEM.val_batch)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -60,7 +60,7 @@ def test_what_comes_with_the_gradient_and_populations(name):
   @jax.vmap
   def estimate(alpha):
     state = optimizer.init(PROBLEM.weights)
-    return estimator(PROBLEM.problem, alpha, PROBLEM.weights, state, batches, PROBLEM.val_batch, key=KEY)
+    return estimator(PROBLEM.problem, PROBLEM.weights, alpha, state, batches, PROBLEM.val_batch, key=KEY)
 
   out = estimate(jax.tree.map(lambda leaf: jnp.stack([0 * leaf, leaf, 2 * leaf]), PROBLEM.alpha))
   at = lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)
@@ -94,7 +94,7 @@ def test_incoming_state_is_a_constant():
     scaled = jax.tree.map(lambda leaf: leaf * jnp.sum(alpha["all"]), PROBLEM.weights)
     state = optax.tree.set(optimizer.init(PROBLEM.weights), trace=scaled)
     batches = PROBLEM.train_batches[:1]
-    out = estimator(PROBLEM.problem, alpha, PROBLEM.weights, state, batches, PROBLEM.val_batch)
+    out = estimator(PROBLEM.problem, PROBLEM.weights, alpha, state, batches, PROBLEM.val_batch)
     return out.outer_loss, out.gradient
 
   through, estimate = jax.jit(jax.grad(loss_through, has_aux=True))(PROBLEM.alpha)
@@ -154,7 +154,7 @@ def test_converged_of_implicit_estimators(name, options, curvatures, converged, 
     weights, optimizer = jnp.zeros(3), optax.sgd(0.0)
     state = optimizer.init(weights)
     problem = singular(np.array(curvatures))
-    return estimator(problem, alpha, weights, state, jnp.zeros(1), jnp.zeros(()), key=jax.random.key(0))
+    return estimator(problem, weights, alpha, state, jnp.zeros(1), jnp.zeros(()), key=jax.random.key(0))
 
   out = estimate(jnp.ones(3))
   assert np.isfinite(out.gradient).all() and out.diagnostics["converged"] == converged
@@ -172,7 +172,7 @@ def test_cg_of_a_population_is_cg_of_each():
   @jax.jit
   @jax.vmap
   def estimate(curvatures):
-    return estimator(singular(curvatures), jnp.ones(3), jnp.zeros(3), optax.sgd(0.0).init(0.0), jnp.zeros(1), 0.0)
+    return estimator(singular(curvatures), jnp.zeros(3), jnp.ones(3), optax.sgd(0.0).init(0.0), jnp.zeros(1), 0.0)
 
   out = estimate(jnp.array([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]]))
   np.testing.assert_array_equal(out.diagnostics["converged"], [True, False])
@@ -230,7 +230,7 @@ def test_hypergradient_is_finite_where_the_inner_gradient_is_zero(estimator):
   problem = BilevelProblem(lambda w, a, _: jnp.sum(w**2 * a), lambda w, a, _: jnp.sum(w * a))
   weights = jnp.zeros(2)
   estimate = make_estimator(estimator, inner=optimizer)
-  out = jax.jit(lambda a: estimate(problem, a, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(
+  out = jax.jit(lambda a: estimate(problem, weights, a, optimizer.init(weights), jnp.zeros(1), jnp.zeros(())))(
     jnp.ones(2)
   )
   assert np.all(np.isfinite(out.gradient)) and np.all(np.isfinite(out.weights))
@@ -331,4 +331,4 @@ def test_wrong_calls_are_refused():
   estimator = make_estimator("unrolled", inner=optax.sgd(RATE), steps=2)
   state = optax.sgd(RATE).init(PROBLEM.weights)
   with pytest.raises(ValueError, match="length 2"):
-    estimator(PROBLEM.problem, PROBLEM.alpha, PROBLEM.weights, state, PROBLEM.train_batches, PROBLEM.val_batch)
+    estimator(PROBLEM.problem, PROBLEM.weights, PROBLEM.alpha, state, PROBLEM.train_batches, PROBLEM.val_batch)

@@ -33,10 +33,10 @@ OPTIONS = {
 }
 
 
-def estimate(name, problem, alpha, weights, optimizer, state=None):
+def estimate(name, problem, weights, alpha, optimizer, state=None):
   estimator = make_estimator(name, inner=optimizer, **OPTIONS.get(name, {}))
   state = optimizer.init(weights) if state is None else state
-  return estimator(problem, alpha, weights, state, jnp.zeros(1), jnp.zeros(()), key=jax.random.key(0))
+  return estimator(problem, weights, alpha, state, jnp.zeros(1), jnp.zeros(()), key=jax.random.key(0))
 
 
 # Losses that are not scalars.
@@ -84,10 +84,10 @@ def test_every_other_entry_refuses_it_too(kind):
   inner, inner_words = wrong_problem("inner_loss", kind)
   outer, outer_words = wrong_problem("outer_loss", kind)
   for problem, words, call in (
-    (inner, inner_words, lambda problem: inner_step(problem, optimizer, alpha, weights, state, batch)),
-    (inner, inner_words, lambda problem: decompose(problem, optimizer, alpha, weights, state, batches, batch)),
-    (outer, outer_words, lambda problem: decompose(problem, optimizer, alpha, weights, state, batches, batch)),
-    (outer, outer_words, lambda problem: outer_curvature(problem, alpha, weights, batches)),
+    (inner, inner_words, lambda problem: inner_step(problem, optimizer, weights, alpha, state, batch)),
+    (inner, inner_words, lambda problem: decompose(problem, optimizer, weights, alpha, state, batches, batch)),
+    (outer, outer_words, lambda problem: decompose(problem, optimizer, weights, alpha, state, batches, batch)),
+    (outer, outer_words, lambda problem: outer_curvature(problem, weights, alpha, batches)),
   ):
     with pytest.raises(TypeError, match=words):
       call(problem)
@@ -164,10 +164,10 @@ def test_constant_leaves_pass_through_every_estimator(name):
   problem = constants_in_losses(draw, draw)
   weights, alpha = WEIGHTS | constants(), ALPHA | constants()
   for optimizer in MOVING.values() if name in ("unrolled", "mixed_mode") else (MOVING["momentum"],):
-    expected = jax.jit(functools.partial(estimate, name, built_in, optimizer=optimizer))(ALPHA, WEIGHTS)
+    expected = jax.jit(functools.partial(estimate, name, built_in, optimizer=optimizer))(WEIGHTS, ALPHA)
     for init in (optimizer.init, functools.partial(init_optimizer, optimizer)):
       state = init(weights)
-      out = jax.jit(functools.partial(estimate, name, problem, optimizer=optimizer))(alpha, weights, state=state)
+      out = jax.jit(functools.partial(estimate, name, problem, optimizer=optimizer))(weights, alpha, state=state)
       assert_same(out.gradient, ALPHA | dict.fromkeys(constants()) | expected.gradient)
       assert_same(out.weights["w"], expected.weights["w"])
       assert jax.tree.structure(out.weights) == jax.tree.structure(weights)
@@ -181,17 +181,17 @@ def test_constant_leaves_pass_through_the_other_entries():
   problem = constants_in_losses(draw, draw)
   optimizer, batches, batch = MOVING["momentum"], jnp.zeros(2), jnp.zeros(())
 
-  def everything(problem, alpha, weights, state):
-    reached = inner_steps(problem, optimizer, alpha, weights, state, batches)
-    terms = decompose(problem, optimizer, alpha, weights, state, batches, batch)
-    curvature = outer_curvature(problem, alpha, weights, batches)
+  def everything(problem, weights, alpha, state):
+    reached = inner_steps(problem, optimizer, weights, alpha, state, batches)
+    terms = decompose(problem, optimizer, weights, alpha, state, batches, batch)
+    curvature = outer_curvature(problem, weights, alpha, batches)
     return reached, (terms.direct["a"], terms.total()["a"], summarize(terms), curvature)
 
   (reached, _, losses), of_leaves = jax.jit(functools.partial(everything, problem))(
-    ALPHA | constants(), WEIGHTS | constants(), optimizer.init(WEIGHTS | constants())
+    WEIGHTS | constants(), ALPHA | constants(), optimizer.init(WEIGHTS | constants())
   )
   (expected, _, expected_losses), expected_leaves = jax.jit(functools.partial(everything, built_in))(
-    ALPHA, WEIGHTS, optimizer.init(WEIGHTS)
+    WEIGHTS, ALPHA, optimizer.init(WEIGHTS)
   )
   assert_same((reached["w"], losses, of_leaves), (expected["w"], expected_losses, expected_leaves))
   assert_unchanged(reached)
@@ -220,6 +220,6 @@ def test_leaves_that_cannot_be_constants_are_refused_by_name():
     (jnp.ones(2), {"w": jnp.ones(2, bool)}, r"weights has no floating leaf.*; it has weights\['w'\] bool\[2\]"),
   ):
     with pytest.raises(TypeError, match=words):
-      estimate("evolution", problem, alpha, weights, optimizer)
+      estimate("evolution", problem, weights, alpha, optimizer)
     with pytest.raises(TypeError, match=words):
-      decompose(problem, optimizer, alpha, weights, optimizer.init(weights), jnp.zeros(1), jnp.zeros(()))
+      decompose(problem, optimizer, weights, alpha, optimizer.init(weights), jnp.zeros(1), jnp.zeros(()))

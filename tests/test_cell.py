@@ -89,7 +89,7 @@ def test_folded_equals_summed_in_the_hypergradient(supernet):
       return jnp.mean((form(weights, alpha, x[None]) - TARGET) ** 2)
 
     problem = BilevelProblem(loss, loss)
-    return compiled(lambda alpha: estimator(problem, alpha, weights, state, IMAGES[:1], IMAGES[1]))(alpha)
+    return compiled(lambda alpha: estimator(problem, weights, alpha, state, IMAGES[:1], IMAGES[1]))(alpha)
 
   folded, summed = (estimate(*form) for form in forms)
   assert_close(folded.gradient, summed.gradient)

@@ -38,7 +38,7 @@ PROBLEM = BilevelProblem(
 def test_terms_of_a_quadratic_are_their_closed_forms():
   rate, alpha, weights, batch = 0.1, RNG.normal(size=2), RNG.normal(size=3), RNG.normal(size=3)
   inner = optax.sgd(rate)
-  arguments = ({"a": alpha}, jnp.asarray(weights), inner.init(weights), batch[None], 1.0)
+  arguments = (jnp.asarray(weights), {"a": alpha}, inner.init(weights), batch[None], 1.0)
   terms = jax.jit(lambda: decompose(PROBLEM, inner, *arguments))()
   reached = weights - rate * (A @ weights - B @ alpha - batch)
   np.testing.assert_allclose(terms.direct["a"], D.T @ weights + CURVED @ alpha, rtol=1e-12)
@@ -71,7 +71,7 @@ def test_comparison_of_gradients():
 
 def test_curvature_of_a_quadratic():
   scales = jnp.array([1.0, 3.0])
-  curvature = jax.jit(lambda: outer_curvature(PROBLEM, {"a": jnp.ones(2)}, jnp.ones(3), scales))()
+  curvature = jax.jit(lambda: outer_curvature(PROBLEM, jnp.ones(3), {"a": jnp.ones(2)}, scales))()
   np.testing.assert_allclose(curvature.hessian, 2 * CURVED, rtol=1e-12)
   eigenvalues = np.linalg.eigvalsh(CURVED)
   np.testing.assert_allclose(curvature.eigenvalues, 2 * eigenvalues, rtol=1e-12)
@@ -94,7 +94,7 @@ def test_softmax_shifts_are_the_null_directions_of_a_supernet(supernet):
   alpha = {name: jnp.asarray(RNG.normal(size=(7, 7))) for name in weights}
   images = RNG.uniform(0.02, 0.6, size=(2, 1, 6, 6, 3))
   problem = player.bilevel_problem(weights, alpha, {})
-  curvature = jax.jit(lambda: outer_curvature(problem, player.pick(alpha), player.pick(weights), images))()
+  curvature = jax.jit(lambda: outer_curvature(problem, player.pick(weights), player.pick(alpha), images))()
   size = np.sort(np.abs(curvature.eigenvalues))
   assert curvature.eigenvalues.shape == curvature.spread.shape == (49,)
   assert size[6] < 1e-10 * size[-1] < 1e-7 * size[-1] < size[7]

@@ -253,7 +253,7 @@ def test_a_frozen_place_is_the_search_s_own(searched):
   for module in ("illumination", "denoising"):
     frozen = freeze(config, state, *sources, module=module, smoothing=0.05, steps=1)
     for losses, dtype in (("raw", "bfloat16"), ("smoothed", "bfloat16"), ("raw", "float64")):
-      others, alpha, weights, _, _, images = frozen.arguments(1, dtype)
+      others, weights, alpha, _, _, images = frozen.arguments(1, dtype)
       with precision(dtype):
         shape = jax.eval_shape(
           lambda others: frozen.problems[losses](others).outer_loss(weights, alpha, images), others

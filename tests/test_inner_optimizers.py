@@ -102,17 +102,17 @@ def test_finite_difference_adds_what_the_loss_changes(name):
 
   def gradient(estimator, **options):
     estimator = make_estimator(estimator, inner=ASKING[name], **options)
-    return jax.jit(lambda *start: ravel_gradient(run(estimator, ASKING[name], *start)))(PROBLEM.alpha, PROBLEM.weights)
+    return jax.jit(lambda *start: ravel_gradient(run(estimator, ASKING[name], *start)))(PROBLEM.weights, PROBLEM.alpha)
 
   exact = gradient("mixed_mode")
   wide, narrow = (relative_error(gradient("finite_difference", epsilon=epsilon), exact) for epsilon in (1e-2, 1e-3))
   assert narrow < 1e-5 and 80 < wide / narrow < 125
 
 
-def run(estimator, optimizer, alpha, weights, steps=1):
+def run(estimator, optimizer, weights, alpha, steps=1):
   batches = jax.tree.map(lambda leaf: leaf[:steps], PROBLEM.train_batches)
   state, key = optimizer.init(weights), jax.random.key(0)
-  return estimator(PROBLEM.problem, alpha, weights, state, batches, PROBLEM.val_batch, key=key)
+  return estimator(PROBLEM.problem, weights, alpha, state, batches, PROBLEM.val_batch, key=key)
 
 
 def ravel_gradient(out):
@@ -141,9 +141,9 @@ def test_a_line_search_is_refused_where_its_derivative_needs_reverse_mode(name):
   estimate = functools.partial(jax.eval_shape, functools.partial(run, estimator, optimizer))
   if name in ("unrolled", "mixed_mode", "truncated", "finite_difference"):
     with pytest.raises(ValueError, match=rf"^{name} differentiates a while loop in reverse mode.*line search.*forward"):
-      estimate(PROBLEM.alpha, PROBLEM.weights)
+      estimate(PROBLEM.weights, PROBLEM.alpha)
   else:
-    estimate(PROBLEM.alpha, PROBLEM.weights)
+    estimate(PROBLEM.weights, PROBLEM.alpha)
 
 
 def test_decompose_refuses_it_too():
@@ -151,7 +151,7 @@ def test_decompose_refuses_it_too():
   state = optimizer.init(PROBLEM.weights)
   with pytest.raises(ValueError, match=r"^decompose differentiates a while loop in reverse mode"):
     decompose(
-      PROBLEM.problem, optimizer, PROBLEM.alpha, PROBLEM.weights, state, PROBLEM.train_batches, PROBLEM.val_batch
+      PROBLEM.problem, optimizer, PROBLEM.weights, PROBLEM.alpha, state, PROBLEM.train_batches, PROBLEM.val_batch
     )
 
 
@@ -164,12 +164,12 @@ STEPPED = {**ASKING, **SEARCHING, "accumulating": ACCUMULATING}
 @pytest.mark.parametrize("name", STEPPED)
 def test_the_inner_step_is_optaxs(name):
   """To rounding, over some steps; infinite numbers in the state stay infinite."""
-  optimizer, alpha, weights = STEPPED[name], PROBLEM.alpha, PROBLEM.weights
+  optimizer, weights, alpha = STEPPED[name], PROBLEM.weights, PROBLEM.alpha
   batches = [jax.tree.map(lambda leaf, index=index: leaf[index], PROBLEM.train_batches) for index in range(STEPS)]
 
   @jax.jit
   def step(weights, state, batch):
-    return inner_step(PROBLEM.problem, optimizer, alpha, weights, state, batch)
+    return inner_step(PROBLEM.problem, optimizer, weights, alpha, state, batch)
 
   @jax.jit
   def expected_step(weights, state, batch):

@@ -85,13 +85,13 @@ def series_one_term_longer(hessian, right, terms, scale, series=implicit._neuman
 # Inner steps.
 
 
-def unrolled_by_hand(problem, optimizer, alpha, weights, state, batches, *, alpha_at=None, state_at=None):
+def unrolled_by_hand(problem, optimizer, weights, alpha, state, batches, *, alpha_at=None, state_at=None):
   """`inner_steps`, with alpha cut off in one of the steps, or the optimiser's state before it."""
   losses = []
   for count in range(len(batches)):
     own = lax.stop_gradient(alpha) if count == alpha_at else alpha
     state = lax.stop_gradient(state) if count == state_at else state
-    weights, state, loss = inner.inner_step(problem, optimizer, own, weights, state, batches[count])
+    weights, state, loss = inner.inner_step(problem, optimizer, weights, own, state, batches[count])
     losses.append(loss)
   return weights, state, jnp.stack(losses)
 
@@ -122,7 +122,7 @@ def step_without_curvature(*arguments, step=mixed_mode.step_with_pullback):
   return *results, lambda to_weights, to_state: (to_weights, *pull_back(to_weights, to_state)[1:])
 
 
-def no_steps(problem, optimizer, alpha, weights, state, batches):
+def no_steps(problem, optimizer, weights, alpha, state, batches):
   return weights, state, jnp.zeros(len(jax.tree.leaves(batches)[0]))
 
 
@@ -179,9 +179,9 @@ def evolution_over_sigma(*, inner, steps, samples, sigma):
 def first_order_ahead(*, inner, steps):
   estimator = SOUND["first_order"](inner=inner, steps=steps)
 
-  def estimate(problem, alpha, weights, state, train_batches, val_batch, *, key):
-    weights, *_ = unrolled_by_hand(problem, inner, alpha, weights, state, train_batches)
-    return estimator(problem, alpha, weights, state, train_batches, val_batch, key=key)
+  def estimate(problem, weights, alpha, state, train_batches, val_batch, *, key):
+    weights, *_ = unrolled_by_hand(problem, inner, weights, alpha, state, train_batches)
+    return estimator(problem, weights, alpha, state, train_batches, val_batch, key=key)
 
   return estimate
 

@@ -29,8 +29,8 @@ def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
   return ReferenceProblem(
     "RUAS cell",
     player.bilevel_problem(weights, alpha, {}),
-    player.pick(alpha),
     player.pick(weights),
+    player.pick(alpha),
     train[None],
     validation,
     {"sgd": (1,)},

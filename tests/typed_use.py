@@ -64,6 +64,6 @@ def hypergradient(weights: dict[str, jax.Array], alpha: jax.Array, batches: jax.
   assert_type(estimator, bilevel.Estimator)
   problem = bilevel.BilevelProblem(inner_loss, inner_loss)
   state = bilevel.init_optimizer(inner, weights)
-  out = estimator(problem, alpha, weights, state, batches, batches[0], key=jax.random.key(0))
+  out = estimator(problem, weights, alpha, state, batches, batches[0], key=jax.random.key(0))
   assert_type(out, bilevel.HypergradientOut)
   return out.outer_loss

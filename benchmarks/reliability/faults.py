@@ -4,7 +4,7 @@ undisturbed one, or say what is wrong with which file.
     python -m benchmarks.reliability.faults --json benchmarks/results/faults.json
 
 The search runs by the command line in a separate process and is saved after every step. Its *bits* are the arrays of
-its last snapshot (alpha, weights and optimiser states), its log without time, speed and memory, alpha.npz and the
+its last snapshot (weights, alpha and optimiser states), its log without time, speed and memory, alpha.npz and the
 genotype.
 """
 

@@ -65,25 +65,25 @@ class Floating(NamedTuple):
 
   Attributes:
     problem: the problem with losses of the floating leaves, `checked`.
-    alpha, weights, inner_state: the floating leaves, and None for every constant.
+    weights, alpha, inner_state: the floating leaves, and None for every constant.
     merge_weights, merge_state: functions that put the constants back.
   """
 
   problem: BilevelProblem
-  alpha: PyTree
   weights: PyTree
+  alpha: PyTree
   inner_state: PyTree
   merge_weights: Merge
   merge_state: Merge
 
 
-def split_problem(problem: BilevelProblem, alpha: PyTree, weights: PyTree, inner_state: PyTree) -> Floating:
+def split_problem(problem: BilevelProblem, weights: PyTree, alpha: PyTree, inner_state: PyTree) -> Floating:
   """Raises the ProblemError of `split_parameters`. A loss raises it when it returns something other than a scalar."""
   inner_state, merge_state = split_state(inner_state, weights)
   weights, merge_weights = split_parameters("weights", weights)
   alpha, merge_alpha = split_parameters("alpha", alpha)
   problem = with_constants(problem, merge_weights, merge_alpha)
-  return Floating(problem, alpha, weights, inner_state, merge_weights, merge_state)
+  return Floating(problem, weights, alpha, inner_state, merge_weights, merge_state)
 
 
 def with_constants(

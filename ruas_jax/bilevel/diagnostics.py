@@ -34,17 +34,17 @@ class Decomposition(NamedTuple):
 def decompose(
   problem: BilevelProblem,
   inner: optax.GradientTransformation,
-  alpha: PyTree,
   weights: PyTree,
+  alpha: PyTree,
   inner_state: PyTree,
   train_batches: PyTree,
   val_batch: PyTree,
 ) -> Decomposition:
   """The terms for all inner steps; their number is the length of `train_batches`."""
-  problem, alpha, weights, inner_state, *_ = split_problem(problem, alpha, weights, inner_state)
+  problem, weights, alpha, inner_state, *_ = split_problem(problem, weights, alpha, inner_state)
 
   def reach(alpha):
-    return inner_steps(problem, inner, alpha, weights, lax.stop_gradient(inner_state), train_batches)[0]
+    return inner_steps(problem, inner, weights, alpha, lax.stop_gradient(inner_state), train_batches)[0]
 
   outer_gradients = jax.grad(problem.outer_loss, argnums=(0, 1))
   with explain_reverse_mode("decompose"):
@@ -95,7 +95,7 @@ class Curvature(NamedTuple):
   spread: jax.Array
 
 
-def outer_curvature(problem: BilevelProblem, alpha: PyTree, weights: PyTree, batches: PyTree) -> Curvature:
+def outer_curvature(problem: BilevelProblem, weights: PyTree, alpha: PyTree, batches: PyTree) -> Curvature:
   """Curvature over validation batches, which are stacked along a leading axis. Softmax logits always have one direction
   of zero curvature: adding the same number to all of them."""
   alpha, merge_alpha = split_parameters("alpha", alpha)

@@ -48,14 +48,14 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
   _check_options(name, options)
   estimator = ESTIMATORS[name](inner=inner, steps=steps, **options)
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(train_batches)}
     if lengths != {steps}:
       raise ValueError(f"train_batches must have a leading axis of length {steps}, not {sorted(lengths)}")
-    floating = split_problem(problem, alpha, weights, inner_state)
-    problem, alpha, weights, inner_state, merge_weights, merge_state = floating
+    floating = split_problem(problem, weights, alpha, inner_state)
+    problem, weights, alpha, inner_state, merge_weights, merge_state = floating
     with explain_reverse_mode(name):
-      out = estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
+      out = estimator(problem, weights, alpha, inner_state, train_batches, val_batch, key=key)
     return out._replace(weights=merge_weights(out.weights), inner_state=merge_state(out.inner_state))
 
   return estimate

@@ -21,13 +21,13 @@ def evolution(*, inner: optax.GradientTransformation, steps: int, samples: int, 
   if samples < 1 or not sigma > 0:
     raise ValueError(f"evolution: samples must be at least 1 and sigma positive, not {samples} and {sigma}")
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     key = require_key("evolution", key)
     center, unravel = ravel_pytree(alpha)
 
     def run(flat):
       alpha = unravel(flat)
-      reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
+      reached, state, losses = inner_steps(problem, inner, weights, alpha, inner_state, train_batches)
       return problem.outer_loss(reached, alpha, val_batch), reached, state, losses
 
     def pair(sample_key):

@@ -46,7 +46,7 @@ def finite_difference(
   if hvp_loss not in ("inner", "outer_on_train_batch"):
     raise ValueError(f"finite_difference: hvp_loss must be inner or outer_on_train_batch, not {hvp_loss!r}")
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     del key
     batch = one_of(train_batches, 0)
     at_batch = lambda weights, alpha: problem.inner_loss(weights, alpha, batch)

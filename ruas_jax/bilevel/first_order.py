@@ -11,10 +11,10 @@ def first_order(*, inner: optax.GradientTransformation, steps: int) -> Estimator
   """`∂ outer_loss(weights, alpha) / ∂ alpha`. The inner steps are taken, but not differentiated."""
   del steps  # it is the number of batches
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     del key
     loss, gradient = jax.value_and_grad(problem.outer_loss, argnums=1)(weights, alpha, val_batch)
-    reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
+    reached, state, losses = inner_steps(problem, inner, weights, alpha, inner_state, train_batches)
     return HypergradientOut(loss, gradient, reached, state, {"inner_loss": losses[0]})
 
   return estimate

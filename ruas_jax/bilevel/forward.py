@@ -23,7 +23,7 @@ def forward(*, inner: optax.GradientTransformation, steps: int, chunk: int = 1) 
   if chunk < 1:
     raise ValueError(f"forward: chunk must be at least 1, not {chunk}")
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     del key
     flat, unravel = ravel_pytree(alpha)
     directions = jax.vmap(unravel)(jnp.eye(flat.size, dtype=flat.dtype))

@@ -142,8 +142,8 @@ def _implicit(
   """An estimator with the solver `solve`. Its diagnostics are `residual`, `converged` (whether the residual is below
   `limit`, a function of the dtype), `inner_gradient_norm` and `inner_loss`."""
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
-    reached, state, losses = inner_steps(problem, inner, alpha, weights, inner_state, train_batches)
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
+    reached, state, losses = inner_steps(problem, inner, weights, alpha, inner_state, train_batches)
     loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
     gradients = jax.grad(problem.inner_loss, argnums=(0, 1))
     (gradient, _), second_derivative = jax.linearize(

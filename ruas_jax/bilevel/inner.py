@@ -12,8 +12,8 @@ from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 def inner_step(
   problem: BilevelProblem,
   inner: optax.GradientTransformation,
-  alpha: PyTree,
   weights: PyTree,
+  alpha: PyTree,
   state: PyTree,
   batch: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
@@ -34,20 +34,20 @@ def inner_step(
 def inner_steps(
   problem: BilevelProblem,
   inner: optax.GradientTransformation,
-  alpha: PyTree,
   weights: PyTree,
+  alpha: PyTree,
   state: PyTree,
   batches: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
   """As many steps as `batches` is long; the losses are `[T]`. Reverse mode stores the weights between steps, but no
   activations."""
   if jax.tree.leaves(batches)[0].shape[0] == 1:  # checkpointing a single step saves nothing
-    weights, state, loss = inner_step(problem, inner, alpha, weights, state, one_of(batches, 0))
+    weights, state, loss = inner_step(problem, inner, weights, alpha, state, one_of(batches, 0))
     return weights, state, loss[None]
 
   @jax.checkpoint
   def body(carry, batch):
-    weights, state, loss = inner_step(problem, inner, alpha, *carry, batch=batch)
+    weights, state, loss = inner_step(problem, inner, carry[0], alpha, carry[1], batch)
     return (weights, state), loss
 
   (weights, state), losses = lax.scan(body, (weights, state), batches)

@@ -22,20 +22,20 @@ def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
   """The same value as `unrolled`. It stores weights and state between steps. The last step is linearised when it is
   taken, the others in the backward pass."""
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     del key
     starts, early_losses = None, None
     early = jax.tree.map(lambda leaf: leaf[:-1], train_batches)
     if steps > 1:
 
       def forward(carry, batch):
-        weights, state, loss = inner_step(problem, inner, alpha, *carry, batch=batch)
+        weights, state, loss = inner_step(problem, inner, carry[0], alpha, carry[1], batch)
         return (weights, state), (carry, loss)
 
       (weights, inner_state), (starts, early_losses) = lax.scan(forward, (weights, inner_state), early)
 
     last = one_of(train_batches, -1)
-    reached, state, last_loss, pull_back = step_with_pullback(problem, inner, alpha, weights, inner_state, last)
+    reached, state, last_loss, pull_back = step_with_pullback(problem, inner, weights, alpha, inner_state, last)
     loss, (to_weights, direct) = jax.value_and_grad(problem.outer_loss, argnums=(0, 1))(reached, alpha, val_batch)
     to_state = jax.tree.map(jnp.zeros_like, split_inexact(state)[0])
     to_weights, to_state, mixed = pull_back(to_weights, to_state)
@@ -46,7 +46,7 @@ def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
       def backward(carry, start_and_batch):
         to_weights, to_state, gradient = carry
         (weights, state), batch = start_and_batch
-        *_, pull_back = step_with_pullback(problem, inner, alpha, weights, state, batch)
+        *_, pull_back = step_with_pullback(problem, inner, weights, alpha, state, batch)
         to_weights, to_state, mixed = pull_back(to_weights, to_state)
         return (to_weights, to_state, optax.tree.add(gradient, mixed)), None
 
@@ -58,7 +58,7 @@ def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
   return estimate
 
 
-def step_with_pullback(problem, inner, alpha, weights, state, batch):
+def step_with_pullback(problem, inner, weights, alpha, state, batch):
   """One inner step: the new weights, the state, the loss before the step, and the step's pullback.
 
   The pullback maps cotangents of the new weights and of the new state's floating leaves to those of the old ones, and

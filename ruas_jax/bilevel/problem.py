@@ -95,8 +95,8 @@ class Estimator(Protocol):
   def __call__(
     self,
     problem: BilevelProblem,
-    alpha: PyTree,
     weights: PyTree,
+    alpha: PyTree,
     inner_state: PyTree,
     train_batches: PyTree,
     val_batch: PyTree,

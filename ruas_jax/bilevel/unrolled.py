@@ -23,16 +23,16 @@ def truncated(*, inner: optax.GradientTransformation, steps: int, last: int) -> 
   if not 1 <= last <= steps:
     raise ValueError(f"truncated: last must be in 1..{steps} (the number of steps), not {last}")
 
-  def estimate(problem, alpha, weights, inner_state, train_batches, val_batch, *, key=None):
+  def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     del key
     state, losses = lax.stop_gradient(inner_state), None
     early = jax.tree.map(lambda leaf: leaf[: steps - last], train_batches)
     late = jax.tree.map(lambda leaf: leaf[steps - last :], train_batches)
     if last < steps:
-      weights, state, losses = lax.stop_gradient(inner_steps(problem, inner, alpha, weights, state, early))
+      weights, state, losses = lax.stop_gradient(inner_steps(problem, inner, weights, alpha, state, early))
 
     def outer(alpha):
-      reached, reached_state, late_losses = inner_steps(problem, inner, alpha, weights, state, late)
+      reached, reached_state, late_losses = inner_steps(problem, inner, weights, alpha, state, late)
       return problem.outer_loss(reached, alpha, val_batch), (reached, reached_state, late_losses)
 
     (loss, (reached, state, late_losses)), gradient = jax.value_and_grad(outer, has_aux=True)(alpha)

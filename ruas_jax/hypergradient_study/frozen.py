@@ -21,7 +21,7 @@ class Frozen(NamedTuple):
     make_inner: `rate -> inner optimiser`; the learning rate is a number or traced.
     rate: learning rate of the problem.
     others: everything that the losses treat as constant.
-    alpha, weights, inner_state: the point.
+    weights, alpha, inner_state: the point.
     train_batches: batches with a leading axis as long as the longest horizon.
     val_batch: batch of the outer loss.
   """
@@ -30,16 +30,16 @@ class Frozen(NamedTuple):
   make_inner: Callable[[float | jax.Array], optax.GradientTransformation]
   rate: float
   others: PyTree
-  alpha: PyTree
   weights: PyTree
+  alpha: PyTree
   inner_state: PyTree
   train_batches: PyTree
   val_batch: PyTree
 
   def arguments(self, steps: int, dtype: str) -> tuple[PyTree, ...]:
-    """`(others, alpha, weights, inner state, train batches of so many steps, validation batch)` in `dtype`."""
+    """`(others, weights, alpha, inner state, train batches of so many steps, validation batch)` in `dtype`."""
     train_batches = jax.tree.map(lambda leaf: leaf[:steps], self.train_batches)
-    arguments = (self.others, self.alpha, self.weights, self.inner_state, train_batches, self.val_batch)
+    arguments = (self.others, self.weights, self.alpha, self.inner_state, train_batches, self.val_batch)
     return jax.tree.map(lambda leaf: _cast(np.asarray(leaf), dtype), arguments)
 
 

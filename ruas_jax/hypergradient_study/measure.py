@@ -151,11 +151,11 @@ class Laboratory:
     """The estimator of the case: `-> (gradient [m], HypergradientOut)`. The whole record is returned, because the
     compiler would otherwise drop work that it does not need, such as the inner step of the first-order estimate."""
 
-    def estimate(others, alpha, weights, inner_state, train_batches, val_batch, rate, epsilon):
+    def estimate(others, weights, alpha, inner_state, train_batches, val_batch, rate, epsilon):
       options = dict(case.options) | ({"epsilon": epsilon} if case.estimator == "finite_difference" else {})
       estimator = make_estimator(case.estimator, inner=self._frozen.make_inner(rate), steps=case.steps, **options)
       problem, key = self._frozen.problems[case.losses](others), jax.random.key(self._seed)
-      out = estimator(problem, alpha, weights, inner_state, train_batches, val_batch, key=key)
+      out = estimator(problem, weights, alpha, inner_state, train_batches, val_batch, key=key)
       return ravel_pytree(out.gradient)[0], out
 
     return self._once(self._key(case), estimate, case.steps, case.dtype)
@@ -163,10 +163,10 @@ class Laboratory:
   def _exact(self, losses: str, steps: int) -> Program:
     """The exact hypergradient and its implicit term, `-> ([m], [m])` in float64."""
 
-    def terms(others, alpha, weights, inner_state, train_batches, val_batch, rate, epsilon):
+    def terms(others, weights, alpha, inner_state, train_batches, val_batch, rate, epsilon):
       del epsilon
       problem, inner = self._frozen.problems[losses](others), self._frozen.make_inner(rate)
-      terms = decompose(problem, inner, alpha, weights, inner_state, train_batches, val_batch)
+      terms = decompose(problem, inner, weights, alpha, inner_state, train_batches, val_batch)
       return ravel_pytree(terms.total())[0], ravel_pytree(terms.implicit)[0]
 
     return self._once(("exact", losses, steps), terms, steps, "float64")

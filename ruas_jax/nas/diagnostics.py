@@ -47,8 +47,8 @@ def make_diagnostics(
       weights, alpha = player.pick(state.weights), player.pick(state.alpha)
       with naming(player.name):
         first = jax.tree.map(lambda leaf: leaf[0], held_out)
-        terms = decompose(bilevel, of_weights, alpha, weights, state.weight_state[player.name], batches, first)
-        curvature = outer_curvature(bilevel, alpha, weights, held_out)
+        terms = decompose(bilevel, of_weights, weights, alpha, state.weight_state[player.name], batches, first)
+        curvature = outer_curvature(bilevel, weights, alpha, held_out)
       found = summarize(terms) | {
         "hessian_largest": curvature.eigenvalues[-1],
         "hessian_eigenvalues": curvature.eigenvalues,

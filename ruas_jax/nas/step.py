@@ -49,14 +49,14 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
       weight_state, alpha_state = state.weight_state[player.name], state.alpha_state[player.name]
 
       def estimate(alpha):
-        return estimator(bilevel, alpha, weights, weight_state, train, validation, key=estimator_key)
+        return estimator(bilevel, weights, alpha, weight_state, train, validation, key=estimator_key)
 
       out, outer_loss = estimate(alpha), lambda alpha: estimate(alpha).outer_loss
       new_alpha, alpha_state = update_parameters(
         of_alpha, out.gradient, alpha_state, alpha, value=out.outer_loss, value_fn=outer_loss
       )
       first = jax.tree.map(lambda leaf: leaf[0], train)
-      new_weights, weight_state, loss = inner_step(bilevel, of_weights, new_alpha, weights, weight_state, first)
+      new_weights, weight_state, loss = inner_step(bilevel, of_weights, weights, new_alpha, weight_state, first)
       scalars = {name: out.diagnostics[name] for name in ("residual", "converged") if name in out.diagnostics}
       for side, more in (
         ("train", bilevel.inner_loss.metrics(weights, new_alpha, first)),

@@ -68,7 +68,7 @@ def _terms(
   @jax.jit
   def terms(state, train, validation):
     bilevel = player.bilevel_problem(state.weights, state.alpha, {})
-    point = player.pick(state.alpha), player.pick(state.weights), state.weight_state[player.name]
+    point = player.pick(state.weights), player.pick(state.alpha), state.weight_state[player.name]
     return decompose(bilevel, optimizer, *point, train[None], validation)
 
   def number(leaf):

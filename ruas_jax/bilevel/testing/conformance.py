@@ -110,19 +110,19 @@ def _fixed_point_rows(subject, claim, options):
   batches = jax.tree.map(lambda leaf: leaf[:1], reference.train_batches)
 
   @jax.jit
-  def settle(alpha, weights):
+  def settle(weights, alpha):
     def alternate(_, point):
-      alpha, weights = point
+      weights, alpha = point
       state = optimizer.init(weights)
-      slope = estimator(reference.problem, alpha, weights, state, batches, reference.val_batch).gradient
+      slope = estimator(reference.problem, weights, alpha, state, batches, reference.val_batch).gradient
       alpha = alpha - 0.1 * slope
-      weights, *_ = inner_step(reference.problem, optimizer, alpha, weights, state, batches[0])
-      return alpha, weights
+      weights, *_ = inner_step(reference.problem, optimizer, weights, alpha, state, batches[0])
+      return weights, alpha
 
-    return lax.fori_loop(0, 600, alternate, (alpha, weights))
+    return lax.fori_loop(0, 600, alternate, (weights, alpha))
 
   expected = np.array(2 * [reference.fixed_points[claim]])
-  error = relative_error(np.array(settle(reference.alpha, reference.weights)), expected)
+  error = relative_error(np.array(settle(reference.weights, reference.alpha)), expected)
   yield subject.row("sgd", 1, options, "alternating fixed point", "relative error", error, _SOLVED_BAR)
 
 
@@ -177,7 +177,7 @@ def _check_finite_difference(subject):
 def _darts_equation_8(subject, differenced, size):
   """`∂_α L_out(w′) − ξ [∇_α L(w⁺) − ∇_α L(w⁻)] / 2ε`, `w± = w ± ε ∇_w′ L_out(w′)`, with ε such that `|w± − w|` is
   `size`; and the length of the step, `ξ |∇_w′ L_out(w′)|`."""
-  problem, (alpha, weights, train_batches, val_batch) = subject.reference.problem, subject.arguments(1)
+  problem, (weights, alpha, train_batches, val_batch) = subject.reference.problem, subject.arguments(1)
   batch = jax.tree.map(lambda leaf: leaf[0], train_batches)
   start, unravel = ravel_pytree(weights)
 

@@ -98,8 +98,8 @@ class Subject:
     optimizer = INNERS[inner].optimizer
 
     @jax.jit
-    def run(alpha, weights, train_batches, _):
-      return inner_steps(self.reference.problem, optimizer, alpha, weights, optimizer.init(weights), train_batches)[0]
+    def run(weights, alpha, train_batches, _):
+      return inner_steps(self.reference.problem, optimizer, weights, alpha, optimizer.init(weights), train_batches)[0]
 
     return ravel(run(*self.arguments(steps)))
 
@@ -118,13 +118,13 @@ class Subject:
       def value(point):
         reached, alpha = weights, unravel(point)
         if steps:
-          reached, *_ = inner_steps(problem, optimizer, alpha, weights, optimizer.init(weights), train_batches)
+          reached, *_ = inner_steps(problem, optimizer, weights, alpha, optimizer.init(weights), train_batches)
         return problem.outer_loss(reached, alpha, val_batch)
 
       return lax.map(value, points)
 
-    _, *rest = self.arguments(steps)
-    above, below = np.asarray(outer_losses(points.reshape(-1, center.size), *rest)).reshape(2, 3, 4)
+    weights, _, *batches = self.arguments(steps)
+    above, below = np.asarray(outer_losses(points.reshape(-1, center.size), weights, *batches)).reshape(2, 3, 4)
     wide, middle, narrow = (above - below) / (2 * widths)[:, None]
     first, second = (4 * middle - wide) / 3, (4 * narrow - middle) / 3
     return directions, (16 * second - first) / 15
@@ -146,7 +146,7 @@ class Subject:
       second = jax.jacfwd(jax.grad(inner), argnums=(0, 1))(weights, alpha)
       return *second, *jax.grad(outer, argnums=(0, 1))(weights, alpha)
 
-    alpha, _, train_batches, val_batch = self.arguments(steps)
+    _, alpha, train_batches, val_batch = self.arguments(steps)
     compute = lambda: dense(self.reached(inner, steps), alpha, train_batches, val_batch)
     hessian, mixed, to_weights, direct = map(np.asarray, self._known.get(("dense", inner, steps), compute))
     return hessian, mixed, to_weights, direct, "dense Hessian"
@@ -155,17 +155,17 @@ class Subject:
     optimizer = INNERS[inner].optimizer
     estimator = make_estimator(name, inner=optimizer, steps=steps, **options)
 
-    def run(alpha, weights, train_batches, val_batch):
+    def run(weights, alpha, train_batches, val_batch):
       state, key = optimizer.init(weights), jax.random.key(0)
-      out = estimator(self.reference.problem, alpha, weights, state, train_batches, val_batch, key=key)
+      out = estimator(self.reference.problem, weights, alpha, state, train_batches, val_batch, key=key)
       return ravel_pytree(out.gradient)[0], out.diagnostics
 
     return run
 
   def arguments(self, steps: int):
-    """`(alpha, weights, train batches of the steps, validation batch)`."""
+    """`(weights, alpha, train batches of the steps, validation batch)`."""
     train_batches = jax.tree.map(lambda leaf: leaf[: max(steps, 1)], self.reference.train_batches)
-    return self.reference.alpha, self.reference.weights, train_batches, self.reference.val_batch
+    return self.reference.weights, self.reference.alpha, train_batches, self.reference.val_batch
 
 
 def relative_error(estimate: np.ndarray, expected: np.ndarray) -> float:

@@ -68,7 +68,7 @@ class ReferenceProblem(NamedTuple):
   Attributes:
     name: name in the table.
     problem: the two losses.
-    alpha, weights: pytrees. The optimiser's state is the result of its `init` for the weights.
+    weights, alpha: pytrees. The optimiser's state is the result of its `init` for the weights.
     train_batches: batches with a leading axis as long as the longest horizon.
     val_batch: batch of the outer loss.
     runs: numbers of inner steps for each inner optimiser, a name in `INNERS`.
@@ -81,8 +81,8 @@ class ReferenceProblem(NamedTuple):
 
   name: str
   problem: BilevelProblem
-  alpha: PyTree
   weights: PyTree
+  alpha: PyTree
   train_batches: PyTree
   val_batch: PyTree
   runs: Mapping[str, tuple[int, ...]]
@@ -101,7 +101,7 @@ def quadratic() -> ReferenceProblem:
   rng = np.random.default_rng(2)
   alpha, weights, validation = rng.normal(size=3), rng.normal(size=4), rng.normal(size=4)
   runs = {**dict.fromkeys(("sgd", "momentum", "adam"), HORIZONS), "momentum under way": (5,), "clipped sgd": (5,)}
-  problem = _quadratic("quadratic", alpha, weights, rng.normal(size=(max(HORIZONS), 4)), validation, runs)
+  problem = _quadratic("quadratic", weights, alpha, rng.normal(size=(max(HORIZONS), 4)), validation, runs)
   return problem._replace(small=True)
 
 
@@ -110,10 +110,10 @@ def quadratic_at_rest() -> ReferenceProblem:
   corners there."""
   validation = np.random.default_rng(3).normal(size=4)
   runs = dict.fromkeys(("adam", "clipped sgd"), (1,))
-  return _quadratic("quadratic at rest", np.zeros(3), np.zeros(4), np.zeros((1, 4)), validation, runs)
+  return _quadratic("quadratic at rest", np.zeros(4), np.zeros(3), np.zeros((1, 4)), validation, runs)
 
 
-def _quadratic(name, alpha, weights, batches, validation, runs):
+def _quadratic(name, weights, alpha, batches, validation, runs):
   rng = np.random.default_rng(0)
   root = rng.normal(size=(4, 4))
   hessian, pull, coupling = root @ root.T / 4 + np.eye(4), rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
@@ -132,13 +132,13 @@ def _quadratic(name, alpha, weights, batches, validation, runs):
   return ReferenceProblem(
     name,
     BilevelProblem(inner_loss, outer_loss),
-    {"all": alpha},
     {"first": weights[:1], "rest": weights[1:]},
+    {"all": alpha},
     batches,
     validation,
     runs,
     ClosedForm(
-      _linear_trajectory(hessian, pull, alpha, weights, batches),
+      _linear_trajectory(hessian, pull, weights, alpha, batches),
       lambda w: (w - validation + coupling @ alpha, coupling.T @ w + 2 * alpha + 1),
       hessian,
       -pull,
@@ -153,12 +153,12 @@ def darts_toy() -> ReferenceProblem:
   return ReferenceProblem(
     "DARTS toy",
     BilevelProblem(lambda w, a, batch: (w - a) ** 2, lambda w, a, batch: a * w - 2 * a + 1),
-    alpha[0],
     weights[0],
+    alpha[0],
     batches,
     np.zeros(()),
     {"sgd": (1,)},
-    ClosedForm(_linear_trajectory(two, two, alpha, weights, batches), lambda w: (alpha, w - 2), two, -two),
+    ClosedForm(_linear_trajectory(two, two, weights, alpha, batches), lambda w: (alpha, w - 2), two, -two),
     fixed_points={"unrolled": 2 / (1 + 2 * RATE), "first_order": 2.0, "implicit": 1.0},
   )
 
@@ -184,11 +184,13 @@ def logistic_regression() -> ReferenceProblem:
   def batches(count):
     return {"x": rng.normal(size=(count, 4, 3)), "y": np.sign(rng.normal(size=(count, 4)))}
 
+  alpha = {"slope": rng.normal(size=3) - 1, "offset": np.array(-0.5)}
+  weights = {"slope": rng.normal(size=3), "offset": np.array(0.7)}
   return ReferenceProblem(
     "logistic regression",
     BilevelProblem(inner_loss, outer_loss),
-    {"slope": rng.normal(size=3) - 1, "offset": np.array(-0.5)},
-    {"slope": rng.normal(size=3), "offset": np.array(0.7)},
+    weights,
+    alpha,
     batches(5),
     {name: values[0] for name, values in batches(1).items()},
     {"sgd": (1,), "adam": (5,), "polyak": (5,)},
@@ -200,7 +202,7 @@ def _log_cosh(x):
   return jnp.logaddexp(x, -x) - np.log(2)
 
 
-def _linear_trajectory(hessian, pull, alpha, weights, batches):
+def _linear_trajectory(hessian, pull, weights, alpha, batches):
   """Inner updates on gradients `hessian w - pull a - batch`."""
 
   def trajectory(inner, steps, last):
