@@ -84,7 +84,7 @@ class Genotype:
 
     Raises:
       UserError: alpha has another shape, or the softmax of an edge is undefined (NaN, infinity, or only minus
-      infinity).
+        infinity).
     """
     cells = {}
     for cell, alpha in zip(CELLS, (alpha_illumination, alpha_denoising), strict=True):
