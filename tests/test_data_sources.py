@@ -208,7 +208,7 @@ def test_halves_follow_the_seed():
 
 
 def test_one_image_cannot_be_halved():
-  with pytest.raises(UserError, match="image-0 alone"):
+  with pytest.raises(UserError, match="one element cannot be split"):
     split_in_half(memory_source(1), seed=0)
 
 

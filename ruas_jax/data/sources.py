@@ -13,6 +13,7 @@ from etils import epath
 
 from ruas_jax.data.decoding import image_size, read_image
 from ruas_jax.data.formats import IMAGE_SUFFIXES
+from ruas_jax.engine.sources import half_indices
 from ruas_jax.errors import UserError
 
 
@@ -160,16 +161,12 @@ def split_pairs(count: int, parts: Sequence[int], *, seed: int) -> list[np.ndarr
 
 
 def split_in_half(source: ImageSource, *, seed: int) -> tuple[Subset, Subset]:
-  """Random halves (train, validation) without common images. If the number is odd, train has one more.
+  """Random halves (training, validation) without common images, by `half_indices`.
 
   Raises:
-    UserError: there are fewer than two images.
+    UserError: fewer than two images.
   """
-  if len(source) < 2:
-    name = source.names[0] if len(source) else "nothing"
-    raise UserError(f"{name} alone cannot be split into train and validation; add images, or set data.val")
-  half = len(source) // 2
-  train, validation = split_pairs(len(source), (len(source) - half, half), seed=seed)
+  train, validation = half_indices(len(source), seed=seed)
   return Subset(source, train), Subset(source, validation)
 
 

@@ -184,13 +184,18 @@ def in_words(leaf: jax.ShapeDtypeStruct) -> str:
 
 
 def split_in_half(source: Source, *, seed: int) -> tuple[Part, Part]:
-  """Random halves (training, validation) without common elements. If the number is odd, training has one more.
+  """Random halves (training, validation) without common elements, by `half_indices`."""
+  train, validation = half_indices(len(source), seed=seed)
+  return Part(source, train), Part(source, validation)
+
+
+def half_indices(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Sorted indices of two random halves of `count` elements. If the number is odd, the first has one more.
 
   Raises:
     UserError: there are fewer than two elements.
   """
-  count = len(source)
   if count < 2:
     raise UserError("one element cannot be split into training and validation data; add elements or validation data")
   order, first = np.random.default_rng(seed).permutation(count), count - count // 2
-  return Part(source, np.sort(order[:first])), Part(source, np.sort(order[first:]))
+  return np.sort(order[:first]), np.sort(order[first:])

@@ -14,7 +14,7 @@ from ruas_jax.engine.records import losses_of
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.agreement import Found, summarize_agreement
 from ruas_jax.experiments.search import SearchResult, result_of, search_files
-from ruas_jax.experiments.setting import POPULATION, RESULTS, as_elements, identify, open_images, search_setting
+from ruas_jax.experiments.setting import POPULATION, RESULTS, engine_arguments, identify, open_images, search_setting
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
@@ -77,19 +77,11 @@ def search_population(
         plot_population(folder / "population.png", summaries[0])
 
   found = engine.search_population(
-    setting.problem,
-    train=as_elements(config, train),
-    validation=None if validation is None else as_elements(config, validation),
+    **engine_arguments(config, setting, train, validation),
     seeds=range(config.seed, config.seed + population.seeds),
     sweep=sweep,
-    options=config.search,
-    batch_size=config.data.batch_size,
     workdir=workdir,
     run=run,
-    weight_optimizer=setting.optimizers.weights,
-    alpha_optimizer=setting.optimizers.alpha,
-    placement=config.data.placement,
-    repeat=True,
     files=engine.PopulationFiles(
       config=dataclasses.asdict(config),
       identity=identify(

@@ -17,7 +17,7 @@ from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.setting import (
   GENOTYPE,
   RESULTS,
-  as_elements,
+  engine_arguments,
   identify,
   open_images,
   program_identity,
@@ -82,18 +82,10 @@ def search(
   images, names = {"train": train, "val": validation}, operation_names(operations)
   unrelated = ["training"] + ["search.steps"] * (config.search.strategy != "separate")  # to the step's program
   found = one_search.search(
-    setting.problem,
-    train=as_elements(config, train),
-    validation=None if validation is None else as_elements(config, validation),
-    options=config.search,
-    batch_size=config.data.batch_size,
+    **engine_arguments(config, setting, train, validation),
     seed=config.seed,
     workdir=workdir,
     run=run,
-    weight_optimizer=setting.optimizers.weights,
-    alpha_optimizer=setting.optimizers.alpha,
-    placement=config.data.placement,
-    repeat=True,
     files=search_files(
       config,
       names,

@@ -106,6 +106,23 @@ def as_elements(config: Config, images: ImageSource) -> PaddedImages | Part:
   return padded(images)
 
 
+def engine_arguments(
+  config: Config, setting: Setting, train: ImageSource, validation: ImageSource | None
+) -> dict[str, Any]:
+  """The arguments that a search and a population of it share in the engine."""
+  return {
+    "problem": setting.problem,
+    "train": as_elements(config, train),
+    "validation": None if validation is None else as_elements(config, validation),
+    "options": config.search,
+    "batch_size": config.data.batch_size,
+    "weight_optimizer": setting.optimizers.weights,
+    "alpha_optimizer": setting.optimizers.alpha,
+    "placement": config.data.placement,
+    "repeat": True,
+  }
+
+
 def identify(
   kind: str, config: Config, *ignored: str, images: Mapping[str, ImageSource | None], **more: Any
 ) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from ruas_jax.errors import require_at_least
-from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.optimizers import OptimizerOptions
 
 
@@ -22,9 +22,9 @@ class RUASSearchOptions(SearchOptions):
   """Maximum iterations of the IEM's inner loop in a step (lines 4-7)."""
   denoising_length: int = 1
   """Maximum iterations of the NRM's inner loop in a step (lines 9-12). joint uses only illumination_length."""
-  weight_optimizer: OptimizerOptions = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
+  weight_optimizer: OptimizerOptions = WEIGHT_OPTIMIZER
   """Optimiser of the weights. The hypergradient is computed through its updates."""
-  alpha_optimizer: OptimizerOptions = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
+  alpha_optimizer: OptimizerOptions = ALPHA_OPTIMIZER
   """Optimiser of alpha (section 4.1)."""
   parameters: int = 0
   """Maximum number of parameters of the derived network; 0: no limit."""

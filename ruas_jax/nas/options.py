@@ -12,6 +12,12 @@ if TYPE_CHECKING:
   from ruas_jax.bilevel import Estimator
 
 from ruas_jax.errors import UserError, require_at_least
+from ruas_jax.optimizers import OptimizerOptions
+
+WEIGHT_OPTIMIZER = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
+"""Default optimiser of the weights, the paper's."""
+ALPHA_OPTIMIZER = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
+"""Default optimiser of alpha, the paper's (section 4.1)."""
 
 
 @dataclasses.dataclass(frozen=True)

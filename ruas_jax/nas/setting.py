@@ -9,16 +9,11 @@ import optax
 
 from ruas_jax.engine.identity import describe_source, plain
 from ruas_jax.engine.sources import Source
-from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.state import MakeOptimizer, Optimizers, SearchState, init_state
 from ruas_jax.nas.step import make_search_step
-from ruas_jax.optimizers import OptimizerOptions, make_optimizer
-
-WEIGHT_OPTIMIZER = OptimizerOptions("sgd", learning_rate=0.005, momentum=0.9)
-"""Default optimiser of the weights, the paper's."""
-ALPHA_OPTIMIZER = OptimizerOptions("adam", learning_rate=3e-4, momentum=0.5, weight_decay=1e-3)
-"""Default optimiser of alpha, the paper's (section 4.1)."""
+from ruas_jax.optimizers import make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
