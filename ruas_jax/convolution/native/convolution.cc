@@ -22,6 +22,8 @@
 
 namespace ffi = xla::ffi;
 
+constexpr int kLineBytes = 64;
+
 #define RUAS_INLINE inline __attribute__((always_inline))
 
 namespace {
@@ -48,8 +50,8 @@ struct CorrelateTile {
   int64_t pairs;
   const T* cotangent;
   int64_t cotangent_plane, cotangent_row;
-  int64_t outputs;
-  T* sums;
+  int64_t outputs;  // at most Kernels::outputs
+  T* sums;          // [pairs][outputs] vectors, in the kernel's blocks
   int64_t rows, columns;
 };
 
@@ -57,14 +59,21 @@ template <typename T>
 struct Kernels {
   void (*convolve)(const ConvolveTile<T>&);
   void (*correlate)(const CorrelateTile<T>&);
-  int64_t lanes, block_pixels, outputs, pairs;
+  void (*sum_lanes)(const T*, int64_t, T*);
+  int64_t (*pairs)(int64_t);  // block of pairs of a weight gradient with so many outputs
+  int64_t lanes, block_pixels, outputs;
 };
 
 namespace plain {  // SSE on x86, NEON on ARM, which all such processors have
 #define RUAS_BYTES 16
 #define RUAS_OUTPUTS 4
-#define RUAS_VECTORS 2
-#define RUAS_PAIRS 3
+#define RUAS_VECTORS(n) 2
+#define RUAS_PAIRS(n) (n == 4 ? 2 : 3)
+#if defined(__x86_64__)
+#define RUAS_REGISTER "x"
+#else
+#define RUAS_REGISTER "w"
+#endif
 #include "kernels.inc"
 }  // namespace plain
 
@@ -78,8 +87,9 @@ namespace plain {  // SSE on x86, NEON on ARM, which all such processors have
 namespace avx2 {
 #define RUAS_BYTES 32
 #define RUAS_OUTPUTS 4
-#define RUAS_VECTORS 3
-#define RUAS_PAIRS 4
+#define RUAS_VECTORS(n) 3
+#define RUAS_PAIRS(n) (n == 4 ? 2 : n == 3 ? 3 : n == 2 ? 5 : 8)
+#define RUAS_REGISTER "x"
 #include "kernels.inc"
 }  // namespace avx2
 #if defined(__clang__)
@@ -92,9 +102,10 @@ namespace avx2 {
 #endif
 namespace avx512 {
 #define RUAS_BYTES 64
-#define RUAS_OUTPUTS 6
-#define RUAS_VECTORS 4
-#define RUAS_PAIRS 8
+#define RUAS_OUTPUTS 7
+#define RUAS_VECTORS(n) (n > 4 ? 2 : 4)
+#define RUAS_PAIRS(n) (n == 7 ? 3 : n == 6 ? 4 : n == 5 ? 5 : n == 4 ? 6 : n == 3 ? 8 : n == 2 ? 10 : 12)
+#define RUAS_REGISTER "v"
 #include "kernels.inc"
 }  // namespace avx512
 #if defined(__clang__)
@@ -143,12 +154,14 @@ Kernels<T> chosen_kernels() {
   }
 }
 
-// A buffer of this thread, which only grows.
+// A buffer of this thread, which only grows. It begins at a line of the cache.
 template <typename T>
 T* scratch(int64_t size) {
   thread_local std::vector<T> buffer;
-  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
-  return buffer.data();
+  const size_t needed = size + kLineBytes / sizeof(T);
+  if (buffer.size() < needed) buffer.resize(needed);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(buffer.data());
+  return reinterpret_cast<T*>((start + kLineBytes - 1) / kLineBytes * kLineBytes);
 }
 
 // Runs `work(0)` to `work(count - 1)` on this thread and on the threads of the pool. It waits only for work that has
@@ -203,6 +216,15 @@ struct Taps {
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 int64_t round_up(int64_t value, int64_t to) { return divide_up(value, to) * to; }
 
+// Divides `count` into the fewest blocks of at most `most`, of nearly equal size.
+std::vector<int64_t> divide_evenly(int64_t count, int64_t most) {
+  std::vector<int64_t> blocks(divide_up(count, most));
+  const int64_t number = blocks.size();
+  for (int64_t block = 0; block < number; ++block)
+    blocks[block] = (block + 1) * count / number - block * count / number;
+  return blocks;
+}
+
 // Copies rows [top, top + rows) and columns [left, left + columns) of each of `planes` images; zeros outside the image.
 template <typename T>
 void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, int64_t top, int64_t left, int64_t rows,
@@ -225,9 +247,11 @@ void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, 
 constexpr int64_t kTileBytes = 128 * 1024;  // size of the buffer of a convolution's tile, for the L2 cache
 constexpr int64_t kTileColumns = 384;
 constexpr int64_t kSegmentColumns = 128;  // columns of a weight gradient's tile, for the L1 cache
-constexpr int64_t kSegmentPixels = 256;
+constexpr int64_t kSegmentPixels = 1024;
 constexpr int64_t kStripPixels = 8192;  // minimum number of pixels in one partial sum of a weight gradient,
 constexpr int64_t kMostStrips = 32;     // and maximum number of partial sums
+constexpr int64_t kMostPairs = 12;      // upper limit of Kernels::pairs
+constexpr int64_t kLeastShared = 500'000;  // products for which other threads are worth waking
 
 template <typename T>
 void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs, const T* image,
@@ -244,11 +268,9 @@ void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shap
   const bool pointwise = taps.reach_y == 0 && taps.reach_x == 0;
   if (pointwise) width = plane, height = 1;  // each pixel is independent: one long row
 
-  // Divides the outputs into blocks of nearly equal size, and sorts the weights in the order of their use.
-  const int64_t blocks = divide_up(outputs, kernels.outputs);
-  std::vector<int64_t> block_outputs(blocks);
-  for (int64_t block = 0; block < blocks; ++block)
-    block_outputs[block] = (block + 1) * outputs / blocks - block * outputs / blocks;
+  // Sorts the weights in the order of their use.
+  const std::vector<int64_t> block_outputs = divide_evenly(outputs, kernels.outputs);
+  const int64_t blocks = block_outputs.size();
   std::vector<T> weights(groups * terms * outputs);
   T* packed = weights.data();
   for (int64_t group = 0; group < groups; ++group) {
@@ -262,7 +284,10 @@ void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shap
   const int64_t columns = std::min(round_up(kTileColumns, kernels.block_pixels), round_up(width, kernels.block_pixels));
   const int64_t buffer_row = columns + 2 * taps.reach_x;
   const int64_t buffer_rows = kTileBytes / static_cast<int64_t>(channels * buffer_row * sizeof(T));
-  const int64_t rows = std::clamp<int64_t>(buffer_rows - 2 * taps.reach_y, 1, height);
+  int64_t rows = std::clamp<int64_t>(buffer_rows - 2 * taps.reach_y, 1, height);
+  const int64_t across = divide_up(width, columns);
+  if (terms * outputs * batch * plane >= kLeastShared)  // enough tiles for all threads
+    rows = std::min(rows, divide_up(height, divide_up(pool.num_threads(), groups * batch * across)));
   const int64_t buffer_plane = (rows + 2 * taps.reach_y) * buffer_row;
   std::vector<int64_t> offsets, straight;
   for (int64_t tap = 0; tap < taps.size(); ++tap)
@@ -270,7 +295,7 @@ void convolve(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_shap
       offsets.push_back(channel * buffer_plane + taps.rows[tap] * buffer_row + taps.columns[tap]);
       straight.push_back(channel * plane);
     }
-  const int64_t down = divide_up(height, rows), across = divide_up(width, columns);
+  const int64_t down = divide_up(height, rows);
 
   share_out(pool, groups * batch * down * across, [&](int64_t index) {
     const int64_t left = index % across * columns, top = index / across % down * rows;
@@ -313,63 +338,74 @@ void correlate(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_sha
     std::fill_n(result, groups * numbers, T(0));
     return;
   }
-  const int64_t columns = std::min(kSegmentColumns, round_up(width, kernels.lanes));
+  const int64_t columns = round_up(std::min(kSegmentColumns, width), kernels.lanes);
   const int64_t rows = std::clamp<int64_t>(kSegmentPixels / columns, 1, height);
   const int64_t image_row = columns + 2 * taps.reach_x, image_rows = rows + 2 * taps.reach_y;
-  const int64_t all_pairs = round_up(pairs, kernels.pairs), all_outputs = round_up(outputs, 3);
-  std::vector<int64_t> offsets(all_pairs, 0);  // the padding of the last block gives unused results
-  for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int64_t tap = pair / channels, channel = pair % channels;
-    offsets[pair] = channel * image_rows * image_row + taps.rows[tap] * image_row + taps.columns[tap];
-  }
+  const std::vector<int64_t> blocks = divide_evenly(outputs, kernels.outputs);
 
-  // Strips of rows, counted over all images of the batch; their number depends only on the shape.
+  // Strips of rows, counted over all images of the batch. Their number depends only on the shape, as the order of the
+  // sums does. The channels are divided only to occupy all threads.
   const int64_t all_rows = batch * height;
   const int64_t strips = std::min(all_rows, std::clamp<int64_t>(batch * plane / kStripPixels, 1, kMostStrips));
-  std::vector<T> partials(groups * strips * numbers);
-  share_out(pool, groups * strips, [&](int64_t index) {
-    const int64_t group = index / strips, strip = index % strips;
-    const int64_t image_size = channels * image_rows * image_row, cotangent_size = all_outputs * rows * columns;
-    const int64_t sums_size = all_pairs * all_outputs * kernels.lanes;
+  const int64_t parts = numbers * batch * plane < kLeastShared
+                            ? 1
+                            : std::clamp<int64_t>(divide_up(pool.num_threads(), groups * strips), 1, channels);
+  std::vector<T> partials(groups * strips * numbers);  // [group, strip, channel, tap, output]
+  share_out(pool, groups * strips * parts, [&](int64_t index) {
+    const int64_t part = index % parts, strip = index / parts % strips, group = index / parts / strips;
+    const int64_t first = part * channels / parts, here = (part + 1) * channels / parts - first;
+    const int64_t own_pairs = here * taps.size(), padded = own_pairs + kMostPairs;
+    const int64_t image_size = round_up(here * image_rows * image_row, kernels.lanes), cotangent_size = outputs * rows * columns;
+    const int64_t sums_size = padded * outputs * kernels.lanes;
     T* image_buffer = scratch<T>(image_size + cotangent_size + sums_size);
     T* cotangent_buffer = image_buffer + image_size;
     T* sums = cotangent_buffer + cotangent_size;
-    std::fill_n(cotangent_buffer + outputs * rows * columns, (all_outputs - outputs) * rows * columns, T(0));
     std::fill_n(sums, sums_size, T(0));
+    std::vector<int64_t> offsets(padded, 0);  // the padding of the last block gives unused results
+    for (int64_t channel = 0, pair = 0; channel < here; ++channel)
+      for (int64_t tap = 0; tap < taps.size(); ++tap)
+        offsets[pair++] = (channel * image_rows + taps.rows[tap]) * image_row + taps.columns[tap];
 
     CorrelateTile<T> tile{};
     tile.image = image_buffer + taps.reach_y * image_row + taps.reach_x;
     tile.image_row = image_row;
     tile.offsets = offsets.data();
-    tile.pairs = all_pairs;
-    tile.cotangent = cotangent_buffer;
     tile.cotangent_plane = rows * columns;
     tile.cotangent_row = columns;
-    tile.outputs = all_outputs;
-    tile.sums = sums;
     const int64_t end = (strip + 1) * all_rows / strips;
     for (int64_t row = strip * all_rows / strips; row < end; row += tile.rows) {
       const int64_t example = group * batch + row / height, top = row % height;
       tile.rows = std::min({rows, end - row, height - top});
       for (int64_t left = 0; left < width; left += columns) {
         tile.columns = std::min(columns, width - left);
-        copy_window(image + example * channels * plane, channels, height, width, top - taps.reach_y,
+        copy_window(image + (example * channels + first) * plane, here, height, width, top - taps.reach_y,
                     left - taps.reach_x, image_rows, image_row, image_buffer);
         copy_window(cotangent + example * outputs * plane, outputs, height, width, top, left, rows, columns,
                     cotangent_buffer);
-        kernels.correlate(tile);
+        tile.sums = sums;
+        tile.cotangent = cotangent_buffer;
+        for (const int64_t block : blocks) {
+          tile.outputs = block;
+          tile.pairs = round_up(own_pairs, kernels.pairs(block));
+          kernels.correlate(tile);
+          tile.sums += tile.pairs * block * kernels.lanes;
+          tile.cotangent += block * tile.cotangent_plane;
+        }
       }
     }
 
-    T* partial = partials.data() + index * numbers;
-    for (int64_t pair = 0; pair < pairs; ++pair)
-      for (int64_t output = 0; output < outputs; ++output) {
-        const int64_t block = pair / kernels.pairs * (all_outputs / 3) + output / 3;
-        const T* lanes = sums + ((block * 3 + output % 3) * kernels.pairs + pair % kernels.pairs) * kernels.lanes;
-        T total = 0;
-        for (int64_t lane = 0; lane < kernels.lanes; ++lane) total += lanes[lane];
-        partial[pair * outputs + output] = total;
-      }
+    T* partial = partials.data() + (group * strips + strip) * numbers + first * taps.size() * outputs;
+    std::vector<T> totals;
+    for (const int64_t block : blocks) {
+      const int64_t together = kernels.pairs(block), padded_pairs = round_up(own_pairs, together);
+      totals.resize(padded_pairs * block);
+      kernels.sum_lanes(sums, padded_pairs * block, totals.data());
+      for (int64_t pair = 0; pair < own_pairs; ++pair)
+        for (int64_t output = 0; output < block; ++output)
+          partial[pair * outputs + output] = totals[(pair / together * block + output) * together + pair % together];
+      sums += padded_pairs * block * kernels.lanes;
+      partial += block;
+    }
   });
 
   for (int64_t group = 0; group < groups; ++group)
@@ -378,7 +414,7 @@ void correlate(ffi::ThreadPool& pool, const Taps& taps, const int64_t* image_sha
         T total = 0;
         for (int64_t strip = 0; strip < strips; ++strip)
           total += partials[(group * strips + strip) * numbers + pair * outputs + output];
-        const int64_t tap = pair / channels, channel = pair % channels;
+        const int64_t tap = pair % taps.size(), channel = pair / taps.size();
         result[((group * taps.size() + tap) * outputs + output) * channels + channel] = total;
       }
 }
