@@ -1,8 +1,10 @@
 """The command line: help, and one clear line and a non-zero exit for everything that can be wrong with its input."""
 
+import ast
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,11 @@ from conftest import shared
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
+import ruas_jax
 from ruas_jax.commands import experiment
+from ruas_jax.commands.info import Info
+from ruas_jax.commands.search import Search
+from ruas_jax.commands.spelling import spell_options
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.photos.model import enhance, load, save_model
 from ruas_jax.photos.pretrained import load_pretrained
@@ -150,7 +156,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} images --seed 99999999999999999999 --workdir new", "--seed must be less than"),
     (f"{SEARCH} images --loss.eta-t inf --workdir new", "--loss.eta-t must be at least 0 and finite, not inf"),
     (f"{SEARCH} images --network.smoothing -0.01 --workdir new", "--network.smoothing must be at least 0"),
-    (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "--network.illumination.floor must be at most 0.5"),
+    (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "--network.illumination.floor must be at most"),
     (f"{SEARCH} images --search.weight-optimizer.clip 0 --workdir new", "`optimizer.clip` must be at least"),
     ("demo --out .", "cannot be the current folder"),
     # released weights
@@ -158,7 +164,7 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("import file --out new", "file: cannot read the weights"),
     ("import weights.npz --out new", "released weights: no array 'enhance_net.iems."),
     ("import weights.npz --out new --genotype missing.json", "missing.json: no such file"),
-    ("import weights.npz --out model", "model holds a checkpoint already. Choose another --out, or pass --overwrite"),
+    ("import weights.npz --out model", "model holds a checkpoint already; choose another --out, or set --overwrite"),
     # the demo
     ("demo --out images", "images exists and is not an earlier demo"),
     ("demo --out file/below", "--out file/below: cannot be written"),
@@ -306,6 +312,24 @@ def test_released_weights_of_another_genotype_are_refused(cell, tmp_path, capsys
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1 and lines[0].startswith("ruas: released weights: ") and "genotype" in lines[0]
   assert not (tmp_path / "model").exists()
+
+
+def test_errors_of_the_api_name_fields_and_the_command_line_its_options():
+  message = "`workdir` a: `loss.eta_t` of `optimizer.clip`; set `overwrite`"
+  assert spell_options(message, Search) == "--workdir a: --loss.eta-t of `optimizer.clip`; set --overwrite"
+  assert spell_options(message, Info) == message
+
+
+def test_no_option_of_the_command_line_is_named_outside_the_commands():
+  """A caller of the Python API has none."""
+  package = pathlib.Path(ruas_jax.__file__).parent
+  for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
+    tree = ast.parse(file.read_text())
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+      if getattr(call.func, "id", "") in ("UserError", "Refused", "Skipped", "say", "print"):
+        texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+        named = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
+        assert not named, (file, call.lineno, named)
 
 
 def test_the_last_of_two_configurations_counts():

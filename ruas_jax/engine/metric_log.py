@@ -62,9 +62,7 @@ class MetricLog:
     content = there[: until.size] if until else _complete_lines(_decode(there)).encode()
     self._size, self._digest = len(content), hashlib.sha256(content)
     if until and self._position() != until:
-      raise UserError(
-        f"{path}: its first {until.size} bytes have changed since the run wrote them; {START_ANEW}"
-      )
+      raise UserError(f"{path}: its first {until.size} bytes have changed since the run wrote them; {START_ANEW}")
     if content != there or not self._path.exists():
       write_atomically(self._path, content)
     # Object stores cannot append: a remote log is kept in memory and uploaded twice a minute and on closing.

@@ -30,7 +30,7 @@ def check_data(problem: SearchProblem, train: Source, validation: Source, *, bat
   train_tree, validation_tree = jax.tree.structure(train_spec), jax.tree.structure(validation_spec)
   if train_tree != validation_tree:
     raise UserError(
-      f"`train` and `validation` have different structures, {train_tree} and {validation_tree}: make them equal"
+      f"train and validation have different structures, {train_tree} and {validation_tree}: make them equal"
     )
   pairs = zip(jax.tree.leaves_with_path(train_spec), jax.tree.leaves(validation_spec), strict=True)
   for (path, leaf), against in pairs:
@@ -38,7 +38,7 @@ def check_data(problem: SearchProblem, train: Source, validation: Source, *, bat
     if not alike or (problem.sample is as_it_is and leaf.shape != against.shape):
       where = jax.tree_util.keystr(path)
       raise UserError(
-        f"`train`{where} is {in_words(leaf)} and `validation`{where} is {in_words(against)}: "
+        f"train{where} is {in_words(leaf)} and validation{where} is {in_words(against)}: "
         "give both the same shape and dtype"
       )
   if not repeat:
