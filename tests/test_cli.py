@@ -20,10 +20,15 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
 import ruas_jax
 from ruas_jax.commands import experiment
+from ruas_jax.commands.enhance import Enhance
+from ruas_jax.commands.hypergrad import Hypergrad
+from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
+from ruas_jax.commands.train import Train
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.option_values import list_options
 from ruas_jax.photos.model import enhance, load, save_model
 from ruas_jax.photos.pretrained import load_pretrained
 
@@ -320,16 +325,19 @@ def test_errors_of_the_api_name_fields_and_the_command_line_its_options():
   assert spell_options(message, Info) == message
 
 
-def test_no_option_of_the_command_line_is_named_outside_the_commands():
-  """A caller of the Python API has none."""
+def test_messages_outside_the_commands_name_arguments_in_backticks_and_nothing_else():
+  """A caller of the Python API has no options of a command line."""
   package = pathlib.Path(ruas_jax.__file__).parent
+  arguments = {name for kind in (Search, Train, Enhance, Hypergrad, Import) for name, _ in list_options(kind)}
+  arguments |= {"batch_size", "repeat", "sweep"}  # of `ruas_jax.search` for any problem
   for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
-    tree = ast.parse(file.read_text())
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
       if getattr(call.func, "id", "") in ("UserError", "Refused", "Skipped", "say", "print"):
-        texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
-        named = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
-        assert not named, (file, call.lineno, named)
+        texts = (node.value for node in ast.walk(call) if isinstance(node, ast.Constant))
+        for text in filter(lambda text: isinstance(text, str), texts):
+          where = f"{file}, line {call.lineno}: {text}"
+          assert not re.search(r"(?<![\w-])--[a-z]", text), where
+          assert text.count("`") % 2 or set(re.findall("`([^`]*)`", text)) <= arguments, where
 
 
 def test_the_last_of_two_configurations_counts():

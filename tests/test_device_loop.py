@@ -223,7 +223,7 @@ def test_what_the_mesh_does_not_divide_is_one_line(options, things, said):
 def test_a_loss_that_explodes_stops_the_run_at_its_step(quick):
   loop = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0), largest_loss=20.0)
   logs = [make_records(call.first, call.log, largest_loss=20.0) for call in loop.calls(12)]
-  said = "the x train loss is 21 at step 7, larger than `largest_loss` 20"
+  said = "the x train loss is 21 at step 7, above `largest_loss` 20"
   assert [failure for _, failure in logs if failure] == [said]
   assert float(loop.run.state.weights) == 21
 

@@ -244,7 +244,7 @@ BAD = {
   ),
   "a number that is not there": (
     lambda: nas.search_population(problem_of(hyper={"c": 1.0}), train=numbers(), seeds=2, sweep={"d": (1.0, 2.0)}),
-    "sweep d: the problem's hyper has no such number; it has c",
+    "`sweep` d: the problem's hyper has no such number; it has c",
   ),
   "no seed": (lambda: nas.search_population(problem_of(), train=numbers(), seeds=0), "at least one seed"),
 }
