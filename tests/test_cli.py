@@ -117,6 +117,8 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("search --config nothing --workdir new", "no configuration 'nothing'; give one of fivek_paper, general"),
     ("search --config=nothing --workdir new", "no configuration 'nothing'"),
     ("search --config nothing.py --workdir new", "configuration nothing.py does not exist"),
+    ("search nothing --workdir new", "no configuration 'nothing'; give one of fivek_paper, general"),
+    ("search tiny --workdir new --config lol", "two configurations are given, tiny and --config lol: give only one"),
     ("train --config broken.py --genotype published --workdir new", "broken.py raised ZeroDivisionError"),
     # genotypes
     (f"{TRAIN} images --genotype missing.json", "missing.json: no such file"),
@@ -333,13 +335,18 @@ def test_messages_outside_the_commands_name_arguments_in_backticks_and_nothing_e
   for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
     for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
       if getattr(call.func, "id", "") in ("UserError", "Refused", "Skipped", "say", "print"):
-        texts = (node.value for node in ast.walk(call) if isinstance(node, ast.Constant))
-        for text in filter(lambda text: isinstance(text, str), texts):
-          where = f"{file}, line {call.lineno}: {text}"
-          assert not re.search(r"(?<![\w-])--[a-z]", text), where
-          assert text.count("`") % 2 or set(re.findall("`([^`]*)`", text)) <= arguments, where
+        message = re.sub(r"\{.*?\}", "", ast.unparse(call))
+        assert not re.search(r"(?<![\w-])--[a-z]", message), (file, message)
+        assert {name.strip(".") for name in re.findall("`([^`]*)`", message)} - {""} <= arguments, (file, message)
 
 
 def test_the_last_of_two_configurations_counts():
   """As the last of any option does."""
   assert experiment._named_config(["search", "--config", "lol", "--config=tiny"]) == "tiny"
+
+
+def test_a_configuration_may_be_the_first_argument():
+  arguments, named = ["--workdir", "w"], ["--config", tiny_problem.CONFIG]
+  first = experiment.with_config(Search, [tiny_problem.CONFIG, *arguments])
+  assert first == (arguments, experiment.with_config(Search, [*arguments, *named])[1])
+  assert first[1].config == tiny_problem.CONFIG and first[1].data.crop == 8
