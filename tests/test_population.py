@@ -239,7 +239,7 @@ def test_agreement_counts_edges_pairs_and_genotypes():
 
 def test_the_picture_shows_every_operation_where_it_was_chosen(tmp_path, monkeypatch):
   figures = []
-  monkeypatch.setattr("ruas_jax.plots.save_figure", lambda figure, path: figures.append(figure))
+  monkeypatch.setattr("ruas_jax.plots.population.save_figure", lambda figure, path: figures.append(figure))
   a, b = ("conv_1x1",) * 7, ("conv_3x3", "own") + ("residual_conv_3x3",) * 5
   found = found_of((0, 0.1, a), (1, 0.1, b), (0, 0.3, b))
   members = [{"name": one.name, "seed": one.seed, "values": one.values, "genotype": str(one.genotype)} for one in found]
