@@ -113,7 +113,7 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
 @pytest.mark.parametrize(
   "sweep, said",
   [
-    ("search.eta_t=0.1", "population.sweep.search.eta_t: there is no option 'search.eta_t'; .* loss.eta_t$"),
+    ("search.eta_t=0.1", "^`population.sweep`: there is no option 'search.eta_t'; .* loss.eta_t$"),
     ("learning_rate=0.1", "perhaps you meant search.weight_optimizer.learning_rate or search.alpha_opt"),
     ("nothing=0.1", "there is no option 'nothing'$"),
     ("loss=0.1", "there is no option 'loss'"),
