@@ -46,7 +46,7 @@ def replaced(options: Any, names: list[str], value: Any, path: str) -> Any:
 def list_options(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
   """The path and the type of every option in this dataclass and its groups, such as ("loss.eta_t", float)."""
   for name, hint in typing.get_type_hints(kind).items():
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
       yield from list_options(hint, f"{prefix}{name}.")
     else:
       yield f"{prefix}{name}", hint
