@@ -61,9 +61,9 @@ class Config:
 
   def __post_init__(self):
     if self.seed < 0:
-      raise UserError(f"seed must be at least 0, not {self.seed}")
+      raise UserError(f"`seed` must be at least 0, not {self.seed}")
     if self.seed >= 2**31:
-      raise UserError(f"seed must be less than {2**31}, not {self.seed}")
+      raise UserError(f"`seed` must be less than {2**31}, not {self.seed}")
 
 
 _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
@@ -79,9 +79,9 @@ def load_config(name: str) -> Config:
     path = next((folder / f"{name}.py" for folder in _FOLDERS if (folder / f"{name}.py").is_file()), None)
     if path is None:
       known = sorted(file.stem for folder in _FOLDERS if folder.is_dir() for file in folder.glob("[!_]*.py"))
-      raise UserError(f"--config: no configuration {name!r}; give one of {', '.join(known)}, or a .py or .json file")
+      raise UserError(f"no configuration {name!r}; give one of {', '.join(known)}, or a .py or .json file")
   if not path.is_file():
-    raise UserError(f"--config: {path} does not exist")
+    raise UserError(f"configuration {path} does not exist")
   spec = importlib.util.spec_from_file_location(f"ruas_config_{path.stem}", path)
   assert spec and spec.loader  # a .py file has both
   module = importlib.util.module_from_spec(spec)
@@ -91,9 +91,9 @@ def load_config(name: str) -> Config:
   except UserError:
     raise
   except Exception as error:
-    raise UserError(f"--config: {path} raised {type(error).__name__}: {error}") from None
+    raise UserError(f"configuration {path} raised {type(error).__name__}: {error}") from None
   if not isinstance(config, Config):
-    raise UserError(f"--config: get_config() of {path} must return a ruas_jax Config, not {type(config).__name__}")
+    raise UserError(f"configuration {path}: get_config() must return a ruas_jax Config, not {type(config).__name__}")
   return config
 
 

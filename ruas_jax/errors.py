@@ -4,7 +4,11 @@ import math
 
 
 class UserError(Exception):
-  """A mistake in the input. The message is one line that names the file, option or step."""
+  """A mistake in the input. The message is one line that names the file, option or step.
+
+  An argument or option is written in backticks and with its path: `workdir`, `loss.eta_t`. Nothing else is. The
+  command line prints it as its option: --workdir, --loss.eta-t.
+  """
 
 
 def require_at_least(least: float, options: object, section: str, *names: str, most: float | None = None) -> None:
@@ -12,6 +16,6 @@ def require_at_least(least: float, options: object, section: str, *names: str, m
   for name in names:
     value = getattr(options, name)
     if not (value >= least and math.isfinite(value)):
-      raise UserError(f"{section}.{name} must be at least {least} and finite, not {value}")
+      raise UserError(f"`{section}.{name}` must be at least {least} and finite, not {value}")
     if most is not None and value > most:
-      raise UserError(f"{section}.{name} must be at most {most}, not {value}")
+      raise UserError(f"`{section}.{name}` must be at most {most}, not {value}")

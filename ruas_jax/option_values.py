@@ -1,9 +1,11 @@
-"""Options dataclasses from nested dictionaries, and with single values replaced; every value is checked."""
+"""Options dataclasses: their paths, made from nested dictionaries, and with single values replaced. Every value is
+checked."""
 
 import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from ruas_jax.errors import UserError
@@ -27,17 +29,27 @@ def from_dict(kind: type, values: dict, where: str):
 def replaced(options: Any, names: list[str], value: Any, path: str) -> Any:
   """The options with one value replaced; `path` is the full name of the option, for errors."""
   name, *rest = names
+  prefix = path.removesuffix(".".join(names))
   hints = typing.get_type_hints(type(options))
   if name not in hints:
     near = difflib.get_close_matches(name, hints, n=1)
-    raise UserError(f"there is no option {path}" + (f": perhaps you meant {near[0]}" if near else ""))
+    raise UserError(f"there is no option `{path}`" + (f": perhaps you meant `{prefix}{near[0]}`" if near else ""))
   if not rest:
-    value = _value(hints[name], value, path)
+    value = _value(hints[name], value, f"`{path}`")
   elif not dataclasses.is_dataclass(hints[name]):
-    raise UserError(f"there is no option {path}: {name} is a value, not a group of options")
+    raise UserError(f"there is no option `{path}`: `{prefix}{name}` is a value, not a group of options")
   else:
     value = replaced(getattr(options, name), rest, value, path)
   return dataclasses.replace(options, **{name: value})
+
+
+def list_options(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """The path and the type of every option in this dataclass and its groups, such as ("loss.eta_t", float)."""
+  for name, hint in typing.get_type_hints(kind).items():
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+      yield from list_options(hint, f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", hint
 
 
 def _value(hint, value, where):

@@ -82,7 +82,7 @@ def test_a_mask_has_its_own_mean(model):
 
 
 def test_the_direct_update_has_no_level():
-  with pytest.raises(UserError, match="adaptive needs network\\.illumination\\.update = 'residual'"):
+  with pytest.raises(UserError, match="adaptive` needs `network\\.illumination\\.update` = 'residual'"):
     IlluminationOptions(update="direct", adaptive=True)
 
 

@@ -317,7 +317,7 @@ def test_a_round_says_whether_its_implicit_hypergradient_converged():
 
 @pytest.mark.parametrize("name", ["steps", "unroll_steps", "illumination_length", "denoising_length"])
 def test_lengths_below_one_are_refused(name):
-  with pytest.raises(UserError, match=f"search.{name} must be at least 1"):
+  with pytest.raises(UserError, match=f"`search.{name}` must be at least 1"):
     RUASSearchOptions(**{name: 0})
 
 

@@ -53,7 +53,7 @@ def test_the_weakest_preference_per_number_goes_first():
 def test_too_small_a_budget_is_one_line():
   require_within(100, NAMES, size)
   require_within(0, NAMES, size)
-  with pytest.raises(UserError, match=r"search\.parameters 99: the smallest.*has 100; allow at least that many$"):
+  with pytest.raises(UserError, match=r"`search\.parameters` 99: the smallest.*has 100; allow at least that many$"):
     require_within(99, NAMES, size)
 
 

@@ -1,8 +1,10 @@
 """The command line: help, and one clear line and a non-zero exit for everything that can be wrong with its input."""
 
+import ast
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +18,17 @@ from conftest import shared
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
+import ruas_jax
 from ruas_jax.commands import experiment
+from ruas_jax.commands.enhance import Enhance
+from ruas_jax.commands.hypergrad import Hypergrad
+from ruas_jax.commands.import_released import Import
+from ruas_jax.commands.info import Info
+from ruas_jax.commands.search import Search
+from ruas_jax.commands.spelling import spell_options
+from ruas_jax.commands.train import Train
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.option_values import list_options
 from ruas_jax.photos.model import enhance, load, save_model
 from ruas_jax.photos.pretrained import load_pretrained
 
@@ -84,9 +95,9 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     (f"{SEARCH} headless --workdir new", "headless/1.png"),
     (f"{SEARCH} one --workdir new", "one element cannot be split into training and validation data"),
     (f"{SEARCH} images --data.crop 17 --workdir new", ".png is 20x16, smaller than the crop of 17x17"),
-    (f"{SEARCH} images --data.crop 0 --workdir new", "data.crop must be at least 1"),
-    (f"{SEARCH} images --seed -1 --workdir new", "seed must be at least 0"),
-    (f"{SEARCH} images --search.steps 0 --workdir new", "search.steps must be at least 1"),
+    (f"{SEARCH} images --data.crop 0 --workdir new", "--data.crop must be at least 1"),
+    (f"{SEARCH} images --seed -1 --workdir new", "--seed must be at least 0"),
+    (f"{SEARCH} images --search.steps 0 --workdir new", "--search.steps must be at least 1"),
     (f"{SEARCH} builtin:nothing --workdir new", "builtin:nothing"),
     (f"{SEARCH} images --network.illumination.stages 0 --workdir new", "stages"),
     (f"{SEARCH} images --network.denoising.channels 0 --workdir new", "channels"),
@@ -97,15 +108,17 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     # work directories
     (
       f"{SEARCH} images --workdir run",
-      "run holds a run already, but no snapshot to resume it from. Choose another --workdir",
+      "run holds a run already, but no snapshot to resume it from; choose another --workdir",
     ),
     (f"{SEARCH} images --workdir file", "--workdir file: cannot be written"),
     (f"{SEARCH} images --workdir file/below", "--workdir file/below: cannot be written"),
-    (f"{SEARCH} images --workdir new --search.parameters 10", "search.parameters 10: the smallest network"),
+    (f"{SEARCH} images --workdir new --search.parameters 10", "--search.parameters 10: the smallest network"),
     # configurations
-    ("search --config nothing --workdir new", "--config: no configuration 'nothing'; give one of fivek_paper, general"),
-    ("search --config=nothing --workdir new", "--config: no configuration 'nothing'"),
-    ("search --config nothing.py --workdir new", "--config: nothing.py does not exist"),
+    ("search --config nothing --workdir new", "no configuration 'nothing'; give one of fivek_paper, general"),
+    ("search --config=nothing --workdir new", "no configuration 'nothing'"),
+    ("search --config nothing.py --workdir new", "configuration nothing.py does not exist"),
+    ("search nothing --workdir new", "no configuration 'nothing'; give one of fivek_paper, general"),
+    ("search tiny --workdir new --config lol", "two configurations are given, tiny and --config lol: give only one"),
     ("train --config broken.py --genotype published --workdir new", "broken.py raised ZeroDivisionError"),
     # genotypes
     (f"{TRAIN} images --genotype missing.json", "missing.json: no such file"),
@@ -147,18 +160,18 @@ EVALUATE = "evaluate --checkpoint model --json new.json"
     ("evaluate --checkpoint damaged --json new.json --low images --high images", "damaged/checkpoint is damaged"),
     ("evaluate --checkpoint model --json file/new.json --low images --high images", "file/new.json: cannot be written"),
     ("evaluate --checkpoint model --json images --low images --high images", "'images': cannot be written"),
-    (f"{SEARCH} images --seed 99999999999999999999 --workdir new", "seed must be less than"),
-    (f"{SEARCH} images --loss.eta-t inf --workdir new", "loss.eta_t must be at least 0 and finite, not inf"),
-    (f"{SEARCH} images --network.smoothing -0.01 --workdir new", "network.smoothing must be at least 0"),
-    (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "network.illumination.floor must be at most 0.5"),
-    (f"{SEARCH} images --search.weight-optimizer.clip 0 --workdir new", "optimizer.clip must be at least"),
+    (f"{SEARCH} images --seed 99999999999999999999 --workdir new", "--seed must be less than"),
+    (f"{SEARCH} images --loss.eta-t inf --workdir new", "--loss.eta-t must be at least 0 and finite, not inf"),
+    (f"{SEARCH} images --network.smoothing -0.01 --workdir new", "--network.smoothing must be at least 0"),
+    (f"{SEARCH} images --network.illumination.floor 2 --workdir new", "--network.illumination.floor must be at most"),
+    (f"{SEARCH} images --search.weight-optimizer.clip 0 --workdir new", "`optimizer.clip` must be at least"),
     ("demo --out .", "cannot be the current folder"),
     # released weights
     ("import missing.npz --out new", "missing.npz: cannot read the weights"),
     ("import file --out new", "file: cannot read the weights"),
     ("import weights.npz --out new", "released weights: no array 'enhance_net.iems."),
     ("import weights.npz --out new --genotype missing.json", "missing.json: no such file"),
-    ("import weights.npz --out model", "model holds a checkpoint already. Choose another --out, or pass --overwrite"),
+    ("import weights.npz --out model", "model holds a checkpoint already; choose another --out, or set --overwrite"),
     # the demo
     ("demo --out images", "images exists and is not an earlier demo"),
     ("demo --out file/below", "--out file/below: cannot be written"),
@@ -308,6 +321,32 @@ def test_released_weights_of_another_genotype_are_refused(cell, tmp_path, capsys
   assert not (tmp_path / "model").exists()
 
 
+def test_errors_of_the_api_name_fields_and_the_command_line_its_options():
+  message = "`workdir` a: `loss.eta_t` of `optimizer.clip`; set `overwrite`"
+  assert spell_options(message, Search) == "--workdir a: --loss.eta-t of `optimizer.clip`; set --overwrite"
+  assert spell_options(message, Info) == message
+
+
+def test_messages_outside_the_commands_name_arguments_in_backticks_and_nothing_else():
+  """A caller of the Python API has no options of a command line."""
+  package = pathlib.Path(ruas_jax.__file__).parent
+  arguments = {name for kind in (Search, Train, Enhance, Hypergrad, Import) for name, _ in list_options(kind)}
+  arguments |= {"batch_size", "repeat", "sweep"}  # of `ruas_jax.search` for any problem
+  for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
+    for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+      if getattr(call.func, "id", "") in ("UserError", "Refused", "Skipped", "say", "print"):
+        message = re.sub(r"\{.*?\}", "", ast.unparse(call))
+        assert not re.search(r"(?<![\w-])--[a-z]", message), (file, message)
+        assert {name.strip(".") for name in re.findall("`([^`]*)`", message)} - {""} <= arguments, (file, message)
+
+
 def test_the_last_of_two_configurations_counts():
   """As the last of any option does."""
   assert experiment._named_config(["search", "--config", "lol", "--config=tiny"]) == "tiny"
+
+
+def test_a_configuration_may_be_the_first_argument():
+  arguments, named = ["--workdir", "w"], ["--config", tiny_problem.CONFIG]
+  first = experiment.with_config(Search, [tiny_problem.CONFIG, *arguments])
+  assert first == (arguments, experiment.with_config(Search, [*arguments, *named])[1])
+  assert first[1].config == tiny_problem.CONFIG and first[1].data.crop == 8

@@ -61,13 +61,13 @@ def changed(path, value):
     ("network.illumination.gama", 1, "here: network: illumination: unknown option 'gama'"),
     ("seed", "1", "here: seed = '1'"),
     ("seed", None, "here: seed = None"),
-    ("seed", -1, "seed must be at least 0"),
+    ("seed", -1, "`seed` must be at least 0"),
     ("data.crop", 8.5, "here: data: crop = 8.5"),
     ("data.crop", True, "here: data: crop = True"),
-    ("data.crop", 0, "data.crop must be at least 1"),
-    ("data.batch_size", 0, "data.batch_size must be at least 1"),
+    ("data.crop", 0, "`data.crop` must be at least 1"),
+    ("data.batch_size", 0, "`data.batch_size` must be at least 1"),
     ("data.val", 3, "here: data: val = 3"),
-    ("search.steps", 0, "search.steps must be at least 1"),
+    ("search.steps", 0, "`search.steps` must be at least 1"),
     ("search.strategy", "greedy", "here: search: strategy = 'greedy'"),
     ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
     ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
@@ -130,7 +130,7 @@ def test_load_by_path(tmp_path):
     ("x = 1", "get_config"),
     ("def get_config():\n  return 3", "not int"),
     ("def get_config():\n  return 1 / 0", "ZeroDivisionError"),
-    ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "seed must be at least 0"),
+    ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "`seed` must be at least 0"),
   ],
 )
 def test_a_broken_file_is_named(text, named, tmp_path):
@@ -172,11 +172,11 @@ def test_overrides_replace_values_by_path():
 @pytest.mark.parametrize(
   ("path", "value", "said"),
   [
-    ("loss.eta", 1.0, "there is no option loss.eta: perhaps you meant beta"),
-    ("seed.x", 1, "there is no option seed.x: seed is a value, not a group of options"),
-    ("search.strategy", "all", "search.strategy = 'all': allowed are 'cooperative', 'separate', 'joint'"),
-    ("data.crop", 1.5, "data.crop = 1.5: must be a whole number"),
-    ("loss.eta_t", -1.0, "loss.eta_t must be at least 0"),
+    ("loss.eta", 1.0, "there is no option `loss.eta`: perhaps you meant `loss.beta`"),
+    ("seed.x", 1, "there is no option `seed.x`: `seed` is a value, not a group of options"),
+    ("search.strategy", "all", "`search.strategy` = 'all': allowed are 'cooperative', 'separate', 'joint'"),
+    ("data.crop", 1.5, "`data.crop` = 1.5: must be a whole number"),
+    ("loss.eta_t", -1.0, "`loss.eta_t` must be at least 0"),
   ],
 )
 def test_wrong_overrides_are_one_line(path, value, said):

@@ -109,7 +109,7 @@ def test_images_of_mixed_sizes_give_the_same_crops():
 
 
 def test_images_that_do_not_fit_are_streamed_or_refused(monkeypatch):
-  with pytest.raises(UserError, match=r"^data.placement stream: a population needs"):
+  with pytest.raises(UserError, match=r"set `data.placement` to 'device', not 'stream'"):
     open_population_feed([[reading(arrays(2), (1,), 0)]], placement="stream")
 
   monkeypatch.setattr(feed_file, "_DEVICE_BYTES", 2 * (16 * 20 * 3 + 2 * 4))
@@ -117,7 +117,7 @@ def test_images_that_do_not_fit_are_streamed_or_refused(monkeypatch):
   large = [reading(arrays(3), (1,), 0)]
   assert isinstance(open_feed(large, placement="auto"), StreamFeed)
   assert isinstance(open_feed(large, placement="device"), DeviceFeed)
-  with pytest.raises(UserError, match=r"data\.placement device to put them there"):
+  with pytest.raises(UserError, match=r"`data\.placement` to 'device' to put them there"):
     open_population_feed([large], placement="auto")
   open_population_feed([large], placement="device")
 

@@ -79,7 +79,7 @@ def test_paper_refuses_a_pair_that_lies_in_two_folders(tmp_path):
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
-  with pytest.raises(UserError, match="tfds:lol/official:validation does not exist; write tfds:lol/official:train"):
+  with pytest.raises(UserError, match="tfds:lol/official:validation does not exist; choose one of tfds:lol"):
     open_pairs("tfds:lol/official:validation", tfds_dir=tmp_path)
   with pytest.raises(UserError, match="needs the folder of TFDS data sets"):
     open_source("tfds:lol/official:train")

@@ -275,7 +275,7 @@ def test_two_files_with_one_stem_are_named(tmp_path):
   for name in ("x.png", "x.bmp"):
     write(tmp_path / "low" / name)
   write(tmp_path / "high" / "x.png")
-  with pytest.raises(UserError, match=r"x\.bmp and x\.png have the same stem"):
+  with pytest.raises(UserError, match=r"x\.bmp and x\.png differ only in the extension"):
     PairFolders(tmp_path / "low", tmp_path / "high")
 
 

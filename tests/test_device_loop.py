@@ -209,10 +209,10 @@ def test_members_are_shared_out_evenly(members, devices):
 @pytest.mark.parametrize(
   "options, things, said",
   [
-    (MeshOptions(population=2), {"members": 3}, "mesh.population 2 does not divide the population of 3; choose"),
-    (MeshOptions(population=2), {}, "mesh.population 2 does not divide the population of 1; choose"),
-    (MeshOptions(data=2), {"batch_size": 3}, "mesh.data 2 does not divide data.batch_size 3; choose"),
-    (MeshOptions(data=4), {"batch_size": 4}, "mesh: 1 x 4 needs 4 devices, but there are 2"),
+    (MeshOptions(population=2), {"members": 3}, "`mesh.population` 2 does not divide the population of 3; choose"),
+    (MeshOptions(population=2), {}, "`mesh.population` 2 does not divide the population of 1; choose"),
+    (MeshOptions(data=2), {"batch_size": 3}, "`mesh.data` 2 does not divide `data.batch_size` 3; choose"),
+    (MeshOptions(data=4), {"batch_size": 4}, "`mesh.population` 1 and `mesh.data` 4 need 4 devices, but there are 2"),
   ],
 )
 def test_what_the_mesh_does_not_divide_is_one_line(options, things, said):
@@ -223,7 +223,7 @@ def test_what_the_mesh_does_not_divide_is_one_line(options, things, said):
 def test_a_loss_that_explodes_stops_the_run_at_its_step(quick):
   loop = DeviceLoop(Step(), start(), Numbers(), jnp.float32(0), largest_loss=20.0)
   logs = [make_records(call.first, call.log, largest_loss=20.0) for call in loop.calls(12)]
-  said = "the x train loss is 21 at step 7, larger than largest_loss 20"
+  said = "the x train loss is 21 at step 7, above `largest_loss` 20"
   assert [failure for _, failure in logs if failure] == [said]
   assert float(loop.run.state.weights) == 21
 

@@ -111,7 +111,7 @@ def test_an_existing_output_stays_unless_told_otherwise(model, folder, tmp_path)
   (out / "0.png").write_bytes(b"mine")
   written, failures = run(model, [folder], out)
   assert written == [out / "1.png"]
-  assert len(failures) == 1 and str(out / "0.png") in failures[0] and "--overwrite" in failures[0]
+  assert len(failures) == 1 and str(out / "0.png") in failures[0] and "set `overwrite`" in failures[0]
   assert (out / "0.png").read_bytes() == b"mine"
   written, failures = run(model, [folder], out, overwrite=True)
   assert (len(written), failures) == (2, [])
@@ -205,7 +205,7 @@ def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan")])
 def test_a_wrong_strength_writes_nothing(strength, model, folder, tmp_path):
-  with pytest.raises(UserError, match="--strength"):
+  with pytest.raises(UserError, match="`strength` must be between 0 and 1"):
     run(model, [folder], tmp_path / "out", strength=strength)
   assert not (tmp_path / "out").exists()
 
@@ -217,5 +217,5 @@ def test_what_cannot_be_read_or_written_as_a_whole(model, folder, tmp_path):
   assert not (tmp_path / "out").exists()
   (tmp_path / "file").write_text("")
   for out in (tmp_path / "file", tmp_path / "file" / "below"):
-    with pytest.raises(UserError, match=r"--out .*file.*cannot be written"):
+    with pytest.raises(UserError, match=r"`out` .*file.*cannot be written"):
       run(model, [folder], out)

@@ -58,7 +58,7 @@ def test_what_is_skipped_is_counted_and_named(enhance, photos, tmp_path):
     "4 files skipped: photos/IMG_1 (JPEG without its extension: add .jpg); "
     "photos/IMG_2.HEIC (HEIC is not supported); photos/film.gif (GIF is not supported); "
     "photos/lost.jpg (a broken link); convert to PNG, JPEG, WebP, TIFF or BMP",
-    "1 sub-folder not entered: photos/older (use --recursive to enter sub-folders)",
+    "1 sub-folder not entered: photos/older (set --recursive to enter sub-folders)",
   ]
   assert len(err) == 1 and err[0].startswith("ruas: warning: photos/print.jpe: CMYK is written as RGB, ")
   assert names(tmp_path / "bright") == ["0.png", "photo.jfif", "print.jpe"]
@@ -73,7 +73,7 @@ def test_recursive_keeps_the_layout(enhance, photos, tmp_path):
   assert names(tmp_path / "photos" / "bright") == ["0.png", "older/2023/0.png", "photo.jfif", "print.jpe"]
   code, out, err = enhance("photos", "--recursive", "--out", "photos/bright")  # what it wrote is not read
   assert code == 1 and out[0] == "0 enhanced in photos/bright, 4 failed" and len(err) == 4
-  assert all("exists already; choose another --out, or pass --overwrite to replace it" in line for line in err)
+  assert all("exists already; choose another --out, or set --overwrite to replace it" in line for line in err)
 
 
 def test_failures_come_after_what_is_skipped(enhance, photos):
@@ -120,7 +120,7 @@ def test_a_new_name_of_the_same_format_keeps_the_form(enhance, tmp_path):
   with Image.open("a.jpg") as before, Image.open("bright.jpeg") as after:
     assert after.quantization == before.quantization and after.info["comment"] == b"hello"
   code, _, err = enhance("a.jpg", "--out", "bright.jpeg")
-  said = "ruas: bright.jpeg exists already; choose another --out, or pass --overwrite to replace it"
+  said = "ruas: bright.jpeg exists already; choose another --out, or set --overwrite to replace it"
   assert code == 1 and err == [said]
   assert enhance("a.jpg", "--out", "bright.jpeg", "--overwrite", "--quality", "20")[0] == 0
   with Image.open("a.jpg") as before, Image.open("bright.jpeg") as after:

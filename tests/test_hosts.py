@@ -124,5 +124,5 @@ def test_what_the_first_host_refuses_ends_all(hosts, stopped):
 def test_hosts_that_were_given_other_options_end_together(hosts, tmp_path):
   codes, said = hosts(tmp_path / "run", last=("--largest-loss", "5"))
   assert codes == [1, 1]
-  message = "ruas: the hosts have different data or different options: start all of them with the same options"
+  message = "ruas: the hosts have different data or options: start all of them with the same data and options"
   assert said == [[message], [message]]

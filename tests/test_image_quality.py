@@ -122,7 +122,7 @@ def test_a_quality_overrides(tmp_path, suffix, options):
     with Image.open(tmp_path / "expected.jpg") as expected, Image.open(tmp_path / "40.jpg") as image:
       assert image.quantization == expected.quantization
   for wrong in (0, 101):
-    with pytest.raises(UserError, match=f"--quality must be between 1 and 100, not {wrong}"):
+    with pytest.raises(UserError, match=f"`quality` must be between 1 and 100, not {wrong}"):
       write_photo(tmp_path / f"wrong{suffix}", photo.samples, photo, quality=wrong)
 
 

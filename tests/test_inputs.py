@@ -126,7 +126,7 @@ def test_sub_folders_that_are_not_entered_are_named_and_the_output_is_not(tmp_pa
   inputs = collect_inputs([nested(tmp_path)], tmp_path / "bright")
   assert names_of(inputs, tmp_path) == [("a.jpg", f"{tmp_path}/bright/a.jpg")]
   assert [item.path.name for item in inputs.skipped] == [".cache", "empty", "loop", "one"]
-  assert all(item.is_folder and "--recursive" in item.reason for item in inputs.skipped)
+  assert all(item.is_folder and "`recursive`" in item.reason for item in inputs.skipped)
 
 
 def test_recursive_keeps_the_layout_and_enters_neither_output_nor_links(tmp_path):

@@ -230,7 +230,7 @@ BAD = {
   ),
   "a batch larger than the data": (
     lambda: search(batch_size=9),
-    "batch_size 9 is larger than the train data, which have 8",
+    "`batch_size` 9 is larger than the train data, which have 8",
   ),
   "leading axes that differ": (
     lambda: search(train={"x": numbers(3), "y": numbers(4)}),
@@ -244,7 +244,7 @@ BAD = {
   ),
   "a number that is not there": (
     lambda: nas.search_population(problem_of(hyper={"c": 1.0}), train=numbers(), seeds=2, sweep={"d": (1.0, 2.0)}),
-    "sweep d: the problem's hyper has no such number; it has c",
+    "`sweep` d: the problem's hyper has no such number; it has c",
   ),
   "no seed": (lambda: nas.search_population(problem_of(), train=numbers(), seeds=0), "at least one seed"),
 }
@@ -263,7 +263,7 @@ def test_a_value_that_decides_about_the_program_cannot_be_swept():
     return nas.BilevelProblem(inner if hyper["c"] > 1 else outer, outer)
 
   problem = dataclasses.replace(two(nas.Player("cell", chooses)), hyper={"c": 1.0})
-  with pytest.raises(UserError, match=r"^sweep c: cannot be swept, because Python code depends on its value"):
+  with pytest.raises(UserError, match=r"^`sweep` c: cannot be swept, because Python code depends on its value"):
     nas.search_population(problem, train=numbers(), sweep={"c": (1.0, 2.0)})
 
 

@@ -6,11 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ruas_jax import plots
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, SHORT_NAMES, Genotype
+from ruas_jax.plots.losses import running_median
 
 OPERATIONS = tuple(SHORT_NAMES)
 
@@ -28,10 +30,10 @@ def _near(pixels, color, tolerance=0.02):
 
 
 def _drawn(monkeypatch):
-  """Collects the figures that the plots hand over to be written."""
+  """Collects the figures that are written."""
   figures = []
-  save = plots.save_figure
-  monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
+  save = Figure.savefig
+  monkeypatch.setattr(Figure, "savefig", lambda figure, *to, **how: (figures.append(figure), save(figure, *to, **how)))
   return figures
 
 
@@ -89,11 +91,11 @@ def test_losses_are_sorted_into_panels(tmp_path, monkeypatch):
 def test_running_median_ignores_an_outlier_and_keeps_the_ends():
   values = np.arange(200.0)
   values[100] = 1e6
-  smooth = plots._running_median(values)
+  smooth = running_median(values)
   assert smooth.shape == values.shape
   np.testing.assert_allclose(smooth[20:90], np.arange(20.0, 90.0))
   assert smooth[100] < 110 and smooth[0] == 2.5  # the median of the six values 0..5
-  np.testing.assert_array_equal(plots._running_median(values[:30]), values[:30])
+  np.testing.assert_array_equal(running_median(values[:30]), values[:30])
 
 
 @pytest.mark.parametrize("records", [[], [{"step": 1, "accuracy": 1.0}], [{"loss": 1.0}]])

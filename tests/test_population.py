@@ -113,7 +113,7 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
 @pytest.mark.parametrize(
   "sweep, said",
   [
-    ("search.eta_t=0.1", "population.sweep.search.eta_t: there is no option 'search.eta_t'; .* loss.eta_t$"),
+    ("search.eta_t=0.1", "^`population.sweep`: there is no option 'search.eta_t'; .* loss.eta_t$"),
     ("learning_rate=0.1", "perhaps you meant search.weight_optimizer.learning_rate or search.alpha_opt"),
     ("nothing=0.1", "there is no option 'nothing'$"),
     ("loss=0.1", "there is no option 'loss'"),
@@ -134,13 +134,13 @@ def test_a_wrong_sweep_is_one_line(sweep, said):
 def test_wrong_populations_are_refused():
   with pytest.raises(UserError, match="given twice"):
     PopulationOptions(sweep=("loss.eta_t=0.1", "loss.eta-t=0.2"))
-  with pytest.raises(UserError, match=r"population.seeds must be at least 1"):
+  with pytest.raises(UserError, match=r"`population.seeds` must be at least 1"):
     PopulationOptions(seeds=0)
-  with pytest.raises(UserError, match=r"loss.eta_t must be at least 0 and finite, not -1"):
+  with pytest.raises(UserError, match=r"`loss.eta_t` must be at least 0 and finite, not -1"):
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
   config, images = get_config(), ImageArrays(["a", "b"], dark_images(2))
   measured = dataclasses.replace(config.search, diagnostics=DiagnosticsOptions(every=1))
-  said = r"^search.diagnostics is not available in a population; set search.diagnostics.every to 0$"
+  said = r"^`search.diagnostics.every` must be 0 in a population, which has no diagnostics$"
   with pytest.raises(UserError, match=said):
     search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2), train_images=images)
 
@@ -150,7 +150,7 @@ def test_wrong_populations_are_refused():
 )
 def test_a_value_that_decides_about_the_program_is_refused_before_the_work(path, tmp_path):
   images = ImageArrays(["a", "b"], dark_images(2))
-  with pytest.raises(UserError, match=rf"^sweep {path}: cannot be swept, "):
+  with pytest.raises(UserError, match=rf"^`sweep` {path}: cannot be swept, "):
     sweep = ("loss.eta_t=0.1", f"{path}=0.5,0.7")
     search_population(get_config(), PopulationOptions(sweep=sweep), train_images=images, workdir=tmp_path / "run")
   assert not (tmp_path / "run").exists()
@@ -239,7 +239,7 @@ def test_agreement_counts_edges_pairs_and_genotypes():
 
 def test_the_picture_shows_every_operation_where_it_was_chosen(tmp_path, monkeypatch):
   figures = []
-  monkeypatch.setattr("ruas_jax.plots.save_figure", lambda figure, path: figures.append(figure))
+  monkeypatch.setattr("ruas_jax.plots.population.save_figure", lambda figure, path: figures.append(figure))
   a, b = ("conv_1x1",) * 7, ("conv_3x3", "own") + ("residual_conv_3x3",) * 5
   found = found_of((0, 0.1, a), (1, 0.1, b), (0, 0.3, b))
   members = [{"name": one.name, "seed": one.seed, "values": one.values, "genotype": str(one.genotype)} for one in found]

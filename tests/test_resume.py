@@ -296,7 +296,7 @@ def test_another_configuration_is_refused(path, value, said, go, refused):
     return dataclasses.replace(options, **{name: changed(getattr(options, name), rest, value) if rest else value})
 
   config = changed(go.config("training"), path.split("."), value)
-  refused(rf"stopped belongs to another configuration \({said}\)\. Resume with the same", config=config)
+  refused(rf"stopped belongs to another configuration \({said}\); resume with the same", config=config)
 
 
 def own_loss(output, images):
@@ -311,7 +311,7 @@ def own_loss(output, images):
   ],
 )
 def test_another_loss_or_optimiser_of_ones_own_is_refused(given, said, refused):
-  refused(rf"stopped belongs to another configuration \({said}\)\. Resume", **given)
+  refused(rf"stopped belongs to another configuration \({said}\); resume", **given)
 
 
 def test_other_images_are_refused(go, refused, tmp_path):
@@ -334,7 +334,7 @@ def test_another_genotype_is_refused(refused):
 
 
 def test_more_steps_done_than_asked_for_are_refused(refused):
-  refused(r"stopped holds a run with 5 steps, more than the 4 that were asked for\. Ask for more steps", steps=4)
+  refused(r"stopped holds a run of 5 steps, which is more than the 4 steps of the options; allow more steps", steps=4)
 
 
 def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, monkeypatch):
@@ -358,7 +358,7 @@ def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, m
 def test_nothing_sound_is_left(refused, stopped):
   workdir = stopped("training")
   damage(workdir, 0, 3, STOP)
-  lines = refused(r"snapshots: all checkpoints are damaged\. Choose another --workdir", workdir=workdir)
+  lines = refused(r"snapshots: all checkpoints are damaged; choose another `workdir`", workdir=workdir)
   assert [f"{step:06} is damaged" in line for line, step in zip(lines, (STOP, 3, 0), strict=True)] == [True] * 3
 
 
@@ -368,7 +368,7 @@ def test_a_log_that_is_not_what_was_logged_is_named(how, go, stopped, capsys):
   log = workdir / "metrics.jsonl"
   {"flip": flip, "truncate": truncate, "remove": pathlib.Path.unlink}[how](log)
   before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-  with pytest.raises(UserError, match=r"^.*metrics.jsonl: its first \d+ bytes have changed since the run logged them"):
+  with pytest.raises(UserError, match=r"^.*metrics.jsonl: its first \d+ bytes have changed since the run wrote them"):
     go("training", workdir)
   before[workdir / "config.json"] = (workdir / "config.json").read_bytes()  # of a run with more steps
   assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
@@ -427,7 +427,7 @@ def test_a_run_that_is_at_work_is_left_alone(stopped, refused):
   workdir = stopped("training")
   for options in (RunOptions(), RunOptions(overwrite=True)):
     with only_run_in(epath.Path(workdir)):
-      refused("another run is at work in it; wait for its end", workdir=workdir, options=options)
+      refused("another run uses this folder; wait until it ends", workdir=workdir, options=options)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes in read-only folders too")

@@ -149,9 +149,9 @@ def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, t
       ({"seed": 1}, "seed was 0 and is 1"),
       ({"loss": LossOptions(eta_t=0.5)}, "loss.eta_t was .* and is 0.5"),
     ):
-      with pytest.raises(UserError, match=rf"belongs to another configuration \({said}.*choose another --workdir"):
+      with pytest.raises(UserError, match=rf"belongs to another configuration \({said}.*choose another `workdir`"):
         run(dataclasses.replace(config, **change), *arguments, workdir=workdir)
-    with pytest.raises(UserError, match="is not empty, but --fresh needs an empty folder; pass --overwrite"):
+    with pytest.raises(UserError, match="is not empty, but `fresh` needs an empty folder; set `overwrite`"):
       run(config, *arguments, workdir=workdir, run=RunOptions(fresh=True))
     assert contents(workdir) == before
 
@@ -163,7 +163,7 @@ def test_a_result_without_a_log_is_not_overwritten_either(run, result, images, t
     save_model(tmp_path, tiny_problem.fresh_model())
   else:
     Genotype.named("published").save(tmp_path / result)
-  with pytest.raises(UserError, match="--overwrite"):
+  with pytest.raises(UserError, match="set `overwrite` to start anew"):
     run(experiment(images), workdir=tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == [result]
 

@@ -86,7 +86,7 @@ def test_the_newest_few_are_kept_and_the_newest_is_found(folder, keep):
 )
 def test_other_arrays_than_those_written_are_one_line(others, folder):
   write(folder, 5)
-  with pytest.raises(UserError, match="000005 holds other arrays") as error:
+  with pytest.raises(UserError, match="000005: its arrays have other names") as error:
     newest(folder)[0].read(others)
   assert "\n" not in str(error.value)
 
@@ -126,7 +126,7 @@ def test_damaged_ones_are_named_and_passed_over(folder):
   with pytest.raises(UserError, match="000003 is damaged"):
     Snapshots(folder, keep=3).at(3)
   damage(folder, 1)
-  with pytest.raises(UserError, match=r"^.*snapshots: all checkpoints are damaged\. Choose another --workdir"):
+  with pytest.raises(UserError, match=r"^.*snapshots: all checkpoints are damaged; choose another `workdir`"):
     newest(folder)
 
 
@@ -256,7 +256,7 @@ with only_run_in(epath.Path(sys.argv[1])):
 
 def test_one_run_holds_a_folder_until_it_ends(tmp_path):
   place = epath.Path(tmp_path)
-  said = rf"^--workdir {tmp_path}: another run is at work in it; wait for its end, or choose another --workdir$"
+  said = rf"^`workdir` {tmp_path}: another run uses this folder; wait until it ends, or choose another `workdir`$"
   with only_run_in(place):
     with pytest.raises(UserError, match=said), only_run_in(place):
       pass
@@ -273,7 +273,7 @@ def test_the_lock_of_another_process_is_free_when_that_is_killed(tmp_path):
   command = [sys.executable, "-c", HOLD, str(tmp_path)]
   with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="another run is at work in it"), only_run_in(epath.Path(tmp_path)):
+    with pytest.raises(UserError, match="another run uses this folder"), only_run_in(epath.Path(tmp_path)):
       pass
     process.kill()
     process.wait()

@@ -57,5 +57,5 @@ def test_a_run_tells_tensorboard_what_it_logs(tmp_path):
 
 def test_without_the_extra_it_is_one_line(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorboardX", None)
-  with pytest.raises(UserError, match=r'^--tensorboard needs the extra: pip install "ruas-jax\[tensorboard\]"$'):
+  with pytest.raises(UserError, match=r'^`tensorboard` needs the extra: pip install "ruas-jax\[tensorboard\]"$'):
     TensorBoardLog(tmp_path, after=0)

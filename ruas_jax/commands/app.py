@@ -23,6 +23,7 @@ from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
 from ruas_jax.commands.search import Search
+from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
 from ruas_jax.engine.preemption import EXIT_CODE, Preempted
 from ruas_jax.errors import UserError
@@ -81,18 +82,19 @@ def main(arguments: list[str] | None = None) -> None:
   Exit codes: 0 for success; 1 for a mistake in the input and 2 for a mistake in the options, each after a line that
   says what is wrong; 75 where SIGTERM stopped a run, whose state is saved.
   """
+  arguments = sys.argv[1:] if arguments is None else arguments
   try:
     message = io.StringIO()
     try:
       with contextlib.redirect_stderr(message):
-        command = _parse(sys.argv[1:] if arguments is None else arguments)
+        command = _parse(arguments)
     except SystemExit:
       if message.getvalue():
         print(f"ruas: {_one_line(message.getvalue())}", file=sys.stderr)
       raise
     _run(command)
   except UserError as error:
-    for line in str(error).splitlines():
+    for line in spell_options(str(error), _COMMANDS[arguments[0]]).splitlines():
       print(f"ruas: {line}", file=sys.stderr)
     sys.exit(1)
   except Preempted as stop:

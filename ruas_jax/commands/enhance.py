@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ruas_jax.commands.model_choice import ModelChoice
+from ruas_jax.commands.spelling import spell_options
 from ruas_jax.errors import UserError
 
 
@@ -54,7 +55,7 @@ class Enhance(ModelChoice):
     failed = f", {len(done.failures)} failed" if done.failures else ""
     print(f"{len(done.written)} enhanced {'as' if inputs.format else 'in'} {printable(self.out)}{failed}")
     for line in report(done.skipped):
-      print(line)
+      print(spell_options(line, Enhance))
     for line in _grouped(done.warnings):
       print(f"ruas: warning: {line}", file=sys.stderr)
     if done.failures:

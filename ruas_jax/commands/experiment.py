@@ -1,6 +1,7 @@
 """The options that `ruas search` and `ruas train` share: a configuration, a run folder, and how the run is carried
 out."""
 
+import argparse
 import dataclasses
 import os
 import sys
@@ -9,12 +10,14 @@ import tyro
 
 from ruas_jax.config import Config, load_config
 from ruas_jax.engine.run_options import RunOptions
+from ruas_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(RunOptions, Config):
   config: str = "lol"
-  """Configuration that the options below change: a name in configs/, or a Python file with get_config()."""
+  """Configuration that the options below change: a name in configs/, or a Python file with get_config(). It may also be
+  the first argument, without `--config`."""
   workdir: str
   """Run folder, local or remote (etils.epath). A run that stopped there is resumed."""
   distributed: str | None = None
@@ -36,22 +39,28 @@ class Experiment(RunOptions, Config):
 
 
 def with_config(kind: type[Experiment], arguments: list[str]) -> tuple[list[str], Experiment]:
-  """The arguments in a form that the parser can read, and the command with the values of `--config` as its defaults."""
-  config = _named_config(arguments)
+  """The arguments in a form that the parser can read, and the command with the configuration's values as its defaults.
+
+  Raises:
+    UserError: there is no such configuration, or two are given.
+  """
+  name = _named_config(arguments)
+  if arguments and not arguments[0].startswith("-"):  # `ruas search tiny`
+    first, *arguments = arguments
+    if name:
+      raise UserError(f"two configurations are given, {first} and --config {name}: give only one of them")
+    name = first
+  config = name or "lol"
   options = {field.name: getattr(load_config(config), field.name) for field in dataclasses.fields(Config)}
   required = {field.name: tyro.MISSING for field in dataclasses.fields(kind) if field.name in ("workdir", "genotype")}
   return _listed_sweep(arguments), kind(**options, **required, config=config)
 
 
-def _named_config(arguments: list[str]) -> str:
+def _named_config(arguments: list[str]) -> str | None:
   """The value of `--config`. It is needed before the other options are read, since it gives their defaults."""
-  name = "lol"
-  for position, argument in enumerate(arguments):
-    if argument == "--config" and position + 1 < len(arguments):
-      name = arguments[position + 1]
-    elif argument.startswith("--config="):
-      name = argument.removeprefix("--config=")
-  return name
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  parser.add_argument("--config", nargs="?")  # without a value it is an error, which the other parser reports
+  return parser.parse_known_args(arguments)[0].config
 
 
 def _listed_sweep(arguments: list[str]) -> list[str]:

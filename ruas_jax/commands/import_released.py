@@ -32,7 +32,7 @@ class Import:
 
     genotype = Genotype.load(self.genotype)
     if has_checkpoint(self.out) and not self.overwrite:
-      raise UserError(f"{self.out} holds a checkpoint already. Choose another --out, or pass --overwrite to replace it")
+      raise UserError(f"{self.out} holds a checkpoint already; choose another --out, or set --overwrite to replace it")
     weights = convert_released(read_state_dict(self.released), genotype)
     model = Model(weights, genotype, RELEASED).with_variant(self.variant)
     save_model(self.out, model)

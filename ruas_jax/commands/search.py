@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 from ruas_jax.commands.experiment import Experiment
+from ruas_jax.commands.spelling import spell_options
 from ruas_jax.sweep import PopulationOptions
 
 
@@ -31,6 +32,6 @@ class Search(Experiment):
     found = search_population(self.experiment(), self.population, workdir=self.workdir, run=self.how())
     for position, failure in enumerate(found.failures):
       if failure:
-        print(f"ruas: {member_name(position)}: {failure}", file=sys.stderr)
+        print(f"ruas: {member_name(position)}: {spell_options(failure, Search)}", file=sys.stderr)
     searches = f"{len(found.members)} searches found {len(found.summary['genotypes'])} genotypes"
     print(f"{searches}\nsee {self.workdir}: population.png, population.json, {member_name(0)}")

@@ -108,9 +108,9 @@ def open_lol(name: str, *, tfds_dir: epath.PathLike | None, manual_dir: epath.Pa
   """
   names = [f"lol/{config.name}:{split}" for config in Lol.BUILDER_CONFIGS for split in ("train", "test")]
   if name not in names:
-    raise UserError(f"tfds:{name} does not exist; write {', '.join(f'tfds:{known}' for known in names)}")
+    raise UserError(f"tfds:{name} does not exist; choose one of {', '.join(f'tfds:{known}' for known in names)}")
   if tfds_dir is None:
-    raise UserError(f"tfds:{name} needs the folder of TFDS data sets: set data.tfds_dir (tfds_dir in Python)")
+    raise UserError(f"tfds:{name} needs the folder of TFDS data sets: set `data.tfds_dir`")
   tfds_dir = epath.Path(tfds_dir).expanduser()
   manual_dir = epath.Path(manual_dir or tfds_dir / "downloads" / "manual").expanduser()
   config, split = name.removeprefix("lol/").split(":")

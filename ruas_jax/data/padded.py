@@ -68,5 +68,5 @@ def check_crop(source: ImageSource, crop: int) -> None:
   for name, (height, width) in zip(source.names, source.sizes(), strict=True):
     if min(height, width) < crop:
       raise UserError(
-        f"image {name} is {width}x{height}, smaller than the crop of {crop}x{crop}; use a smaller data.crop"
+        f"image {name} is {width}x{height}, smaller than the crop of {crop}x{crop}; use a smaller `data.crop`"
       )

@@ -175,7 +175,8 @@ def _index_by_stem(folder):
   for index, path in enumerate(folder.paths):
     if path.stem in indices:
       raise UserError(
-        f"{folder.paths[indices[path.stem]]} and {path.name} have the same stem, so the partner is unclear; rename one"
+        f"{folder.paths[indices[path.stem]]} and {path.name} differ only in the extension, so the partner is unclear; "
+        "rename one"
       )
     indices[path.stem] = index
   return indices

@@ -57,7 +57,7 @@ class DeviceData:
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
       reason = next(iter(str(error).splitlines()), "out of memory")
       raise UserError(
-        f"data.placement device: the data do not fit into device memory ({reason}); use data.placement stream"
+        f"`data.placement` 'device': the data do not fit into device memory ({reason}); use 'stream'"
       ) from None
 
   def locate(self, source: Source) -> tuple[int, np.ndarray]:
@@ -226,11 +226,11 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, placement: Pla
   """
   sources = [reading.source for readings in members for reading in readings]
   if placement == "stream":
-    raise UserError("data.placement stream: a population needs its data in device memory; use data.placement device")
+    raise UserError("a population needs its data in device memory; set `data.placement` to 'device', not 'stream'")
   if placement == "auto" and (total := _device_bytes(sources)) > _DEVICE_BYTES:
     raise UserError(
-      f"data: a population needs its data in device memory, and they take {total / 2**30:.1f} GiB; "
-      "use less data, or data.placement device to put them there anyway"
+      f"a population needs its data in device memory, and they take {total / 2**30:.1f} GiB; use less data, or set "
+      "`data.placement` to 'device' to put them there anyway"
     )
   data = DeviceData(sources)
   return PopulationFeed([DeviceFeed(readings, data) for readings in members])

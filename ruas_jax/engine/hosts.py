@@ -25,7 +25,7 @@ def require_one_run(identity: dict[str, Any], steps: int, run: RunOptions) -> No
     asked = json.dumps([identity, steps, dataclasses.asdict(run)])
     digest = np.frombuffer(hashlib.sha256(asked.encode()).digest(), np.uint8)
     if (multihost_utils.process_allgather(digest) != digest).any():
-      raise UserError("the hosts have different data or different options: start all of them with the same options")
+      raise UserError("the hosts have different data or options: start all of them with the same data and options")
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def only_run_in(folder: epath.Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         raise UserError(
-          f"--workdir {folder}: another run is at work in it; wait for its end, or choose another --workdir"
+          f"`workdir` {folder}: another run uses this folder; wait until it ends, or choose another `workdir`"
         ) from None
     yield
   finally:

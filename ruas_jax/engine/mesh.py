@@ -60,17 +60,17 @@ class Layout:
     population = options.population or _most_that_divide(count_of_members, len(devices) // options.data)
     if count_of_members % population:
       raise UserError(
-        f"mesh.population {population} does not divide the population of {count_of_members}; choose a divisor"
+        f"`mesh.population` {population} does not divide the population of {count_of_members}; choose a divisor"
       )
     if batch_size % options.data:
-      raise UserError(f"mesh.data {options.data} does not divide data.batch_size {batch_size}; choose a divisor")
+      raise UserError(f"`mesh.data` {options.data} does not divide `data.batch_size` {batch_size}; choose a divisor")
     count = population * options.data
+    asked = f"`mesh.population` {population} and `mesh.data` {options.data}"
     if count > len(devices):
-      raise UserError(f"mesh: {population} x {options.data} needs {count} devices, but there are {len(devices)}")
+      raise UserError(f"{asked} need {count} devices, but there are {len(devices)}")
     if jax.process_count() > 1 and count < len(devices):
       raise UserError(
-        f"mesh: {population} x {options.data} devices do not use all {len(devices)} devices of the hosts; "
-        "set mesh.population and mesh.data to use all"
+        f"{asked} use {count} devices, but the hosts have {len(devices)}; choose a product of {len(devices)}"
       )
     self.mesh = Mesh(np.array(devices[:count]).reshape(population, options.data), (POPULATION, DATA))
     self.everywhere = NamedSharding(self.mesh, PartitionSpec())

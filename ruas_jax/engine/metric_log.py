@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from ruas_jax.engine.run_options import START_ANEW
 from ruas_jax.errors import UserError
 from ruas_jax.files import sync, write_atomically
 
@@ -61,10 +62,7 @@ class MetricLog:
     content = there[: until.size] if until else _complete_lines(_decode(there)).encode()
     self._size, self._digest = len(content), hashlib.sha256(content)
     if until and self._position() != until:
-      raise UserError(
-        f"{path}: its first {until.size} bytes have changed since the run logged them. Choose another --workdir, or "
-        "pass --overwrite to start anew"
-      )
+      raise UserError(f"{path}: its first {until.size} bytes have changed since the run wrote them; {START_ANEW}")
     if content != there or not self._path.exists():
       write_atomically(self._path, content)
     # Object stores cannot append: a remote log is kept in memory and uploaded twice a minute and on closing.

@@ -9,6 +9,7 @@ from ruas_jax.engine.environment import versions
 from ruas_jax.engine.identity import differences
 from ruas_jax.engine.leftovers import SNAPSHOTS, outputs_in
 from ruas_jax.engine.progress import say
+from ruas_jax.engine.run_options import START_ANEW
 from ruas_jax.engine.snapshots import Snapshot, Snapshots
 from ruas_jax.errors import UserError
 
@@ -38,28 +39,24 @@ def find_start(
   start = snapshots.newest(on_damage=say)
   if start is None:
     if any(path.name != SNAPSHOTS for path in outputs_in(folder, names)):  # empty: killed during its first write
-      raise UserError(
-        f"{folder} holds a run already, but no snapshot to resume it from. Choose another --workdir, or pass "
-        "--overwrite to start anew"
-      )
+      raise UserError(f"{folder} holds a run already, but no snapshot to resume it from; {START_ANEW}")
     return None
   about = start.about
   if about.get("format") != _FORMAT:
     raise UserError(
-      f"{start.path} was written by another version of ruas_jax (format {about.get('format')}, not {_FORMAT})."
-      " Choose another --workdir, or pass --overwrite to start anew"
+      f"{start.path} was written by another version of ruas_jax (format {about.get('format')}, not {_FORMAT}); "
+      f"{START_ANEW}"
     )
   others = list(differences(about["identity"], identity))
   if others:
     more = f" and {len(others) - 1} more" if len(others) > 1 else ""
     raise UserError(
-      f"{folder} belongs to another configuration ({others[0]}{more}). Resume with the same options, choose another "
-      "--workdir, or pass --overwrite to start anew"
+      f"{folder} belongs to another configuration ({others[0]}{more}); resume with the same options, {START_ANEW}"
     )
   if start.step > steps:
     raise UserError(
-      f"{folder} holds a run with {start.step} steps, more than the {steps} that were asked for. Ask for more steps, "
-      "choose another --workdir, or pass --overwrite to start anew"
+      f"{folder} holds a run of {start.step} steps, which is more than the {steps} steps of the options; allow more "
+      f"steps, {START_ANEW}"
     )
   for name, version in versions().items():
     if (before := about["versions"].get(name, version)) != version:

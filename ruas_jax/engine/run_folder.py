@@ -102,7 +102,7 @@ def open_run_folder(
           leftovers.clear(folder, outputs)
         elif run.fresh and any(folder.iterdir()):
           raise UserError(
-            f"{folder} is not empty, but --fresh needs an empty folder; pass --overwrite to replace the run in it"
+            f"{folder} is not empty, but `fresh` needs an empty folder; set `overwrite` to replace the run in it"
           )
         start = find_start(folder, snapshots, identity, steps, outputs)
         write_json(folder / CONFIG, config)
@@ -110,7 +110,7 @@ def open_run_folder(
           write_json(folder / name / CONFIG, values)
       except (OSError, ImportError) as error:  # ImportError: a remote folder needs a package that is not installed
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--workdir {folder}: cannot be written ({reason})") from None
+        raise UserError(f"`workdir` {folder}: cannot be written ({reason})") from None
       tell(start)
     stack.enter_context(snapshots)
     yield RunFolder(folder, run, identity, outputs, snapshots, start, saves=True, stopping=stopping)

@@ -9,6 +9,7 @@ from ruas_jax.errors import UserError, require_at_least
 Placement = Literal["auto", "device", "stream"]
 
 LARGEST_LOSS = 1e6
+START_ANEW = "choose another `workdir`, or set `overwrite` to start anew"  # end of an error about a run folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,4 +42,4 @@ class RunOptions:
 
   def __post_init__(self):
     if not self.largest_loss > 0:  # infinite: no loss is too large
-      raise UserError(f"largest_loss must be greater than 0, not {self.largest_loss}")
+      raise UserError(f"`largest_loss` must be greater than 0, not {self.largest_loss}")

@@ -16,6 +16,7 @@ from etils import epath
 
 from ruas_jax.engine.checkpoint import read_about, read_arrays, save_checkpoint
 from ruas_jax.engine.packing import layout_of, pack, size_of, unpack
+from ruas_jax.engine.run_options import START_ANEW
 from ruas_jax.errors import UserError
 
 _PACKED = "packed"  # the name of the one array
@@ -38,8 +39,8 @@ class Snapshot(NamedTuple):
     differs."""
     if self.about["layout"] != layout_of(shapes):
       raise UserError(
-        f"checkpoint {self.path} holds other arrays than this run has. Resume with the same options, choose another "
-        "--workdir, or pass --overwrite to start anew"
+        f"checkpoint {self.path}: its arrays have other names, shapes or types than those of this run; resume with the "
+        f"same options, {START_ANEW}"
       )
     packed = read_arrays(self.path, {_PACKED: jax.ShapeDtypeStruct((size_of(shapes),), np.uint8)})[_PACKED]
     return unpack(np.asarray(packed), shapes)
@@ -80,9 +81,7 @@ class Snapshots:
       except UserError as error:
         on_damage(str(error))
     if steps:
-      raise UserError(
-        f"{self._folder}: all checkpoints are damaged. Choose another --workdir, or pass --overwrite to start anew"
-      )
+      raise UserError(f"{self._folder}: all checkpoints are damaged; {START_ANEW}")
     return None
 
   def write(self, step: int, arrays: Any, about: dict[str, Any]) -> None:

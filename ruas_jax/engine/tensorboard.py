@@ -22,7 +22,7 @@ class TensorBoardLog:
     try:
       from tensorboardX import SummaryWriter
     except ImportError:
-      raise UserError('--tensorboard needs the extra: pip install "ruas-jax[tensorboard]"') from None
+      raise UserError('`tensorboard` needs the extra: pip install "ruas-jax[tensorboard]"') from None
     # The suffix makes names unique: they contain whole seconds, so a second file would replace the first.
     self._writer = SummaryWriter(os.fspath(folder), purge_step=after + 1, filename_suffix=f".after_{after}")
 

@@ -34,16 +34,16 @@ def demo(out: str | os.PathLike) -> list[Path]:
   """
   folder = Path(out)
   if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
-    raise UserError(f"--out {folder}: the demo replaces its folder, so it cannot be the current folder; choose another")
+    raise UserError(f"`out` {folder}: the demo replaces its folder, so it cannot be the current folder; choose another")
   try:
     if folder.exists():
       if not (folder / _MARK).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--out {folder} exists and is not an earlier demo; move it away or choose another --out")
+        raise UserError(f"`out` {folder} exists and is not an earlier demo; move it away or choose another `out`")
       shutil.rmtree(folder.resolve())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
   except OSError as error:
-    raise UserError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
+    raise UserError(f"`out` {folder}: cannot be written ({error.strerror or error})") from None
 
   config = load_config("tiny")
   found = search(config, workdir=folder / "search")

@@ -79,7 +79,7 @@ def hypergrad(
     UserError: there is no search, the images are unsuitable, or a path cannot be written. It is raised before the work.
   """
   if not 0 < smoothing < float("inf"):
-    raise UserError(f"--smoothing must be greater than 0 and finite, not {smoothing}")
+    raise UserError(f"`smoothing` must be greater than 0 and finite, not {smoothing}")
   grid, folder = grid or (QUICK if quick else Grid()), None if out is None else epath.Path(out).expanduser()
   reports = ([folder / "hypergrad.json"] if folder else []) + ([json] if json else [])
   for path in [*(folder / name for name in OUTPUTS if folder), *reports]:
@@ -188,4 +188,4 @@ def _draw(folder: epath.Path, rows: list[Row], records: list[Record], player: st
   if figures.has_terms(records, player):
     figures.plot_decomposition(folder / "decomposition.png", records, player=player)
   else:
-    print("no decomposition.png: the search measured no terms; it needs --search.diagnostics.every")
+    print("no decomposition.png: the search measured no terms; search again with search.diagnostics.every above 0")

@@ -23,7 +23,7 @@ def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> N
   )
   if (least := size(smallest)) > most:
     raise UserError(
-      f"search.parameters {most}: the smallest network of these candidates has {least}; allow at least that many"
+      f"`search.parameters` {most}: the smallest network of these candidates has {least}; allow at least that many"
     )
 
 

@@ -39,7 +39,7 @@ class IlluminationOptions:
   def __post_init__(self):
     if self.adaptive and self.update != "residual":
       raise UserError(
-        f"network.illumination.adaptive needs network.illumination.update = 'residual', not {self.update!r}"
+        f"`network.illumination.adaptive` needs `network.illumination.update` = 'residual', not {self.update!r}"
       )
     require_at_least(1, self, "network.illumination", "stages", "region")
     require_at_least(0, self, "network.illumination", "gamma", "exponent")

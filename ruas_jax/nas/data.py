@@ -45,8 +45,8 @@ def check_data(problem: SearchProblem, train: Source, validation: Source, *, bat
     for name, source in (("train", train), ("validation", validation)):
       if batch_size > len(source):
         raise UserError(
-          f"batch_size {batch_size} is larger than the {name} data, which have {len(source)} elements; "
-          "use a smaller batch_size, or repeat=True"
+          f"`batch_size` {batch_size} is larger than the {name} data, which have {len(source)} elements; "
+          "use a smaller `batch_size`, or set `repeat`"
         )
 
 

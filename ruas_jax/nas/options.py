@@ -41,7 +41,7 @@ class DiagnosticsOptions:
     require_at_least(1, self, "search.diagnostics", "batches", "window")
     require_at_least(0, self, "search.diagnostics", "threshold", most=1)
     if self.early_stop and not self.every:
-      raise UserError("search.diagnostics.early_stop needs search.diagnostics.every: set a number of steps")
+      raise UserError("`search.diagnostics.early_stop` needs `search.diagnostics.every`: set a number of steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SearchOptions:
     try:
       self.estimator(optax.identity())
     except (TypeError, ValueError) as error:
-      raise UserError(f"search.hypergradient: {error}") from None
+      raise UserError(f"`search.hypergradient`: {error}") from None
 
   def estimator(self, inner: optax.GradientTransformation) -> Estimator:
     """The hypergradient estimator through `unroll_steps` updates of `inner`."""

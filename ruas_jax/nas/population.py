@@ -119,7 +119,7 @@ def search_population(
     Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
   if options.diagnostics.every:
-    raise UserError("search.diagnostics is not available in a population; set search.diagnostics.every to 0")
+    raise UserError("`search.diagnostics.every` must be 0 in a population, which has no diagnostics")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)
@@ -243,10 +243,10 @@ def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
   for path in paths:
     if path not in known:
       listed = ", ".join(known) or "none"
-      raise UserError(f"sweep {path}: the problem's hyper has no such number; it has {listed}")
+      raise UserError(f"`sweep` {path}: the problem's hyper has no such number; it has {listed}")
     try:
       jax.eval_shape(trace, {path: jax.ShapeDtypeStruct((), jnp.float32)})
     except TypeError:  # jax raises it where Python code needs the value of a traced number
       raise UserError(
-        f"sweep {path}: cannot be swept, because Python code depends on its value; run one search for each value"
+        f"`sweep` {path}: cannot be swept, because Python code depends on its value; run one search for each value"
       ) from None

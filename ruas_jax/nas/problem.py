@@ -99,7 +99,9 @@ class SearchProblem:
       for module in player.modules or ():
         for name, tree in (("weights", weights), ("alpha", alpha)):
           if not isinstance(tree, dict):
-            raise UserError(f"player {player.name!r} has modules, so {name} must be a dictionary by module")
+            raise UserError(
+              f"player {player.name!r} has modules, so {name} must be a dictionary with their names as keys"
+            )
           if module not in tree:
             known = ", ".join(map(repr, tree))
             raise UserError(f"player {player.name!r} has the module {module!r}, but {name} has only {known}")

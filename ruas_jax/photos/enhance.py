@@ -71,13 +71,13 @@ def enhance_files(
     UserError: `strength`, `quality` or the output folder are wrong. Nothing has been written then.
   """
   if not 0 <= strength <= 1:
-    raise UserError(f"--strength must be between 0 and 1, not {strength}")
+    raise UserError(f"`strength` must be between 0 and 1, not {strength}")
   check_quality(quality)
   folder = inputs.out.parent if inputs.format else inputs.out
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise UserError(f"--out {inputs.out}: cannot be written ({error.strerror or error})") from None
+    raise UserError(f"`out` {inputs.out}: cannot be written ({error.strerror or error})") from None
   enhancer = Enhancer(model, dtype=dtype, tile=tile)
   done = Enhanced([], list(inputs.skipped), [], [])
   flight, stopped = deque(), threading.Event()

@@ -145,7 +145,7 @@ def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path | Skipped]:
     if entry.resolve() == out:
       continue  # results of an earlier run
     if not recursive:
-      yield Skipped(entry, "use --recursive to enter sub-folders", is_folder=True)
+      yield Skipped(entry, "set `recursive` to enter sub-folders", is_folder=True)
     elif entry.is_symlink() or entry.name.startswith("."):
       yield Skipped(entry, _LINK if entry.is_symlink() else "hidden", is_folder=True)
     else:
@@ -206,9 +206,9 @@ def _format_of_output(out: Path, inputs: list[Path]) -> str | None:
     return None
   if len(inputs) > 1 or inputs[0].is_dir():
     what = f"there are {len(inputs)} inputs" if len(inputs) > 1 else f"{inputs[0]} is a folder"
-    raise UserError(f"--out {out} is the name of a file, but {what}: give a folder for the results")
+    raise UserError(f"`out` {out} is the name of a file, but {what}: give a folder for the results")
   if suffix in UNSUPPORTED:
     raise UserError(
-      f"--out {out}: {UNSUPPORTED[suffix]} cannot be written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"
+      f"`out` {out}: {UNSUPPORTED[suffix]} cannot be written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"
     )
   return FORMATS[suffix]

@@ -37,7 +37,7 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
       kernel, bias = unused.pop(f"{prefix}.weight"), unused.pop(f"{prefix}.bias")
     except KeyError as error:
       raise UserError(
-        f"released weights: no array {error.args[0]!r}, which this genotype needs; check --genotype"
+        f"released weights: no array {error.args[0]!r}, which this genotype needs; check `genotype`"
       ) from None
     return {"kernel": jnp.asarray(kernel).transpose(2, 3, 1, 0), "bias": jnp.asarray(bias)}
 
@@ -72,11 +72,11 @@ def convert_released(arrays: Mapping[str, np.ndarray], genotype: Genotype | None
   }
   if unused:
     raise UserError(
-      f"released weights: {len(unused)} arrays do not belong to this genotype, first {min(unused)!r}; check --genotype"
+      f"released weights: {len(unused)} arrays do not belong to this genotype, first {min(unused)!r}; check `genotype`"
     )
   expected = network.weight_shapes()
   if jax.tree.map(jnp.shape, weights) != jax.tree.map(jnp.shape, expected):
-    raise UserError("released weights: the arrays do not have the shapes of this genotype; check --genotype")
+    raise UserError("released weights: the arrays do not have the shapes of this genotype; check `genotype`")
   return weights
 
 

@@ -25,7 +25,7 @@ from ruas_jax.photos.tiff_files import encode_tiff
 def check_quality(quality: int | None) -> None:
   """Raises UserError for a quality outside 1 to 100."""
   if quality is not None and not 1 <= quality <= 100:
-    raise UserError(f"--quality must be between 1 and 100, not {quality}")
+    raise UserError(f"`quality` must be between 1 and 100, not {quality}")
 
 
 def write_photo(
@@ -83,9 +83,9 @@ def check_target(path: Path, source: Path, overwrite: bool) -> None:
   """Raises UserError if the output is the photograph itself, or exists and `overwrite` is false."""
   if path.exists():
     if source.exists() and path.samefile(source):
-      raise UserError(f"{path}: the output would replace the input; choose another --out")
+      raise UserError(f"{path}: the output would replace the input; choose another `out`")
     if not overwrite:
-      raise UserError(f"{path} exists already; choose another --out, or pass --overwrite to replace it")
+      raise UserError(f"{path} exists already; choose another `out`, or set `overwrite` to replace it")
 
 
 def encode(samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> tuple[bytes, list[str]]:
