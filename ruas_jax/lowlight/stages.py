@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ruas_jax.convolution import native
 from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
+
+_MOST_UNROLLED = 4
 
 
 def to_channels_first(images: jax.Array) -> jax.Array:
@@ -29,7 +32,16 @@ def fold_stages(cell: Cell, weights: Weights, alpha: jax.Array | None) -> Folded
 
 def scan_stages(stage, carry, folded: FoldedCell, stages: int):
   """`lax.scan` of `stage(carry, folded cell) -> (carry, output)` over the cells from `fold_stages`."""
+  unroll = stages if _is_cheap_to_unroll(stages) else 1
   if jax.tree.leaves(folded)[0].shape[0] == stages:
-    return lax.scan(stage, carry, folded)
+    return lax.scan(stage, carry, folded, unroll=unroll)
   shared = jax.tree.map(lambda leaf: leaf[0], folded)
-  return lax.scan(lambda state, _: stage(state, shared), carry, None, length=stages)
+  return lax.scan(lambda state, _: stage(state, shared), carry, None, length=stages, unroll=unroll)
+
+
+def _is_cheap_to_unroll(stages: int) -> bool:
+  """Whether an unrolled loop compiles as fast as a loop: a compiled convolution is one call, however often it occurs.
+
+  Then it also runs faster, because a loop copies the arrays that its derivative needs into stacks and out of them.
+  """
+  return stages <= _MOST_UNROLLED and jax.default_backend() == "cpu" and native.form().native

@@ -23,6 +23,7 @@
 namespace ffi = xla::ffi;
 
 constexpr int kLineBytes = 64;
+constexpr int kSpins = 1000;  // about 20 microseconds
 
 #define RUAS_INLINE inline __attribute__((always_inline))
 
@@ -154,6 +155,12 @@ Kernels<T> chosen_kernels() {
   }
 }
 
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 // A buffer of this thread, which only grows. It begins at a line of the cache.
 template <typename T>
 T* scratch(int64_t size) {
@@ -169,8 +176,8 @@ T* scratch(int64_t size) {
 template <typename Work>
 void share_out(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct Shared {
-    std::atomic<int64_t> next{0};
-    int64_t count, done = 0;
+    std::atomic<int64_t> next{0}, done{0};
+    int64_t count;
     const Work* work;
     std::mutex mutex;
     std::condition_variable finished;
@@ -178,10 +185,9 @@ void share_out(ffi::ThreadPool& pool, int64_t count, const Work& work) {
     void run() {
       int64_t ran = 0;
       for (int64_t index; (index = next.fetch_add(1)) < count; ++ran) (*work)(index);
-      if (ran == 0) return;
+      if (ran == 0 || done.fetch_add(ran) + ran < count) return;
       std::lock_guard<std::mutex> lock(mutex);
-      done += ran;
-      if (done == count) finished.notify_all();
+      finished.notify_all();
     }
   };
   const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
@@ -194,6 +200,8 @@ void share_out(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   shared->work = &work;
   for (int64_t helper = 0; helper < helpers; ++helper) pool.Schedule([shared] { shared->run(); });
   shared->run();
+  for (int spin = 0; spin < kSpins && shared->done < count; ++spin) pause();  // a short wait should not put us to sleep
+  if (shared->done == count) return;
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->done == shared->count; });
 }
