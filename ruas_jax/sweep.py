@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-import types
 import typing
 from typing import NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
+from ruas_jax.option_values import paths, perhaps_meant
 
 _SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.")  # groups of swept options
 
@@ -83,25 +83,12 @@ def _parse(text: str) -> tuple[str, tuple[float, ...]]:
 
 def _check_path(path: str) -> None:
   """Raises UserError unless `path` is a float option of Config that changes a search."""
-  options = dict(_options(Config))
+  options = {option: float in (hint, *typing.get_args(hint)) for option, hint in paths(Config).items()}
   known = [option for option, is_number in options.items() if is_number and option.startswith(_SWEPT)]
   if path in known:
     return
-  last = path.rpartition(".")[2]
-  near = [option for option in known if option.rpartition(".")[2] == last]
-  hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
   if path not in options:
-    raise UserError(f"population.sweep.{path}: there is no option {path!r}{hint}")
+    raise UserError(f"population.sweep.{path}: there is no option {path!r}{perhaps_meant(path, known)}")
   is_number = options[path] and not path.startswith("search.")
   reason = "a search does not depend on it" if is_number else "each of its values needs a separate compilation"
-  raise UserError(f"population.sweep.{path}: {path} cannot be swept: {reason}{hint}")
-
-
-def _options(kind: type, prefix: str = ""):
-  """Path of every option in this dataclass, and whether it is a float."""
-  for name, hint in typing.get_type_hints(kind).items():
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-      yield from _options(hint, f"{prefix}{name}.")
-    else:
-      kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-      yield f"{prefix}{name}", float in kinds
+  raise UserError(f"population.sweep.{path}: {path} cannot be swept: {reason}{perhaps_meant(path, known)}")

@@ -72,7 +72,13 @@ def changed(path, value):
     ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
     ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
     ("network.illumination.share_weights", 1, "illumination: share_weights = 1"),
-    ("network", [], "here: network must be a JSON object"),
+    ("network", [], "here: network = []: must be a group of options: illumination, denoising, variant, sl"),
+    # names of earlier versions
+    ("loss.exposure", 0.45, "here: loss: exposure = 0.45: must be a group of options: target, weight, colour_weight"),
+    ("loss.exposure_weight", 10.0, "unknown option 'exposure_weight'; perhaps you meant exposure.weight"),
+    ("loss.colour_weight", 3.0, "unknown option 'colour_weight'; perhaps you meant exposure.colour_weight"),
+    ("loss.consistency", 0.3, "unknown option 'consistency'; perhaps you meant pairs.consistency"),
+    ("loss.per_noise", True, "unknown option 'per_noise'; perhaps you meant pairs.per_noise"),
   ],
 )
 def test_mistakes_are_named(path, value, named):
@@ -172,7 +178,9 @@ def test_overrides_replace_values_by_path():
 @pytest.mark.parametrize(
   ("path", "value", "said"),
   [
-    ("loss.eta", 1.0, "there is no option loss.eta: perhaps you meant beta"),
+    ("loss.eta", 1.0, "there is no option loss.eta; perhaps you meant loss.beta"),
+    ("loss.exposure", 0.3, "loss.exposure = 0.3: must be a group of options: target, weight, colour_weight"),
+    ("loss.colour_weight", 0.3, "there is no option loss.colour_weight; perhaps you meant loss.exposure.colour_weight"),
     ("seed.x", 1, "there is no option seed.x: seed is a value, not a group of options"),
     ("search.strategy", "all", "search.strategy = 'all': allowed are 'cooperative', 'separate', 'joint'"),
     ("data.crop", 1.5, "data.crop = 1.5: must be a whole number"),

@@ -115,7 +115,10 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
   [
     ("search.eta_t=0.1", "population.sweep.search.eta_t: there is no option 'search.eta_t'; .* loss.eta_t$"),
     ("learning_rate=0.1", "perhaps you meant search.weight_optimizer.learning_rate or search.alpha_opt"),
-    ("nothing=0.1", "there is no option 'nothing'$"),
+    ("voltage=0.1", "there is no option 'voltage'$"),
+    ("loss.exposure=0.3", "there is no option 'loss.exposure'; perhaps you meant loss.exposure.target or loss.exp"),
+    ("loss.exposure_weight=1", "there is no option 'loss.exposure_weight'; perhaps you meant loss.exposure.weight$"),
+    ("loss.pairs.per_noise=1", "loss.pairs.per_noise cannot be swept: each of its values needs a separate comp"),
     ("loss=0.1", "there is no option 'loss'"),
     ("search.steps=3", "search.steps cannot be swept: each of its values needs a separate compilation"),
     ("training.illumination_optimizer.momentum=0.1", "a search does not depend on it; perhaps you meant search.w"),
