@@ -102,3 +102,14 @@ def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
   alphas = [np.concatenate(list(result.state.alpha.values())) for result in found.results]
   apart = [np.abs(a - b).max() for i, a in enumerate(alphas) for b in alphas[:i]]
   assert min(apart) > 1e-6  # no two settings are one
+
+
+def test_a_member_ends_its_inner_loops_as_the_search_with_its_tolerance(alone):
+  """With one player and no hypergradient through the weights, which compiles sooner."""
+  config = config_of().with_overrides(
+    {"search.strategy": "joint", "search.illumination_length": 4, "search.hypergradient": "first_order"}
+  )
+  found = search_population(config, PopulationOptions(sweep=("search.tolerance=0,0.1",)), train_images=IMAGES)
+  full, ended = ([record["joint_iterations"] for record in result.metrics] for result in found.results)
+  assert set(full) == {4} and min(ended) < 4
+  assert_same(found.results[1], alone(found.members[1].config), 1e-9)

@@ -26,7 +26,10 @@ def make_players(options: RUASSearchOptions, losses_of: LossesOf) -> tuple[Playe
   """The players of `options.strategy`, in the order of their updates."""
 
   def player(name, problem, length, modules=None, active=None):
-    return Player(name, problem, modules or (name,), length, active)
+    return Player(name, problem, modules or (name,), length, active, tolerance)
+
+  def tolerance(hyper):
+    return hyper.get("search.tolerance", options.tolerance)
 
   of_illumination, of_denoising = options.illumination_length, options.denoising_length
   denoising = _denoising_problem(losses_of)
