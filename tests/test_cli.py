@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from conftest import shared
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
-from ruas_jax.commands import experiment
+from ruas_jax.commands import app, experiment
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.photos.model import enhance, load, save_model
 from ruas_jax.photos.pretrained import load_pretrained
@@ -220,6 +221,29 @@ def test_help(command, options, capsys, monkeypatch):
   assert output.err == ""
   for option in options:
     assert option in output.out
+
+
+def help_texts(shown):
+  """The text of every option in the output of `--help`, without its default, by the option."""
+  texts, positional = {}, False
+  for row in shown.replace("│", " ").splitlines():
+    if re.match(r" ?\w|╭", row):  # the title of a group
+      positional = "positional" in row
+    elif re.match(r"  \w" if positional else r"  -[\w.-]+\b[ ,]", row):
+      option, *first = re.split(r"\s{2,}", row.strip(), maxsplit=1)
+      texts[option] = " ".join(first)
+    elif texts and row.startswith("   "):
+      texts[option] += f" {row.strip()}"
+  return {option: re.sub(r"\((default: .*|required)\)$", "", text.strip()).strip() for option, text in texts.items()}
+
+
+@pytest.mark.parametrize("command", app._COMMANDS)
+def test_every_option_has_a_help_text(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "100")  # one column of options
+  assert ruas(command, "--help") == 0
+  texts = help_texts(capsys.readouterr().out)
+  assert texts["-h, --help"] == "show this help message and exit"
+  assert [option for option, text in texts.items() if not text] == []
 
 
 def test_no_arguments_show_the_help(capsys):

@@ -31,8 +31,8 @@ class Player:
       everything.
     length: maximum number of iterations of its inner loop in a step, at least 1.
     active: a function of the step (`[]` int32) that returns whether the player takes part; None: always.
-    tolerance: a function of the problem's `hyper` that returns the tolerance of its inner loop, so that a population can
-      sweep it; None: that of the options.
+    tolerance: a function of the problem's `hyper` that returns the tolerance of its inner loop, so that a population
+      can sweep it; None: that of the options.
   """
 
   name: str
