@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ruas_jax.errors import UserError
@@ -25,21 +25,25 @@ def from_dict(kind: type, values: dict, where: str):
   return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
 
 
-def replaced(options: Any, names: list[str], value: Any, path: str) -> Any:
-  """The options with one value replaced; `path` is the full name of the option, for errors."""
-  name, *rest = names
+def replaced(options: Any, values: Mapping[str, Any], group: str = "") -> Any:
+  """The options with values replaced, by path; `group` is the path of these options with a dot, for errors."""
   hints = typing.get_type_hints(type(options))
-  if name not in hints:
-    group = path.removesuffix(".".join(names))
-    known = [group + other for other in paths(type(options))]
-    raise UserError(f"there is no option {path}{perhaps_meant(path, known)}")
-  if not rest:
-    value = _value(hints[name], value, path)
-  elif not is_group(hints[name]):
-    raise UserError(f"there is no option {path}: {name} is a value, not a group of options")
-  else:
-    value = replaced(getattr(options, name), rest, value, path)
-  return dataclasses.replace(options, **{name: value})
+  changes: dict[str, Any] = {}
+  below: dict[str, dict[str, Any]] = {}
+  for path, value in values.items():
+    name, dot, rest = path.partition(".")
+    if name not in hints:
+      known = [group + other for other in paths(type(options))]
+      raise UserError(f"there is no option {group}{path}{perhaps_meant(group + path, known)}")
+    if not dot:
+      changes[name] = _value(hints[name], value, group + name)
+    elif is_group(hints[name]):
+      below.setdefault(name, {})[rest] = value
+    else:
+      raise UserError(f"there is no option {group}{path}: {name} is a value, not a group of options")
+  for name, inner in below.items():
+    changes[name] = replaced(changes.get(name, getattr(options, name)), inner, f"{group}{name}.")
+  return dataclasses.replace(options, **changes)
 
 
 def is_group(hint: Any) -> bool:

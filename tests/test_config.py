@@ -17,6 +17,7 @@ from ruas_jax.config import Config, load_config, read_config
 from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
+from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.option_values import from_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -122,10 +123,10 @@ def test_load_by_name_works_from_anywhere(tmp_path, monkeypatch):
 def test_load_by_path(tmp_path):
   path = tmp_path / "mine.py"
   path.write_text(
-    "import dataclasses\nfrom ruas_jax.config import load_config\n"
-    "def get_config():\n  return dataclasses.replace(load_config('tiny'), seed=7)\n"
+    "from ruas_jax.config import load_config\n"
+    "def get_config():\n  return load_config('tiny').with_overrides({'seed': 7})\n"
   )
-  assert load_config(str(path)) == dataclasses.replace(load_config("tiny"), seed=7)
+  assert load_config(str(path)) == load_config("tiny").with_overrides({"seed": 7})
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,8 @@ def test_an_installed_package_finds_them(tmp_path):
 def test_overrides_replace_values_by_path():
   config = load_config("lol").with_overrides({"loss.eta_t": 0.3, "search.weight_optimizer.clip": 5.0, "seed": 4})
   assert (config.loss.eta_t, config.search.weight_optimizer.clip, config.seed) == (0.3, 5.0, 4)
+  measured = {"search.diagnostics.early_stop": True, "search.diagnostics.every": 2}  # the first needs the second
+  assert config.with_overrides(measured).search.diagnostics == DiagnosticsOptions(every=2, early_stop=True)
   back = {"loss.eta_t": 0.0, "search.weight_optimizer.clip": None, "seed": 0}
   assert config.with_overrides(back) == load_config("lol")
 
