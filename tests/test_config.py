@@ -138,6 +138,10 @@ def test_load_by_path(tmp_path):
     ("def get_config():\n  return 3", "not int"),
     ("def get_config():\n  return 1 / 0", "ZeroDivisionError"),
     ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "seed must be at least 0"),
+    (
+      "from ruas_jax.config import *\ndef get_config():\n  return Config(loss=LossOptions(exposure=0.45))",
+      r"^loss\.exposure = 0\.45: must be ExposureOptions; a target is loss\.exposure\.target$",
+    ),
   ],
 )
 def test_a_broken_file_is_named(text, named, tmp_path):

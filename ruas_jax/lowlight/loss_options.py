@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from ruas_jax.errors import require_at_least
+from ruas_jax.errors import UserError, require_at_least
 
 TVKind = Literal["l1", "isotropic", "squared"]
 
@@ -74,6 +74,8 @@ class LossOptions:
   """Weight of L_n in the validation loss L_t + beta L_n (eq. 5)."""
 
   def __post_init__(self):
+    if not isinstance(self.exposure, ExposureOptions):  # it was a number in earlier versions
+      raise UserError(f"loss.exposure = {self.exposure!r}: must be ExposureOptions; a target is loss.exposure.target")
     require_at_least(0, self, "loss", "eta_t", "eta_n", "charbonnier", "beta")
     if self.chroma is not None:
       require_at_least(0, self, "loss", "chroma")

@@ -120,7 +120,8 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
 
 def _pairs_terms(options: PairsOptions) -> Callable[..., jax.Array]:
   def terms(denoise, illuminated, x):
-    noise = losses.noise_level(illuminated.u) if options.per_noise else None
-    return losses.pair_downsampling(denoise, *illuminated, x, consistency=options.consistency, noise=noise)
+    u, t = illuminated
+    noise = losses.noise_level(u) if options.per_noise else None
+    return losses.pair_downsampling(denoise, u, t, x, consistency=options.consistency, noise=noise)
 
   return terms
