@@ -7,15 +7,8 @@ Data: 500 underexposed photographs from a copy of FiveK in FIVEK/train; 20 epoch
 other difference from LOL than the images, so this configuration has none either.
 """
 
-import dataclasses
-
 from ruas_jax.config import Config, load_config
 
 
 def get_config() -> Config:
-  base = load_config("lol_paper")
-  return dataclasses.replace(
-    base,
-    data=dataclasses.replace(base.data, train="FIVEK/train"),
-    search=dataclasses.replace(base.search, steps=20 * 500),
-  )
+  return load_config("lol_paper").with_overrides({"data.train": "FIVEK/train", "search.steps": 20 * 500})

@@ -12,11 +12,8 @@ recipe is that of `lol.py`, with two differences:
 Only the darkened images are used.
 """
 
-import dataclasses
-
 from ruas_jax.config import Config, load_config
 
 
 def get_config() -> Config:
-  config = load_config("lol")
-  return dataclasses.replace(config, loss=dataclasses.replace(config.loss, exposure=0.33, colour_weight=0.0))
+  return load_config("lol").with_overrides({"loss.exposure.target": 0.33, "loss.exposure.colour_weight": 0.0})

@@ -24,7 +24,7 @@ No normal-light image is used. The recipe itself was selected on LOL's developme
 
 from ruas_jax.config import Config, TrainingOptions
 from ruas_jax.data.options import DataOptions
-from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import ExposureOptions, LossOptions, PairsOptions
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.optimizers import OptimizerOptions
@@ -39,11 +39,10 @@ def get_config() -> Config:
     ),
     loss=LossOptions(
       illumination="exposure",
-      exposure=0.45,
-      colour_weight=3.0,
+      exposure=ExposureOptions(target=0.45, colour_weight=3.0),
       eta_t=0.0,
       denoising="pairs",
-      per_noise=True,
+      pairs=PairsOptions(per_noise=True),
       eta_n=1.6,
       chroma=4.0,
       beta=0.03,

@@ -49,15 +49,13 @@ class Config:
   training: TrainingOptions = TrainingOptions()
 
   def with_overrides(self, values: Mapping[str, Any]) -> "Config":
-    """The configuration with some values replaced: `config.with_overrides({"loss.eta_t": 0.3, "data.crop": 64})`.
+    """The configuration with some values replaced: `config.with_overrides({"loss.eta_t": 0.3, "data.crop": 64})`. They
+    are replaced together, so options that must fit each other may be in any order.
 
     Raises:
       UserError: an option does not exist, or its value is not allowed.
     """
-    config = self
-    for path, value in values.items():
-      config = replaced(config, path.split("."), value, path)
-    return config
+    return replaced(self, values)
 
   def __post_init__(self):
     if self.seed < 0:

@@ -13,15 +13,18 @@ from ruas_jax.errors import require_at_least
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-  """An optax optimiser. Weight decay is L2: it is added to the gradient before the optimiser, as in PyTorch."""
+  """An optax optimiser."""
 
   name: Literal["sgd", "adam"] = "adam"
+  """sgd: stochastic gradient descent with momentum. adam: Adam (Kingma and Ba 2015)."""
   learning_rate: float = 3e-4
+  """Learning rate."""
   momentum: float = 0.9
   """Momentum of SGD, or the first decay rate of Adam."""
   second_moment: float = 0.999
   """Second decay rate of Adam."""
   weight_decay: float = 0.0
+  """Weight of an L2 penalty. Its gradient is added to that of the loss before the optimiser, as in PyTorch."""
   clip: float | None = None
   """Maximum global norm of the gradient. None: no clipping."""
 

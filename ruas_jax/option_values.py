@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ruas_jax.errors import UserError
@@ -22,38 +22,68 @@ def from_dict(kind: type, values: dict, where: str):
   hints = typing.get_type_hints(kind)
   unknown = sorted(set(values) - set(hints))
   if unknown:
-    raise UserError(f"{where}: unknown option {unknown[0]!r}")
+    raise UserError(f"{where}: unknown option {unknown[0]!r}{perhaps_meant(unknown[0], paths(kind))}")
   return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
 
 
-def replaced(options: Any, names: list[str], value: Any, path: str) -> Any:
-  """The options with one value replaced; `path` is the full name of the option, for errors."""
-  name, *rest = names
-  prefix = path.removesuffix(".".join(names))
+def replaced(options: Any, values: Mapping[str, Any], group: str = "") -> Any:
+  """The options with values replaced, by path; `group` is the path of these options with a dot, for errors."""
   hints = typing.get_type_hints(type(options))
-  if name not in hints:
-    near = difflib.get_close_matches(name, hints, n=1)
-    raise UserError(f"there is no option `{path}`" + (f": perhaps you meant `{prefix}{near[0]}`" if near else ""))
-  if not rest:
-    value = _value(hints[name], value, f"`{path}`")
-  elif not dataclasses.is_dataclass(hints[name]):
-    raise UserError(f"there is no option `{path}`: `{prefix}{name}` is a value, not a group of options")
-  else:
-    value = replaced(getattr(options, name), rest, value, path)
-  return dataclasses.replace(options, **{name: value})
-
-
-def list_options(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """The path and the type of every option in this dataclass and its groups, such as ("loss.eta_t", float)."""
-  for name, hint in typing.get_type_hints(kind).items():
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-      yield from list_options(hint, f"{prefix}{name}.")
+  changes: dict[str, Any] = {}
+  below: dict[str, dict[str, Any]] = {}
+  for path, value in values.items():
+    name, dot, rest = path.partition(".")
+    if name not in hints:
+      known = [group + other for other in paths(type(options))]
+      raise UserError(f"there is no option `{group}{path}`{perhaps_meant(group + path, known)}")
+    if not dot:
+      changes[name] = _value(hints[name], value, f"`{group}{name}`")
+    elif is_group(hints[name]):
+      below.setdefault(name, {})[rest] = value
     else:
-      yield f"{prefix}{name}", hint
+      raise UserError(f"there is no option `{group}{path}`: `{group}{name}` is a value, not a group of options")
+  for name, inner in below.items():
+    changes[name] = replaced(changes.get(name, getattr(options, name)), inner, f"{group}{name}.")
+  return dataclasses.replace(options, **changes)
+
+
+def is_group(hint: Any) -> bool:
+  """Whether an option of this type is a group of options."""
+  return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def paths(kind: type) -> dict[str, Any]:
+  """The type of every option below an options dataclass, by path; groups are not listed."""
+  found = {}
+  for name, hint in typing.get_type_hints(kind).items():
+    if is_group(hint):
+      found |= {f"{name}.{path}": inner for path, inner in paths(hint).items()}
+    else:
+      found[name] = hint
+  return found
+
+
+def perhaps_meant(name: str, known: Iterable[str]) -> str:
+  """The end of an error message about an unknown option: the paths in `known` that may be meant, or nothing.
+
+  They are the options of the group `name`; or the option whose path differs only in dots and underscores; or the
+  options whose last name is the most similar.
+  """
+  names = {path: path.rpartition(".")[2] for path in known}
+  similar = difflib.get_close_matches(name.rpartition(".")[2], names.values(), n=1, cutoff=0.75)
+  choices = (
+    [path for path in names if path.startswith(f"{name}.")],
+    [path for path in names if path.replace(".", "_") == name.replace(".", "_")],
+    [path for path in names if names[path] in similar],
+  )
+  meant = next(filter(None, choices), [])
+  return f"; perhaps you meant {' or '.join(meant[:4])}" if meant else ""
 
 
 def _value(hint, value, where):
-  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+  if is_group(hint):
+    if not isinstance(value, hint | dict):
+      raise UserError(f"{where} = {value!r}: must be a group of options: {', '.join(typing.get_type_hints(hint))}")
     return value if isinstance(value, hint) else from_dict(hint, value, where)
   origin = typing.get_origin(hint)
   if origin is tuple and isinstance(value, list | tuple):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
-from ruas_jax.option_values import list_options
+from ruas_jax.option_values import paths, perhaps_meant
 
-_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.")  # groups of swept options
+_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +83,12 @@ def _parse(text: str) -> tuple[str, tuple[float, ...]]:
 
 def _check_path(path: str) -> None:
   """Raises UserError unless `path` is a float option of Config that changes a search."""
-  options = {option: float in (hint, *typing.get_args(hint)) for option, hint in list_options(Config)}
+  options = {option: float in (hint, *typing.get_args(hint)) for option, hint in paths(Config).items()}
   known = [option for option, is_number in options.items() if is_number and option.startswith(_SWEPT)]
   if path in known:
     return
-  last = path.rpartition(".")[2]
-  near = [option for option in known if option.rpartition(".")[2] == last]
-  hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
   if path not in options:
-    raise UserError(f"`population.sweep`: there is no option {path!r}{hint}")
+    raise UserError(f"`population.sweep`: there is no option {path!r}{perhaps_meant(path, known)}")
   is_number = options[path] and not path.startswith("search.")
   reason = "a search does not depend on it" if is_number else "each of its values needs a separate compilation"
-  raise UserError(f"`population.sweep`: {path} cannot be swept: {reason}{hint}")
+  raise UserError(f"`population.sweep`: {path} cannot be swept: {reason}{perhaps_meant(path, known)}")

@@ -11,7 +11,8 @@ from ruas_jax.data.crops import random_crops
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight import losses
 from ruas_jax.lowlight.genotype import PUBLISHED
-from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import ExposureOptions, LossOptions, PairsOptions
+from ruas_jax.lowlight.numbers import with_numbers
 from ruas_jax.lowlight.objectives import Illuminated, make_objectives
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.photos.enhancer import Enhancer
@@ -183,7 +184,9 @@ def test_the_objectives_use_them(model):
   x = denoise(*lit)
   expected = losses.pair_downsampling(denoise, *lit, x, consistency=0.3) + 0.02 * losses.total_variation(x)
   np.testing.assert_allclose(objectives.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
-  by_noise = make_objectives(model.network, LossOptions(denoising="pairs", eta_n=0.02, per_noise=True))
+  by_noise = make_objectives(
+    model.network, LossOptions(denoising="pairs", eta_n=0.02, pairs=PairsOptions(per_noise=True))
+  )
   noise = losses.noise_level(lit.u)
   pairs = losses.pair_downsampling(denoise, *lit, x, consistency=0.3, noise=noise)
   expected = pairs + 0.02 * losses.total_variation(x)
@@ -192,6 +195,29 @@ def test_the_objectives_use_them(model):
   np.testing.assert_allclose(
     own.denoising(model.weights["denoising"], None, Illuminated(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7
   )
+
+
+def test_numbers_of_a_recipe_may_be_traced(model):
+  """A population sweeps them. Zeros, where a term of fixed options is left out, are among them."""
+  images, options = noisy(2, 10, 12), LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0)
+  names = ("exposure.target", "exposure.weight", "exposure.colour_weight", "pairs.consistency")
+
+  def both(options):
+    objectives = make_objectives(model.network, options)
+    loss, lit = objectives.illumination(model.weights["illumination"], None, images)
+    return jnp.stack([loss, objectives.denoising(model.weights["denoising"], None, lit)])
+
+  traced = jax.jit(
+    lambda *values: both(
+      with_numbers(options, {f"loss.{name}": value for name, value in zip(names, values, strict=True)}, "loss")
+    )
+  )
+  for values in ((0.9, 2.0, 3.0, 0.7), (0.45, 10.0, 0.0, 0.0)):
+    plain = dataclasses.replace(
+      options, exposure=ExposureOptions(*values[:3]), pairs=PairsOptions(consistency=values[3])
+    )
+    np.testing.assert_allclose(traced(*values), both(plain), rtol=1e-4)
+  assert np.ptp([traced(0.9, 2.0, 3.0, 0.7)[0], traced(0.8, 2.0, 3.0, 0.7)[0]]) > 1e-3
 
 
 def test_the_exposure_of_some_crops_varies():

@@ -6,7 +6,6 @@ The bits are compared where the processor and the versions are those of the reco
 other vectors, and sums are rounded in another order: there numbers agree within float32 rounding.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -35,16 +34,10 @@ PICTURES = ImageArrays(["first", "second", "third"], [picture(index) for index i
 
 
 def config_of(*, steps=3, **search):
-  config = ruas_jax.load_config("tiny")
-  modules = ("illumination", "denoising")
-  one_stage = {name: dataclasses.replace(getattr(config.network, name), stages=1) for name in modules}
-  return dataclasses.replace(
-    config,
-    seed=3,
-    network=dataclasses.replace(config.network, **one_stage),
-    data=dataclasses.replace(config.data, crop=16, batch_size=2),
-    search=dataclasses.replace(config.search, steps=steps, **search),
-  )
+  one_stage = {"network.illumination.stages": 1, "network.denoising.stages": 1}
+  small = {"seed": 3, "data.crop": 16, "data.batch_size": 2, "search.steps": steps}
+  changed = {f"search.{name}": value for name, value in search.items()}
+  return ruas_jax.load_config("tiny").with_overrides(one_stage | small | changed)
 
 
 def found_by(result):

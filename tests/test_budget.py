@@ -1,7 +1,5 @@
 """Deriving an architecture within a number of parameters."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tiny_problem
@@ -64,7 +62,7 @@ def test_a_search_keeps_to_it():
   own = np.zeros((7, len(names)), np.float32)
   own[:, names.index("conv_3x3")] = 1
   alpha = {"illumination": own, "denoising": own}
-  within = dataclasses.replace(config, search=dataclasses.replace(config.search, parameters=3000))
+  within = config.with_overrides({"search.parameters": 3000})
   free, kept = (Genotype.from_dict(search_setting(one).problem.derive(alpha)) for one in (config, within))
   assert build_network(config.network, free).parameters() > 3000 >= build_network(config.network, kept).parameters()
   assert set(free.illumination + free.denoising) == {"conv_3x3"}

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
 import ruas_jax
-from ruas_jax.commands import experiment
+from ruas_jax.commands import app, experiment
 from ruas_jax.commands.enhance import Enhance
 from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
@@ -28,7 +28,7 @@ from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
 from ruas_jax.lowlight.genotype import Genotype
-from ruas_jax.option_values import list_options
+from ruas_jax.option_values import paths
 from ruas_jax.photos.model import enhance, load, save_model
 from ruas_jax.photos.pretrained import load_pretrained
 
@@ -235,6 +235,29 @@ def test_help(command, options, capsys, monkeypatch):
     assert option in output.out
 
 
+def help_texts(shown):
+  """The text of every option in the output of `--help`, without its default, by the option."""
+  texts, positional = {}, False
+  for row in shown.replace("│", " ").splitlines():
+    if re.match(r" ?\w|╭", row):  # the title of a group
+      positional = "positional" in row
+    elif re.match(r"  \w" if positional else r"  -[\w.-]+\b[ ,]", row):
+      option, *first = re.split(r"\s{2,}", row.strip(), maxsplit=1)
+      texts[option] = " ".join(first)
+    elif texts and row.startswith("   "):
+      texts[option] += f" {row.strip()}"
+  return {option: re.sub(r"\((default: .*|required)\)$", "", text.strip()).strip() for option, text in texts.items()}
+
+
+@pytest.mark.parametrize("command", app._COMMANDS)
+def test_every_option_has_a_help_text(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "100")  # one column of options
+  assert ruas(command, "--help") == 0
+  texts = help_texts(capsys.readouterr().out)
+  assert texts["-h, --help"] == "show this help message and exit"
+  assert [option for option, text in texts.items() if not text] == []
+
+
 def test_no_arguments_show_the_help(capsys):
   assert ruas() == 0
   assert "enhance" in capsys.readouterr().out
@@ -330,7 +353,7 @@ def test_errors_of_the_api_name_fields_and_the_command_line_its_options():
 def test_messages_outside_the_commands_name_arguments_in_backticks_and_nothing_else():
   """A caller of the Python API has no options of a command line."""
   package = pathlib.Path(ruas_jax.__file__).parent
-  arguments = {name for kind in (Search, Train, Enhance, Hypergrad, Import) for name, _ in list_options(kind)}
+  arguments = {name for kind in (Search, Train, Enhance, Hypergrad, Import) for name in paths(kind)}
   arguments |= {"batch_size", "repeat", "sweep"}  # of `ruas_jax.search` for any problem
   for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
     for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):

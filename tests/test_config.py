@@ -17,6 +17,7 @@ from ruas_jax.config import Config, load_config, read_config
 from ruas_jax.data.options import DataOptions
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_json
+from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.option_values import from_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -72,7 +73,13 @@ def changed(path, value):
     ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
     ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
     ("network.illumination.share_weights", 1, "illumination: share_weights = 1"),
-    ("network", [], "here: network must be a JSON object"),
+    ("network", [], "here: network = []: must be a group of options: illumination, denoising, variant, sl"),
+    # names of earlier versions
+    ("loss.exposure", 0.45, "here: loss: exposure = 0.45: must be a group of options: target, weight, colour_weight"),
+    ("loss.exposure_weight", 10.0, "unknown option 'exposure_weight'; perhaps you meant exposure.weight"),
+    ("loss.colour_weight", 3.0, "unknown option 'colour_weight'; perhaps you meant exposure.colour_weight"),
+    ("loss.consistency", 0.3, "unknown option 'consistency'; perhaps you meant pairs.consistency"),
+    ("loss.per_noise", True, "unknown option 'per_noise'; perhaps you meant pairs.per_noise"),
   ],
 )
 def test_mistakes_are_named(path, value, named):
@@ -116,10 +123,10 @@ def test_load_by_name_works_from_anywhere(tmp_path, monkeypatch):
 def test_load_by_path(tmp_path):
   path = tmp_path / "mine.py"
   path.write_text(
-    "import dataclasses\nfrom ruas_jax.config import load_config\n"
-    "def get_config():\n  return dataclasses.replace(load_config('tiny'), seed=7)\n"
+    "from ruas_jax.config import load_config\n"
+    "def get_config():\n  return load_config('tiny').with_overrides({'seed': 7})\n"
   )
-  assert load_config(str(path)) == dataclasses.replace(load_config("tiny"), seed=7)
+  assert load_config(str(path)) == load_config("tiny").with_overrides({"seed": 7})
 
 
 @pytest.mark.parametrize(
@@ -131,6 +138,10 @@ def test_load_by_path(tmp_path):
     ("def get_config():\n  return 3", "not int"),
     ("def get_config():\n  return 1 / 0", "ZeroDivisionError"),
     ("from ruas_jax.config import *\ndef get_config():\n  return Config(seed=-1)", "`seed` must be at least 0"),
+    (
+      "from ruas_jax.config import *\ndef get_config():\n  return Config(loss=LossOptions(exposure=0.45))",
+      r"^loss\.exposure = 0\.45: must be ExposureOptions; a target is `loss\.exposure\.target`$",
+    ),
   ],
 )
 def test_a_broken_file_is_named(text, named, tmp_path):
@@ -165,6 +176,8 @@ def test_an_installed_package_finds_them(tmp_path):
 def test_overrides_replace_values_by_path():
   config = load_config("lol").with_overrides({"loss.eta_t": 0.3, "search.weight_optimizer.clip": 5.0, "seed": 4})
   assert (config.loss.eta_t, config.search.weight_optimizer.clip, config.seed) == (0.3, 5.0, 4)
+  measured = {"search.diagnostics.early_stop": True, "search.diagnostics.every": 2}  # the first needs the second
+  assert config.with_overrides(measured).search.diagnostics == DiagnosticsOptions(every=2, early_stop=True)
   back = {"loss.eta_t": 0.0, "search.weight_optimizer.clip": None, "seed": 0}
   assert config.with_overrides(back) == load_config("lol")
 
@@ -172,7 +185,9 @@ def test_overrides_replace_values_by_path():
 @pytest.mark.parametrize(
   ("path", "value", "said"),
   [
-    ("loss.eta", 1.0, "there is no option `loss.eta`: perhaps you meant `loss.beta`"),
+    ("loss.eta", 1.0, "there is no option `loss.eta`; perhaps you meant loss.beta"),
+    ("loss.exposure", 0.3, "`loss.exposure` = 0.3: must be a group of options: target, weight, colour_weight"),
+    ("loss.colour_weight", 0.3, "there is no option `loss.colour_weight`; perhaps you meant loss.exposure.col"),
     ("seed.x", 1, "there is no option `seed.x`: `seed` is a value, not a group of options"),
     ("search.strategy", "all", "`search.strategy` = 'all': allowed are 'cooperative', 'separate', 'joint'"),
     ("data.crop", 1.5, "`data.crop` = 1.5: must be a whole number"),

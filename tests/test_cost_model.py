@@ -1,6 +1,5 @@
 """The cost model's formulas against the programs: traced ones count by count, compiled ones within what is left out."""
 
-import dataclasses
 import math
 
 import jax
@@ -29,16 +28,13 @@ pytestmark = pytest.mark.usefixtures("xla_convolution")
 
 
 def config_of(*, stages=1, hypergradient="unrolled", options=(), unroll_steps=1, strategy="cooperative"):
-  config = scaling_config(stages=stages, crop=CROP)
-  return dataclasses.replace(
-    config,
-    search=dataclasses.replace(
-      config.search,
-      hypergradient=hypergradient,
-      hypergradient_options=options,
-      unroll_steps=unroll_steps,
-      strategy=strategy,
-    ),
+  return scaling_config(stages=stages, crop=CROP).with_overrides(
+    {
+      "search.hypergradient": hypergradient,
+      "search.hypergradient_options": options,
+      "search.unroll_steps": unroll_steps,
+      "search.strategy": strategy,
+    }
   )
 
 
@@ -86,8 +82,7 @@ def test_a_round_has_the_convolutions_of_the_formula(player, hypergradient, unro
 def test_the_papers_losses_and_a_joint_search():
   """One loss on the image alone, and a window's total variation."""
   config = config_of(stages=2, strategy="joint", hypergradient="mixed_mode")
-  loss = dataclasses.replace(config.loss, illumination="paper", denoising="paper", eta_t=0.1)
-  config = dataclasses.replace(config, loss=loss)
+  config = config.with_overrides({"loss.illumination": "paper", "loss.denoising": "paper", "loss.eta_t": 0.1})
   predicted = cost(round_passes(config), forward_convolutions(config), crop=CROP).operations
   assert traced_operations(config, "joint") == pytest.approx(predicted, rel=0.015)
 
@@ -143,7 +138,7 @@ def test_work_is_shared_out_and_members_are_silent():
 def test_a_population_on_two_devices():
   """No device hears of another, and each has what the formula says and the small things that it leaves out."""
   config = config_of(hypergradient="first_order", strategy="joint")
-  config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, denoising="paper"))  # compiles sooner
+  config = config.with_overrides({"loss.denoising": "paper"})  # compiles sooner
   counted = count(compile_search(config, members=2, batch=1, mesh=MeshOptions(population=2)), 1)
   predicted = cost(round_passes(config), forward_convolutions(config), crop=CROP, members=2, population=2)
   assert counted["exchanges"] == {}

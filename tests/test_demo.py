@@ -1,6 +1,5 @@
 """`ruas demo`, shrunk: all of its pictures and figures, and a folder that it may replace."""
 
-import dataclasses
 import json
 
 import pytest
@@ -17,8 +16,7 @@ from ruas_jax.photos.model import load
 def shrunk(monkeypatch, tmp_path):
   """The search of test_runner.py, whose compiled step is kept on disk, in place of the demo's own."""
   images = write_images(tmp_path / "images", dark_images(6))
-  config = get_config()
-  config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(images)))
+  config = get_config().with_overrides({"data.train": str(images)})
   monkeypatch.setattr("ruas_jax.experiments.demo.load_config", lambda name: config)
 
 

@@ -1,6 +1,5 @@
 """The loop on the device, on a step of one number: how many calls it makes, what it keeps, and where it stops."""
 
-import dataclasses
 import functools
 import inspect
 from typing import NamedTuple
@@ -325,10 +324,8 @@ def test_searches_and_populations_are_watched(monkeypatch, capfd):
     watch([[{"step": 1, "x_converged": False, "x_residual": 2.0}]])
     raise Begun
 
-  config = get_config()
-  config = dataclasses.replace(
-    config, search=dataclasses.replace(config.search, hypergradient="cg", hypergradient_options=("damping=0.1",))
-  )
+  damped = {"search.hypergradient": "cg", "search.hypergradient_options": ("damping=0.1",)}
+  config = get_config().with_overrides(damped)
   images = ImageArrays([str(number) for number in range(4)], dark_images(4))
   for module, begin in (
     ("one_search", functools.partial(search, config)),

@@ -39,13 +39,8 @@ def hosts(tmp_path_factory):
   images = write_images(folder / "images", dark_images(7))
 
   def run(workdir, *, command=TRAIN, count=2, seed=0, terminate=False, last=()):
-    config = get_config()
-    config = dataclasses.replace(
-      config,
-      seed=seed,
-      data=dataclasses.replace(config.data, train=str(images), batch_size=2, placement="stream"),
-      training=dataclasses.replace(config.training, steps=STEPS),
-    )
+    data = {"data.train": str(images), "data.batch_size": 2, "data.placement": "stream"}
+    config = get_config().with_overrides({"seed": seed, "training.steps": STEPS} | data)
     write_json(folder / "config.json", dataclasses.asdict(config))
     with socket.socket() as free:
       free.bind(("127.0.0.1", 0))

@@ -82,11 +82,9 @@ def searched(tmp_path_factory):
   """Work directories of searches and their images; in `still` the weights did not move."""
   place = tmp_path_factory.mktemp("searched")
   write_images(place / "images", dark_images(4))
-  config = tiny_problem.get_config()
-  config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(place / "images")))
+  config = tiny_problem.get_config().with_overrides({"data.train": str(place / "images")})
   state = jax.jit(search_setting(config).init)(jax.random.key(0))
-  still = dataclasses.replace(config.search.weight_optimizer, learning_rate=0.0)
-  still = dataclasses.replace(config, search=dataclasses.replace(config.search, weight_optimizer=still))
+  still = config.with_overrides({"search.weight_optimizer.learning_rate": 0.0})
   for name, own in {"state": config, "still": still}.items():
     write_json(place / name / "config.json", dataclasses.asdict(own))
     about = {"format": STATE_FORMAT, "operations": operation_names(CANDIDATES)}
@@ -230,8 +228,7 @@ def test_times_are_taken_in_turns(monkeypatch):
 
 def test_a_frozen_place_is_the_search_s_own(searched):
   """Losses, state, optimiser; and its losses stay in the dtype that they are asked for."""
-  config = tiny_problem.get_config()
-  config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(searched / "images")))
+  config = tiny_problem.get_config().with_overrides({"data.train": str(searched / "images")})
   setting = search_setting(config)
   state = jax.jit(setting.init)(jax.random.key(0))
   sources = open_both(config)

@@ -1,6 +1,5 @@
 """A search in float64: the same steps one by one, as one program fed from the device or streamed, in a population."""
 
-import dataclasses
 import functools
 
 import jax
@@ -17,7 +16,6 @@ from ruas_jax.engine.stream import make_batches
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.setting import search_setting
-from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.sweep import PopulationOptions
 
 pytestmark = pytest.mark.usefixtures("x64_module")
@@ -27,16 +25,16 @@ IMAGES = ImageArrays([str(position) for position in range(7)], dark_images(7))
 
 
 def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
-  config = get_config()
-  stages = NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1))
-  alpha = dataclasses.replace(config.search.alpha_optimizer, weight_decay=weight_decay)
-  return dataclasses.replace(
-    config,
-    seed=seed,
-    network=stages,
-    loss=dataclasses.replace(config.loss, eta_t=eta_t),
-    data=dataclasses.replace(config.data, placement=placement),
-    search=dataclasses.replace(config.search, steps=STEPS, alpha_optimizer=alpha),
+  return get_config().with_overrides(
+    {
+      "seed": seed,
+      "network.illumination.stages": 1,
+      "network.denoising.stages": 1,
+      "loss.eta_t": eta_t,
+      "data.placement": placement,
+      "search.steps": STEPS,
+      "search.alpha_optimizer.weight_decay": weight_decay,
+    }
   )
 
 
@@ -102,3 +100,14 @@ def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
   alphas = [np.concatenate(list(result.state.alpha.values())) for result in found.results]
   apart = [np.abs(a - b).max() for i, a in enumerate(alphas) for b in alphas[:i]]
   assert min(apart) > 1e-6  # no two settings are one
+
+
+def test_a_member_ends_its_inner_loops_as_the_search_with_its_tolerance(alone):
+  """With one player and no hypergradient through the weights, which compiles sooner."""
+  config = config_of().with_overrides(
+    {"search.strategy": "joint", "search.illumination_length": 4, "search.hypergradient": "first_order"}
+  )
+  found = search_population(config, PopulationOptions(sweep=("search.tolerance=0,0.1",)), train_images=IMAGES)
+  full, ended = ([record["joint_iterations"] for record in result.metrics] for result in found.results)
+  assert set(full) == {4} and min(ended) < 4
+  assert_same(found.results[1], alone(found.members[1].config), 1e-9)

@@ -48,12 +48,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
   """A configuration file whose losses compile fast: the paper's without the relative total variation."""
-  config = load_config("lol_paper_losses")
-  config = dataclasses.replace(
-    config,
-    loss=dataclasses.replace(config.loss, eta_t=0.0),
-    training=dataclasses.replace(config.training, decay=True),
-  )
+  config = load_config("lol_paper_losses").with_overrides({"loss.eta_t": 0.0, "training.decay": True})
   path = tmp_path_factory.mktemp("configuration") / "config.json"
   path.write_text(json.dumps(dataclasses.asdict(config)))
   return path
@@ -183,10 +178,8 @@ def test_warm_starts_differ_in_nothing_else(folder, plain, measure, monkeypatch)
   assert len({own["parameters"] for own in variants.values()}) == 1
   warm_starts = [config.network.illumination for config in trained]
   assert [(own.warm_start, own.gamma) for own in warm_starts] == [("fixed", 0.5), ("updated", 0), ("updated", 0.5)]
-  changed = []
-  for config, own in zip(trained, warm_starts, strict=True):
-    alike = dataclasses.replace(own, warm_start="fixed", gamma=0.0)
-    changed.append(dataclasses.replace(config, network=dataclasses.replace(config.network, illumination=alike)))
+  alike = {"network.illumination.warm_start": "fixed", "network.illumination.gamma": 0.0}
+  changed = [config.with_overrides(alike) for config in trained]
   assert changed[0] == changed[1] == changed[2]
 
 
@@ -303,12 +296,7 @@ def test_exposures_change_the_input_alone(folder, measure):
 def test_convergence_trains_for_several_numbers_of_steps(folder, plain, measure):
   results = measure(convergence, "--data", folder, "--config", plain, "--train", folder / "train" / "low")["results"]
   assert [row["steps"] for row in results["trainings"]] == [2, 3]
-  config = load_config(str(plain))
-  config = dataclasses.replace(
-    config,
-    data=dataclasses.replace(config.data, crop=32),
-    training=dataclasses.replace(config.training, steps=3),
-  )
+  config = load_config(str(plain)).with_overrides({"data.crop": 32, "training.steps": 3})
   model = train(config, Genotype.named("published"), images=ImageFolder(folder / "train" / "low")).model
   expected = mean_figures(folder, lambda image: enhance(model, image))
   last = results["summary"][-1]

@@ -1,6 +1,5 @@
 """A population from the command line to its folders, what its options may say, and what is made of its genotypes."""
 
-import dataclasses
 import itertools
 import json
 
@@ -21,7 +20,6 @@ from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.setting import load_search
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
 from ruas_jax.lowlight.numbers import with_numbers
-from ruas_jax.nas.options import DiagnosticsOptions
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 from ruas_jax.plots import plot_population
 from ruas_jax.sweep import PopulationOptions, list_members
@@ -59,8 +57,7 @@ def test_each_member_has_the_work_directory_of_a_search(run):
     "config.json", *names, "member_005", "population.json", "population.png", "snapshots",
   ]  # fmt: skip
   assert [path.name for path in (workdir / "member_005").iterdir()] == ["notes.txt"]
-  base = get_config()
-  base = dataclasses.replace(base, data=dataclasses.replace(base.data, train=str(images)))
+  base = get_config().with_overrides({"data.train": str(images)})
   members = list_members(base, PopulationOptions(seeds=2, sweep=(f"{RATE}=0.005,1e18",)))
   for position, (name, (config, _)) in enumerate(zip(names, members, strict=True)):
     assert read_config(workdir / name / "config.json") == config
@@ -115,7 +112,10 @@ def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
   [
     ("search.eta_t=0.1", "^`population.sweep`: there is no option 'search.eta_t'; .* loss.eta_t$"),
     ("learning_rate=0.1", "perhaps you meant search.weight_optimizer.learning_rate or search.alpha_opt"),
-    ("nothing=0.1", "there is no option 'nothing'$"),
+    ("voltage=0.1", "there is no option 'voltage'$"),
+    ("loss.exposure=0.3", "there is no option 'loss.exposure'; perhaps you meant loss.exposure.target or loss.exp"),
+    ("loss.exposure_weight=1", "there is no option 'loss.exposure_weight'; perhaps you meant loss.exposure.weight$"),
+    ("loss.pairs.per_noise=1", "loss.pairs.per_noise cannot be swept: each of its values needs a separate comp"),
     ("loss=0.1", "there is no option 'loss'"),
     ("search.steps=3", "search.steps cannot be swept: each of its values needs a separate compilation"),
     ("training.illumination_optimizer.momentum=0.1", "a search does not depend on it; perhaps you meant search.w"),
@@ -138,11 +138,11 @@ def test_wrong_populations_are_refused():
     PopulationOptions(seeds=0)
   with pytest.raises(UserError, match=r"`loss.eta_t` must be at least 0 and finite, not -1"):
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
-  config, images = get_config(), ImageArrays(["a", "b"], dark_images(2))
-  measured = dataclasses.replace(config.search, diagnostics=DiagnosticsOptions(every=1))
+  images = ImageArrays(["a", "b"], dark_images(2))
+  measured = get_config().with_overrides({"search.diagnostics.every": 1})
   said = r"^`search.diagnostics.every` must be 0 in a population, which has no diagnostics$"
   with pytest.raises(UserError, match=said):
-    search_population(dataclasses.replace(config, search=measured), PopulationOptions(seeds=2), train_images=images)
+    search_population(measured, PopulationOptions(seeds=2), train_images=images)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_value_that_decides_about_the_program_is_refused_before_the_work(path,
 
 def test_members_are_every_setting_with_every_seed():
   population = PopulationOptions(seeds=3, sweep=("loss.eta_t=0.1,0.3", "search.weight_optimizer.momentum=0,0.5"))
-  members = list_members(dataclasses.replace(get_config(), seed=5), population)
+  members = list_members(get_config().with_overrides({"seed": 5}), population)
   settings = itertools.product((0.1, 0.3), (0.0, 0.5), (5, 6, 7))
   found = [(m.config.loss.eta_t, m.config.search.weight_optimizer.momentum, m.config.seed) for m in members]
   assert found == list(settings) == [(*m.values.values(), m.config.seed) for m in members]

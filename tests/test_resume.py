@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 from etils import epath
-from tiny_problem import NETWORK, dark_images, get_config, logged, truncate, write_images
+from tiny_problem import dark_images, get_config, logged, truncate, write_images
 from workdirs import assert_same, content_of, damage, flip, steps_in
 
 from ruas_jax import plots
@@ -31,7 +31,6 @@ from ruas_jax.errors import UserError
 from ruas_jax.experiments import population, search, train
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
-from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions
 from ruas_jax.nas import one_search
 from ruas_jax.nas import population as nas_population
 from ruas_jax.nas.options import DiagnosticsOptions
@@ -91,19 +90,18 @@ def go(images, one_program):
   """`go(kind, workdir)` takes a run to its end in this process; `go.config(kind)` is its configuration."""
 
   def config_of(kind, *, steps=END):
-    base, chosen = get_config(), KINDS[kind]
-    options = {
-      "steps": steps, "hypergradient": "first_order",
-      "diagnostics": DiagnosticsOptions(every=chosen.look_every, batches=1),
-    }  # fmt: skip
-    return dataclasses.replace(
-      base,
-      network=dataclasses.replace(
-        NETWORK, illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1)
-      ),
-      data=dataclasses.replace(base.data, train=str(images), placement=chosen.placement),
-      search=dataclasses.replace(base.search, **options),
-      training=dataclasses.replace(base.training, steps=steps),
+    return get_config().with_overrides(
+      {
+        "network.illumination.stages": 1,
+        "network.denoising.stages": 1,
+        "data.train": str(images),
+        "data.placement": KINDS[kind].placement,
+        "search.steps": steps,
+        "search.hypergradient": "first_order",
+        "search.diagnostics.every": KINDS[kind].look_every,
+        "search.diagnostics.batches": 1,
+        "training.steps": steps,
+      }
     )
 
   def run(kind, workdir, *, steps=END, config=None, options=None, **arguments):
@@ -242,9 +240,8 @@ def test_sigterm_saves_the_run_and_the_same_command_goes_on(kind, go, whole, tmp
 
 
 def test_a_search_that_has_stopped_early_stays_stopped(go, tmp_path):
-  config = go.config("search")
   stopping = DiagnosticsOptions(every=2, batches=1, early_stop=True, window=1, threshold=1.0)
-  config = dataclasses.replace(config, search=dataclasses.replace(config.search, diagnostics=stopping))
+  config = go.config("search").with_overrides({"search.diagnostics": stopping})
   first = go("search", tmp_path / "run", config=config)
   before = content_of(tmp_path / "run")
   again = go("search", tmp_path / "run", config=config)
@@ -291,11 +288,7 @@ def refused(go, stopped, capsys, monkeypatch):
   ],
 )
 def test_another_configuration_is_refused(path, value, said, go, refused):
-  def changed(options, names, value):
-    name, *rest = names
-    return dataclasses.replace(options, **{name: changed(getattr(options, name), rest, value) if rest else value})
-
-  config = changed(go.config("training"), path.split("."), value)
+  config = go.config("training").with_overrides({path: value})
   refused(rf"stopped belongs to another configuration \({said}\); resume with the same", config=config)
 
 
@@ -315,9 +308,8 @@ def test_another_loss_or_optimiser_of_ones_own_is_refused(given, said, refused):
 
 
 def test_other_images_are_refused(go, refused, tmp_path):
-  config = go.config("training")
   place = write_images(tmp_path / "other", dark_images(8))
-  other = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(place)))
+  other = go.config("training").with_overrides({"data.train": str(place)})
   refused(r"another configuration \(data.train was .* and is .* and 1 more\)", config=other)
   renamed = ImageArrays(list("abcdefg"), dark_images(7))
   refused(r"another configuration \(images.train was '7 images, .*' and is '7 images, .*'\)", images=renamed)
@@ -339,8 +331,7 @@ def test_more_steps_done_than_asked_for_are_refused(refused):
 
 def test_steps_may_not_grow_where_the_rates_follow_them(go, refused, tmp_path, monkeypatch):
   def decaying(steps):
-    config = go.config("training", steps=steps)
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, decay=True))
+    return go.config("training", steps=steps).with_overrides({"training.decay": True})
 
   def begin_only(loop, *, run_folder, **_):
     with Journal(run_folder, [run_folder.path]) as journal:

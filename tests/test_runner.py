@@ -23,7 +23,6 @@ from ruas_jax.errors import UserError
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.train import train
 from ruas_jax.lowlight.genotype import Genotype
-from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation, operation_names
 from ruas_jax.photos.model import enhance, load, save_model
@@ -51,8 +50,7 @@ def trained(images, searched, tmp_path_factory):
 
 
 def experiment(images, **changes):
-  config = get_config()
-  return dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(images)), **changes)
+  return get_config().with_overrides({"data.train": str(images)} | changes)
 
 
 def contents(workdir):
@@ -137,7 +135,7 @@ def test_a_trained_checkpoint_enhances_files(trained, images, tmp_path, capsys):
 def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, trained, images):
   for workdir, run, config in (
     (searched, search, experiment(images)),
-    (trained, train, experiment(images, network=dataclasses.replace(tiny_problem.NETWORK, variant="i"))),
+    (trained, train, experiment(images, **{"network.variant": "i"})),
   ):
     arguments = (Genotype.load(searched / "genotype.json"),) if run is train else ()
     before = contents(workdir)
@@ -147,10 +145,10 @@ def test_a_finished_run_is_found_finished_and_another_one_is_refused(searched, t
     before = contents(workdir)
     for change, said in (
       ({"seed": 1}, "seed was 0 and is 1"),
-      ({"loss": LossOptions(eta_t=0.5)}, "loss.eta_t was .* and is 0.5"),
+      ({"loss.eta_t": 0.5}, "loss.eta_t was .* and is 0.5"),
     ):
       with pytest.raises(UserError, match=rf"belongs to another configuration \({said}.*choose another `workdir`"):
-        run(dataclasses.replace(config, **change), *arguments, workdir=workdir)
+        run(config.with_overrides(change), *arguments, workdir=workdir)
     with pytest.raises(UserError, match="is not empty, but `fresh` needs an empty folder; set `overwrite`"):
       run(config, *arguments, workdir=workdir, run=RunOptions(fresh=True))
     assert contents(workdir) == before
@@ -268,9 +266,8 @@ def test_without_validation_data_the_images_are_halved_by_the_seed(batches_of, t
 
 
 def test_validation_data_of_its_own_leaves_the_training_data_whole(batches_of, tmp_path):
-  config = experiment(shaded(tmp_path / "train", [10, 20, 30]))
   other = shaded(tmp_path / "val", [50, 60])
-  config = dataclasses.replace(config, data=dataclasses.replace(config.data, val=str(other)))
+  config = experiment(shaded(tmp_path / "train", [10, 20, 30]), **{"data.val": str(other)})
   train_shades, val_shades = batches_of(config)
   assert (set(train_shades), set(val_shades)) == ({10, 20, 30}, {50, 60})
 

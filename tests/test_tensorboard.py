@@ -1,6 +1,5 @@
 """What TensorBoard reads is what the log says."""
 
-import dataclasses
 import struct
 import sys
 
@@ -45,9 +44,7 @@ def test_a_run_tells_tensorboard_what_it_logs(tmp_path):
   options = RunOptions(tensorboard=True)
   images = ImageArrays(["a", "b", "c"], dark_images(3))
   for steps in (1, 3):
-    config = get_config()
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
-    train(config, workdir=tmp_path, run=options, images=images)
+    train(get_config().with_overrides({"training.steps": steps}), workdir=tmp_path, run=options, images=images)
   shown, records = scalars_in(tmp_path / "tensorboard"), logged(tmp_path)
   expected = {(name, record["step"]): value for record in records for name, value in record.items() if name != "step"}
   assert {step for _, step in expected} == {1, 2, 3}

@@ -1,6 +1,5 @@
 """A training step gives each module its own loss alone, and training lowers both."""
 
-import dataclasses
 import functools
 
 import jax
@@ -11,7 +10,6 @@ import pytest
 from stepping import flat
 from tiny_problem import dark_images, get_config
 
-from ruas_jax.config import TrainingOptions
 from ruas_jax.data.crops import random_crops
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine.metric_log import read_metrics
@@ -54,12 +52,7 @@ def test_each_loss_moves_its_own_weights_alone():
 
 def trained(**arguments):
   """Six steps on one whole image, so that the losses of all steps compare; the weights before and the result."""
-  config = get_config()
-  config = dataclasses.replace(
-    config,
-    data=dataclasses.replace(config.data, crop=12),
-    training=dataclasses.replace(config.training, steps=6),
-  )
+  config = get_config().with_overrides({"data.crop": 12, "training.steps": 6})
   images = ImageArrays(["one"], dark_images(1, height=12, width=12))
   result = train(config, SMALL, images=images, **arguments)
   return start_of(result.model, config.seed), result
@@ -129,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
   """The last update has no loss after it that would tell."""
-  config = dataclasses.replace(get_config(), training=TrainingOptions(steps=1))
+  config = get_config().with_overrides({"training.steps": 1})
   images = ImageArrays(["one"], dark_images(1))
   with pytest.raises(UserError, match="train: the weights are not finite after step 1"):
     train(config, SMALL, images=images, optimizer=constant(np.inf), workdir=tmp_path / "run")
@@ -144,16 +137,15 @@ def test_a_decaying_rate_starts_whole_and_ends_at_nothing():
     update, state = optimizer.update(jnp.float32(1), state)
     moves.append(-float(update))
   np.testing.assert_allclose(moves, [0.5 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(5)], atol=1e-7)
-  with_decay = dataclasses.replace(get_config().training, decay=True)
-  assert with_decay.decay and not get_config().training.decay
+  assert get_config().with_overrides({"training.decay": True}).training.decay and not get_config().training.decay
 
 
 def test_a_score_is_the_loss_of_the_model_and_falls_with_training():
-  config = dataclasses.replace(get_config(), data=dataclasses.replace(get_config().data, crop=12))
+  config = get_config().with_overrides({"data.crop": 12})
   images = ImageArrays(["a", "b"], dark_images(2, height=12, width=14))
   results = []
   for steps in (1, 30):
-    own = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
-    results.append(score(train(own, SMALL, images=images).model, config, images))
+    of_steps = config.with_overrides({"training.steps": steps})
+    results.append(score(train(of_steps, SMALL, images=images).model, config, images))
   assert results[0]["total"] == pytest.approx(results[0]["illumination"] + config.loss.beta * results[0]["denoising"])
   assert results[1]["total"] < results[0]["total"]

@@ -46,11 +46,11 @@ class Variant(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Retrained:
   """A change of a training, in words. The change is one operation on all edges of a cell instead of the searched ones,
-  or options of the illumination module."""
+  or options of the configuration, by path."""
 
   words: str
   operations: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  illumination: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class PassingCell(Cell):
@@ -110,7 +110,7 @@ RETRAINED = {
   "noise removal cells off": Retrained("all of noise removal is a constant", {"denoising": NOTHING.name}),
   "noise removal cells of skips": Retrained("stem, leaky ReLU, fusion and head are left", {"denoising": SKIP.name}),
   "all cells off": Retrained("a constant in both modules", {"illumination": NOTHING.name, "denoising": NOTHING.name}),
-  "warm start updated": Retrained("by eq. 1 at every stage", illumination={"warm_start": "updated"}),
+  "warm start updated": Retrained("by eq. 1 at every stage", options={"network.illumination.warm_start": "updated"}),
 }
 
 _QUICK_RETRAINED = (WHOLE, "all cells off")
@@ -161,9 +161,7 @@ def _row(words: str, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retrain(config: Config, genotype: Genotype, change: Retrained, images) -> Model:
-  network = config.network
-  illumination = dataclasses.replace(network.illumination, **change.illumination)
-  config = dataclasses.replace(config, network=dataclasses.replace(network, illumination=illumination))
+  config = config.with_overrides(change.options)
   genotype = dataclasses.replace(genotype, **{cell: (name,) * len(EDGES) for cell, name in change.operations.items()})
   return train(config, genotype, images=images, operations=(*CANDIDATES, NOTHING)).model
 

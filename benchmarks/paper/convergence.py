@@ -9,7 +9,6 @@ with `train/low` and the pairs `dev/{low,high}`. `--train` selects another sourc
 small machine.
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -49,12 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     images = train_images(options.data)
   config = study.config
   if not options.quick:
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, crop=options.crop))
+    config = config.with_overrides({"data.crop": options.crop})
   seeds = range(options.seed, options.seed + (1 if options.quick else options.seeds))
   counts = _QUICK_STEPS if options.quick else (options.steps,) if options.steps else _STEPS
   rows = [
-    {"steps": steps, "seed": seed}
-    | _train(dataclasses.replace(config, seed=seed), steps, genotype, images, study.pairs)
+    {"steps": steps, "seed": seed} | _train(config.with_overrides({"seed": seed}), steps, genotype, images, study.pairs)
     for steps in counts
     for seed in seeds
   ]
@@ -77,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _train(config: Config, steps: int, genotype: Genotype, images: ImageSource, pairs: Pairs) -> dict[str, Any]:
-  config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+  config = config.with_overrides({"training.steps": steps})
   result = train(config, genotype, images=images)
   last = result.metrics[-max(1, min(100, steps // 2)) :]
   figures = {}

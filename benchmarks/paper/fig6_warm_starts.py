@@ -9,7 +9,6 @@ all numbers are for RUAS_i. The paper claims that updates and their rectificatio
 has PSNR, SSIM, the mean brightness of the results, and the share of pixels that are saturated in at least one channel.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -20,7 +19,6 @@ from benchmarks.paper.pictures import Picture, Row, evaluate_pictures, save_grid
 from benchmarks.paper.setting import paper_parser, train_images
 from benchmarks.paper.study import add_study, at_least, open_study, settings_of
 from benchmarks.report import print_table, write_report
-from ruas_jax.config import Config
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.evaluation.no_reference import clipped_share
 from ruas_jax.experiments.train import train
@@ -29,11 +27,14 @@ from ruas_jax.lowlight.network import run
 from ruas_jax.photos.model import Model
 
 VARIANTS = {
-  "fixed": {"warm_start": "fixed"},
-  "updated, without rectification": {"warm_start": "updated", "gamma": 0.0},
-  "updated, with rectification": {"warm_start": "updated"},
+  "fixed": {"network.illumination.warm_start": "fixed"},
+  "updated, without rectification": {
+    "network.illumination.warm_start": "updated",
+    "network.illumination.gamma": 0.0,
+  },
+  "updated, with rectification": {"network.illumination.warm_start": "updated"},
 }
-"""Options of the illumination module that replace those of the configuration."""
+"""Options that replace those of the configuration."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
   shown = np.linspace(0, len(study.pairs) - 1, min(options.count, len(study.pairs)) + 2).round().astype(int)[1:-1]
   variants, columns = {}, {"input": _inputs(study.pairs, shown)}
   for name, changes in VARIANTS.items():
-    model = train(_changed(study.config, changes), genotype, images=images, denoising_loss=_no_loss).model
+    model = train(study.config.with_overrides(changes), genotype, images=images, denoising_loss=_no_loss).model
     maps = []
 
     def transform(image, model=model, maps=maps):
@@ -84,12 +85,6 @@ def main(arguments: list[str] | None = None) -> None:
     names = [text for index in shown for text in (f"dev {study.pairs.names[index]}", "illumination t")]
     rows = [Row(name, pictures) for name, pictures in zip(names, zip(*columns.values(), strict=True), strict=True)]
     save_grid(options.picture, rows, columns=["input, reference", *VARIANTS])
-
-
-def _changed(config: Config, changes) -> Config:
-  network = config.network
-  network = dataclasses.replace(network, illumination=dataclasses.replace(network.illumination, **changes))
-  return dataclasses.replace(config, network=network)
 
 
 def _no_loss(x, u):

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
   study, images = open_study(options), train_images(options.data)
   searched = Genotype.load(options.genotype) if options.genotype else load_pretrained("lol").genotype
   genotypes = _genotypes(searched, options.random, quick=options.quick)
-  configs = [dataclasses.replace(study.config, seed=options.seed + index) for index in range(options.seeds)]
+  configs = [study.config.with_overrides({"seed": options.seed + index}) for index in range(options.seeds)]
 
   rows, timed = [], {}
   for name, (kind, genotype) in genotypes.items():
@@ -139,11 +139,9 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
   """The supernet, trained by a search whose alpha does not move, with one update of each module's weights in a round;
   and the same network by its definition."""
   training = config.training
-  options = dataclasses.replace(
-    config.search, strategy="cooperative", steps=training.steps, hypergradient="first_order", unroll_steps=1
-  )
+  options = {"strategy": "cooperative", "steps": training.steps, "hypergradient": "first_order", "unroll_steps": 1}
   found = search(
-    dataclasses.replace(config, search=options),
+    config.with_overrides({f"search.{name}": value for name, value in options.items()}),
     train_images=images,
     val_images=images,
     weight_optimizer=make_optimizer(

@@ -10,7 +10,6 @@ updates all of alpha at once. The separate search updates one module: the illumi
 then noise removal.
 """
 
-import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -47,19 +46,18 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--search-steps", type=at_least(1), help="rounds of every search (default: the configuration's)")
   options = parser.parse_args(arguments)
   study, images = open_study(options), train_images(options.data)
-  search_options = study.config.search
+  config = study.config
   if options.search_steps:
-    search_options = dataclasses.replace(search_options, steps=options.search_steps)
+    config = config.with_overrides({"search.steps": options.search_steps})
   if options.quick:
     options.seeds = 1
-    search_options = dataclasses.replace(search_options, hypergradient="first_order")  # compiles three times as fast
-  study = study._replace(config=dataclasses.replace(study.config, search=search_options))
-  config = study.config
+    config = config.with_overrides({"search.hypergradient": "first_order"})  # compiles three times as fast
+  study = study._replace(config=config)
 
   runs: dict[str, list[dict[str, Any]]] = {strategy: [] for strategy in options.strategies}
   for seed in range(options.seed, options.seed + options.seeds):
     for strategy, results in runs.items():
-      found, mean = _run(dataclasses.replace(config, seed=seed), strategy, images, study.pairs)
+      found, mean = _run(config.with_overrides({"seed": seed}), strategy, images, study.pairs)
       results.append({"seed": seed, **found, **mean})
   strategies = {strategy: _summary(results) | {"runs": results} for strategy, results in runs.items()}
   rows = [
@@ -80,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(config: Config, strategy: str, images: ImageSource, pairs) -> tuple[dict[str, Any], dict[str, float]]:
   """The result of a search, and the metrics of the resulting architecture after training."""
-  config = dataclasses.replace(config, search=dataclasses.replace(config.search, strategy=strategy))
+  config = config.with_overrides({"search.strategy": strategy})
   found = search(config, train_images=images)
   model = train(config, found.genotype, images=images).model
   shares = {cell: softmax(np.asarray(alpha, np.float64), axis=-1) for cell, alpha in found.state.alpha.items()}

@@ -140,12 +140,14 @@ def _config(arguments) -> Config:
   change, so that alpha moves equally far."""
   base = load_config("lol_paper_losses")
   rate = base.search.alpha_optimizer.learning_rate * base.search.steps / arguments.search_steps
-  optimizer = dataclasses.replace(base.search.alpha_optimizer, learning_rate=rate)
-  return dataclasses.replace(
-    base,
-    data=dataclasses.replace(base.data, train="train/low", crop=arguments.crop),
-    search=dataclasses.replace(base.search, steps=arguments.search_steps, alpha_optimizer=optimizer),
-    training=dataclasses.replace(base.training, steps=arguments.training_steps),
+  return base.with_overrides(
+    {
+      "data.train": "train/low",
+      "data.crop": arguments.crop,
+      "search.steps": arguments.search_steps,
+      "search.alpha_optimizer.learning_rate": rate,
+      "training.steps": arguments.training_steps,
+    }
   )
 
 
@@ -153,7 +155,7 @@ def _search_jobs(arguments, config: Config) -> dict[Key, Job]:
   """The searches, seed by seed, so that a later seed finds its programs in the cache; the longest first."""
   jobs = {}
   for seed, (method, options) in itertools.product(range(arguments.seeds), reversed(ESTIMATORS.items())):
-    job_config = dataclasses.replace(config, seed=seed, search=dataclasses.replace(config.search, **options))
+    job_config = config.with_overrides({"seed": seed} | {f"search.{name}": value for name, value in options.items()})
     jobs[method, seed] = Job(f"search {method} {seed}", arguments.data, job_config)
   return jobs
 
@@ -162,7 +164,7 @@ def _training_jobs(arguments, config: Config, genotypes: Mapping[Key, Genotype])
   """The trainings. Equal genotypes with the same seed share a job."""
   jobs, known = {}, {}
   for (method, number), genotype in genotypes.items():
-    job_config = dataclasses.replace(config, seed=number % arguments.seeds)
+    job_config = config.with_overrides({"seed": number % arguments.seeds})
     job = Job(f"train {method} {number}", arguments.data, job_config, genotype, arguments.pairs)
     jobs[method, number] = known.setdefault((genotype, job_config.seed), job)
   return jobs

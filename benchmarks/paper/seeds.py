@@ -1,6 +1,5 @@
 """A recipe with several seeds: each searches and trains, and one is selected without references."""
 
-import dataclasses
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ class Run(NamedTuple):
 def run_seed(config: Config, images: ImageSource, seed: int, workdir: pathlib.Path) -> Run:
   """Searches and trains on `images` in the folder `workdir/SEED`. A search that was started there before is resumed,
   and a finished one is not repeated."""
-  config, folder = dataclasses.replace(config, seed=seed), workdir / str(seed)
+  config, folder = config.with_overrides({"seed": seed}), workdir / str(seed)
   start, begun = time.perf_counter(), (folder / "search").exists()
   found = search(config, workdir=folder / "search", train_images=images)
   middle = time.perf_counter()
@@ -50,8 +49,4 @@ def about(run: Run, config: str, data: str) -> dict[str, Any]:
 
 def shorten(config: Config, *, search_steps: int, training_steps: int) -> Config:
   """The same recipe with fewer steps."""
-  return dataclasses.replace(
-    config,
-    search=dataclasses.replace(config.search, steps=search_steps),
-    training=dataclasses.replace(config.training, steps=training_steps),
-  )
+  return config.with_overrides({"search.steps": search_steps, "training.steps": training_steps})

@@ -1,7 +1,6 @@
 """Code that the paper's tables and figures share: options, images, models, and shortened configurations."""
 
 import argparse
-import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -74,12 +73,7 @@ def train_images(folder: pathlib.Path) -> ImageSource:
 
 def configuration(name: str, *, seed: int = 0, quick: bool = False) -> Config:
   """The recorded configuration; with `quick`, a few steps on small crops."""
-  config = dataclasses.replace(load_config(name), seed=seed)
+  config = load_config(name).with_overrides({"seed": seed})
   if not quick:
     return config
-  return dataclasses.replace(
-    config,
-    data=dataclasses.replace(config.data, crop=_QUICK_CROP),
-    search=dataclasses.replace(config.search, steps=_QUICK_STEPS),
-    training=dataclasses.replace(config.training, steps=_QUICK_STEPS),
-  )
+  return config.with_overrides({"data.crop": _QUICK_CROP, "search.steps": _QUICK_STEPS, "training.steps": _QUICK_STEPS})

@@ -36,7 +36,7 @@ def add_study(parser: argparse.ArgumentParser, *, config: str = "lol") -> None:
 def open_study(options: argparse.Namespace) -> Study:
   config = configuration(options.config, seed=options.seed, quick=options.quick)
   if options.steps:
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=options.steps))
+    config = config.with_overrides({"training.steps": options.steps})
   pairs = open_lol(options.data, "dev", quick=options.quick)
   return Study(config, pairs.subset(range(0, len(pairs), options.every)))
 

@@ -132,12 +132,9 @@ def work(job: Job, number: int, out: str) -> None:
   if job.processes > 1:
     join(f"{os.environ['RUAS_SHARDING_ADDRESS']},{job.processes},{number}")
   jax.config.update("jax_enable_x64", job.dtype == "float64")
-  config = search_config(_CROP, "mixed_mode")
-  config = dataclasses.replace(
-    config,
-    data=dataclasses.replace(config.data, batch_size=_BATCH),
-    search=dataclasses.replace(config.search, steps=job.steps),
-    loss=dataclasses.replace(config.loss, illumination=job.losses, denoising=job.losses),
+  recipes = {"loss.illumination": job.losses, "loss.denoising": job.losses}
+  config = search_config(_CROP, "mixed_mode").with_overrides(
+    {"data.batch_size": _BATCH, "search.steps": job.steps} | recipes
   )
   found = search_population(
     config,

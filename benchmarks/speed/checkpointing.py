@@ -8,7 +8,6 @@ that is still being written at the end. The first snapshot of a run, and waiting
 step.
 """
 
-import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -49,16 +48,14 @@ def main() -> None:
 
 def searching(steps: int) -> Callable[[str, RunOptions], Any]:
   """A search of both modules, `(workdir, options) -> result`."""
-  config = search_config(_SIZE)
-  config = dataclasses.replace(config, search=dataclasses.replace(config.search, steps=steps))
+  config = search_config(_SIZE).with_overrides({"search.steps": steps})
   images = {"train_images": dark_images(_SIZE, 0), "val_images": dark_images(_SIZE, 1)}
   return lambda workdir, run: search(config, workdir=workdir, run=run, **images)
 
 
 def training(steps: int) -> Callable[[str, RunOptions], Any]:
   """A training of both modules, `(workdir, options) -> result`."""
-  config = search_config(_SIZE)
-  config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+  config = search_config(_SIZE).with_overrides({"training.steps": steps})
   return lambda workdir, run: train(config, workdir=workdir, run=run, images=dark_images(_SIZE, 0))
 
 

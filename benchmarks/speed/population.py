@@ -3,7 +3,6 @@
 python -m benchmarks.speed.population --json benchmarks/results/population.json
 """
 
-import dataclasses
 import time
 
 import jax
@@ -73,11 +72,8 @@ def equality_row(dtype: str, steps: int) -> dict:
   """Two seeds times two values of eta_t: largest differences of alpha and weights, relative to each array's largest
   number."""
   with jax.enable_x64(dtype == "float64"):
-    config = search_config(32, "mixed_mode")
-    config = dataclasses.replace(
-      config,
-      search=dataclasses.replace(config.search, steps=steps),
-      loss=dataclasses.replace(config.loss, illumination="paper", denoising="paper"),
+    config = search_config(32, "mixed_mode").with_overrides(
+      {"search.steps": steps, "loss.illumination": "paper", "loss.denoising": "paper"}
     )
     images = {"train_images": dark_images(32, 0), "val_images": dark_images(32, 1)}
     together = search_population(config, PopulationOptions(seeds=2, sweep=("loss.eta_t=0.1,0.3",)), **images)

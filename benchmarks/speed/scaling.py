@@ -139,7 +139,7 @@ def training_step(config: Config) -> tuple[Callable, Callable]:
 
 def compile_search(config: Config, *, members: int | None, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
   """The program of a search, or of a population with `members`, as the engine compiles it."""
-  config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch))
+  config = config.with_overrides({"data.batch_size": batch})
   feed = open_problem_feed(config, config.seed)
   return compile_step(*search_step(config), feed, Layout(mesh, batch_size=batch, members=members), members=members)
 

@@ -22,6 +22,7 @@ from ruas_jax.engine.mesh import Layout
 from ruas_jax.experiments.setting import as_elements, search_setting
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.nas.data import readings_of
 from ruas_jax.nas.problem import Player
 from ruas_jax.nas.setting import Setting
@@ -48,22 +49,17 @@ class Problem(NamedTuple):
 
 def search_config(size: int, hypergradient: str = "unrolled") -> Config:
   """A configuration with crops of `size` pixels a side, one in a step."""
-  config = Config(
+  return Config(
     network=RELEASED,
     loss=LossOptions(illumination="released", denoising="released"),
     data=DataOptions(crop=size),
+    search=RUASSearchOptions(hypergradient=hypergradient),
   )
-  return dataclasses.replace(config, search=dataclasses.replace(config.search, hypergradient=hypergradient))
 
 
 def resized(config: Config, *, stages: int, crop: int) -> Config:
   """The configuration with this number of stages in both modules and crops of this size."""
-  modules = {name: dataclasses.replace(getattr(config.network, name), stages=stages) for name in MODULES}
-  return dataclasses.replace(
-    config,
-    network=dataclasses.replace(config.network, **modules),
-    data=dataclasses.replace(config.data, crop=crop),
-  )
+  return config.with_overrides({"data.crop": crop} | {f"network.{name}.stages": stages for name in MODULES})
 
 
 def dark_images(size: int, seed: int) -> ImageArrays:

@@ -7,7 +7,6 @@ Before the timing, PyTorch's hypergradient must agree with our `finite_differenc
 update of alpha by eq. 5 with beta L_n and one of the weights. The noise removal module has a separate row.
 """
 
-import dataclasses
 import time
 
 import jax
@@ -67,11 +66,8 @@ def disagreement(module: str, size: int = 32) -> float:
   """
   with jax.enable_x64(True):
     problem = build_problem(size, (module,), "finite_difference")
-    search = problem.config.search
-    search = dataclasses.replace(
-      search, weight_optimizer=dataclasses.replace(search.weight_optimizer, learning_rate=_RATE)
-    )
-    problem = problem._replace(config=dataclasses.replace(problem.config, search=search))
+    config = problem.config.with_overrides({"search.weight_optimizer.learning_rate": _RATE})
+    problem = problem._replace(config=config)
     (player,) = problem.players
     # A zero alpha would hide a wrong order of operations, and a zero momentum a wrong momentum term.
     wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)

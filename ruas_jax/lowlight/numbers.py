@@ -1,4 +1,4 @@
-"""Replaces numbers of the options by the values that a population sweeps."""
+"""Numbers of the options that a population sweeps: they are traced values in the program."""
 
 import dataclasses
 import types
@@ -19,3 +19,8 @@ def with_numbers(options: Any, hyper: Mapping[str, Any], path: str) -> Any:
     name, value = f"{path}.{field.name}", getattr(options, field.name)
     values[field.name] = with_numbers(value, hyper, name) if dataclasses.is_dataclass(value) else hyper.get(name, value)
   return types.SimpleNamespace(**values)
+
+
+def is_zero(number: Any) -> bool:
+  """Whether the number is zero at every run of the program, so that its term needs no work. A swept number is not."""
+  return isinstance(number, int | float) and number == 0

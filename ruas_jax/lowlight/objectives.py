@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from ruas_jax.lowlight import losses
 from ruas_jax.lowlight.illumination import IlluminationOutput
-from ruas_jax.lowlight.loss_options import LossOptions
+from ruas_jax.lowlight.loss_options import ExposureOptions, LossOptions, PairsOptions
 from ruas_jax.lowlight.network import Network
+from ruas_jax.lowlight.numbers import is_zero
 
 IlluminationLoss = Callable[[IlluminationOutput, jax.Array], jax.Array]
 DenoisingLoss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -68,22 +69,28 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
     return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
 
   def smoothness(output):
-    if isinstance(options.eta_t, int | float) and options.eta_t == 0:  # a traced zero cannot skip the work
+    if is_zero(options.eta_t):
       return 0.0
     return options.eta_t * losses.relative_total_variation(
       output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
     )
 
-  def paper(output, images):
-    del images
-    return losses.fidelity(output.estimate, output.warm_start) + smoothness(output)
+  first = _paper_terms if options.illumination == "paper" else _exposure_terms(options.exposure)
+  return lambda output, images: first(output, images) + smoothness(output)
 
-  def exposed(output, images):
-    bright = options.exposure_weight * losses.exposure(output.result, images, target=options.exposure)
-    even = options.colour_weight * losses.colour_constancy(output.result) if options.colour_weight else 0.0
-    return bright + even + losses.log_fidelity(output.illumination, output.warm_start) + smoothness(output)
 
-  return paper if options.illumination == "paper" else exposed
+def _paper_terms(output: IlluminationOutput, images: jax.Array) -> jax.Array:
+  del images
+  return losses.fidelity(output.estimate, output.warm_start)
+
+
+def _exposure_terms(options: ExposureOptions) -> IlluminationLoss:
+  def terms(output, images):
+    bright = options.weight * losses.exposure(output.result, images, target=options.target)
+    colours = 0.0 if is_zero(options.colour_weight) else losses.colour_constancy(output.result)
+    return bright + options.colour_weight * colours + losses.log_fidelity(output.illumination, output.warm_start)
+
+  return terms
 
 
 def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., jax.Array]:
@@ -98,13 +105,23 @@ def _denoising_loss(options: LossOptions, charbonnier: float) -> Callable[..., j
     brightness = jnp.mean(x, axis=-1, keepdims=True)
     return total(brightness) + options.chroma * total(x - brightness)
 
+  def paper(denoise, illuminated, x):
+    del denoise
+    return losses.fidelity(x, illuminated.u)
+
+  first = paper if options.denoising == "paper" else _pairs_terms(options.pairs)
+
   def loss(denoise, illuminated, x):
     smoothness = options.eta_n * variation(x)
-    if options.denoising == "paper":
-      return losses.fidelity(x, illuminated.u) + smoothness
-    noise = losses.noise_level(illuminated.u) if options.per_noise else None
-    u, t = illuminated
-    pairs = losses.pair_downsampling(denoise, u, t, x, consistency=options.consistency, noise=noise)
-    return pairs + smoothness
+    return first(denoise, illuminated, x) + smoothness
 
   return loss
+
+
+def _pairs_terms(options: PairsOptions) -> Callable[..., jax.Array]:
+  def terms(denoise, illuminated, x):
+    u, t = illuminated
+    noise = losses.noise_level(u) if options.per_noise else None
+    return losses.pair_downsampling(denoise, u, t, x, consistency=options.consistency, noise=noise)
+
+  return terms

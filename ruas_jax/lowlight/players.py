@@ -13,6 +13,7 @@ from typing import Any
 from jax import lax
 
 from ruas_jax.bilevel import BilevelProblem
+from ruas_jax.lowlight.numbers import is_zero
 from ruas_jax.lowlight.objectives import Objectives
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.nas.problem import MakeProblem, Player
@@ -25,7 +26,10 @@ def make_players(options: RUASSearchOptions, losses_of: LossesOf) -> tuple[Playe
   """The players of `options.strategy`, in the order of their updates."""
 
   def player(name, problem, length, modules=None, active=None):
-    return Player(name, problem, modules or (name,), length, active)
+    return Player(name, problem, modules or (name,), length, active, tolerance)
+
+  def tolerance(hyper):
+    return hyper.get("search.tolerance", options.tolerance)
 
   of_illumination, of_denoising = options.illumination_length, options.denoising_length
   denoising = _denoising_problem(losses_of)
@@ -52,7 +56,7 @@ def _illumination_problem(losses_of: LossesOf, *, cooperative: bool, look_ahead:
 
     def outer(weights, alpha, images):
       loss, illuminated = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      if not cooperative or (isinstance(beta, int | float) and beta == 0):  # a traced zero cannot skip the work
+      if not cooperative or is_zero(beta):
         return loss
       if not look_ahead:
         _, illuminated = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)

@@ -69,7 +69,7 @@ class SearchOptions:
   """T, the number of inner steps in the hypergradient (its horizon)."""
   tolerance: float = 0.0
   """A player's inner loop ends when its training loss changes by less than this share between two iterations. 0: it
-  runs for its full length."""
+  runs for its full length. A loop of one or two iterations always does."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
   def __post_init__(self):

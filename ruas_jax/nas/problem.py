@@ -31,6 +31,8 @@ class Player:
       everything.
     length: maximum number of iterations of its inner loop in a step, at least 1.
     active: a function of the step (`[]` int32) that returns whether the player takes part; None: always.
+    tolerance: a function of the problem's `hyper` that returns the tolerance of its inner loop, so that a population
+      can sweep it; None: that of the options.
   """
 
   name: str
@@ -38,6 +40,7 @@ class Player:
   modules: tuple[str, ...] | None = None
   length: int = 1
   active: Callable[[jax.Array], jax.Array] | None = None
+  tolerance: Callable[[PyTree], float | jax.Array] | None = None
 
   def pick(self, tree: PyTree) -> PyTree:
     """The part of `tree` (weights or alpha) that this player updates."""

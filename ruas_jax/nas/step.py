@@ -83,11 +83,12 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
       if isinstance(length, int) and length == 1:  # the usual case: no loop to compile
         state, metrics = iteration(0, state)
         return state, _counted(metrics, jnp.ones((), jnp.int32))
+      tolerance = player.tolerance(hyper) if player.tolerance else options.tolerance
 
       def unfinished(carry):
         index, previous, _, metrics = carry
         change = jnp.abs(metrics.losses["train"] - previous)
-        converged = (index >= 2) & (change < options.tolerance * jnp.abs(previous))
+        converged = (index >= 2) & (change < tolerance * jnp.abs(previous))
         return (index < length) & ~converged
 
       def body(carry):

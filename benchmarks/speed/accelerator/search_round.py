@@ -1,7 +1,5 @@
 """One round of `configs/lol.py`: both modules, exact hypergradients."""
 
-import dataclasses
-
 from benchmarks.speed.accelerator.part import Figures, Part
 from benchmarks.speed.search_step import Problem, Runner, problem_of, resized
 from ruas_jax.config import Config, load_config
@@ -14,8 +12,7 @@ def lol_config(quick: bool) -> Config:
   config = load_config("lol")
   if not quick:
     return config
-  config = resized(config, stages=1, crop=16)
-  return dataclasses.replace(config, search=dataclasses.replace(config.search, hypergradient="first_order"))
+  return resized(config, stages=1, crop=16).with_overrides({"search.hypergradient": "first_order"})
 
 
 def measure(part: Part) -> None:

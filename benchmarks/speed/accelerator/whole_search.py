@@ -1,6 +1,5 @@
 """A whole search by `configs/lol.py` on synthetic images, including compilation: the time of `ruas_jax.search`."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -16,7 +15,7 @@ from ruas_jax.experiments.search import search
 def measure(part: Part) -> None:
   config = lol_config(part.quick)
   if part.quick:
-    config = dataclasses.replace(config, search=dataclasses.replace(config.search, steps=4))
+    config = config.with_overrides({"search.steps": 4})
   part.measure(
     {"rounds": config.search.steps, "crop": config.data.crop}, lambda: _search(config, 1 if part.quick else 2)
   )
