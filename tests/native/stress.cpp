@@ -186,7 +186,7 @@ int main(int, char** arguments) {
   const Shape shapes[] = {
       {{1, 1, 1, 1, 1}, 1, square(1)},
       {{1, 2, 3, 400, 3}, 4, square(2)},    // tall
-      {{1, 1, 3, 3, 430}, 2, square(1)},    // wide
+      {{1, 1, 2, 3, 767}, 2, square(1)},    // wide, one pixel less than whole vectors
       {{1, 1, 7, 20, 67}, 14, square(1)},   // as in a search
       {{1, 3, 2, 80, 130}, 5, square(2)},   // several strips
       {{3, 2, 5, 9, 25}, 7, square(1)},     // groups
