@@ -376,14 +376,14 @@ def without_form(about):
   return {name: value for name, value in about.items() if name != "arithmetic"}
 
 
-def test_a_search_that_began_with_the_native_convolution(go, stopped, tmp_path):
+def test_a_training_that_began_with_the_native_convolution(go, stopped, tmp_path):
   """Processes without it: the first is refused, the second has the option."""
   if not native.form().native:
     pytest.skip(f"needs the compiled convolution, and there is none: {native.form().about}")
-  workdir = stopped("search")
-  code, lines = program("search", go, workdir, tmp_path, RUAS_JAX_NATIVE="off")
+  workdir = stopped("training")
+  code, lines = program("training", go, workdir, tmp_path, RUAS_JAX_NATIVE="off")
   assert code == 1 and len(lines) == 1 and "would be resumed with XLA's convolution, which changes" in lines[0]
-  code, lines = program("search", go, workdir, tmp_path, "--allow-other-arithmetic", RUAS_JAX_NATIVE="off")
+  code, lines = program("training", go, workdir, tmp_path, "--allow-other-arithmetic", RUAS_JAX_NATIVE="off")
   assert code == 0 and max(steps_in(workdir)) == END, lines
   assert lines[0].endswith("is resumed with XLA (RUAS_JAX_NATIVE=off): the last bits may differ")
 
