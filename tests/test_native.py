@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cpp import compile_cpp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ruas_jax.convolution import native, xla_forms
@@ -220,15 +222,57 @@ print("ruas_convolve" in call.lower(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 1)))
   assert run(program)[1] == "True"
 
 
-def test_a_library_that_does_not_fit_is_found_when_it_is_loaded(tmp_path, monkeypatch):
+def test_a_library_that_is_missing_or_for_a_later_jaxlib_is_not_used(tmp_path, monkeypatch):
   load = native.form.__wrapped__
   monkeypatch.setattr(native, "_ffi_version", lambda: 0)
   assert not load().native and "later jaxlib" in load().about
-  damaged = tmp_path / "libruas_convolution.so"
-  monkeypatch.setattr(native, "LIBRARY", damaged)
+  monkeypatch.setattr(native, "LIBRARY", tmp_path / "libruas_convolution.so")
   assert not load().native and "not built" in load().about
-  damaged.write_bytes(b"no library")
-  assert not load().native and "does not load" in load().about
+
+
+def loaded(*libraries):
+  """The forms with these libraries, in one other process, since a damaged library may end the process."""
+  program = f"""
+import pathlib
+from ruas_jax.convolution import native
+for path in {[str(library) for library in libraries]}:
+  native.LIBRARY = pathlib.Path(path)
+  print(native.form.__wrapped__())
+"""
+  return run(program)
+
+
+def test_a_damaged_library_is_found_when_it_is_loaded(tmp_path):
+  content = native.LIBRARY.read_bytes()
+  of_another_processor = content[:18] + b"\xf3\x00" + content[20:]  # RISC-V
+  parts = [content[: int(len(content) * share)] for share in (0, 1e-4, 0.01, 0.3, 0.6, 0.9, 0.9999)]
+  damaged = [b"no library", of_another_processor, *parts]
+  for number, library in enumerate(damaged):
+    (tmp_path / f"{number}.so").write_bytes(library)
+  found = loaded(*(tmp_path / f"{number}.so" for number in range(len(damaged))))
+  for number, form in enumerate(found):
+    assert re.fullmatch(rf"XLA \({number}.so (is cut off: reinstall ruas_jax|does not load: .+)\)", form), form
+  assert len(found) == len(damaged)
+
+
+def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
+  vectors = 'extern "C" const char* ruas_vectors() { return "other"; }\n'
+  sources = {
+    "later.so": vectors + 'extern "C" int ruas_ffi_version() { return 999; }\n',
+    "major.so": vectors + 'extern "C" int ruas_ffi_version() { return 1000; }\n',
+    "no_calls.so": vectors + 'extern "C" int ruas_ffi_version() { return 0; }\n',
+    "no_version.so": vectors,
+  }
+  for name, source in sources.items():
+    (tmp_path / "source.cpp").write_text(source)
+    failure = compile_cpp(tmp_path / "source.cpp", tmp_path / name, "-fPIC", "-shared")
+    if failure:
+      pytest.skip(f"needs a C++ compiler: {failure}")
+  later, major, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
+  assert later == "XLA (later.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert major == "XLA (major.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert "no_calls.so does not load" in no_calls and "ruas_convolve" in no_calls
+  assert "no_version.so does not load" in no_version and "ruas_ffi_version" in no_version
 
 
 def test_other_dtypes_and_images_on_several_devices_are_left_to_xla():

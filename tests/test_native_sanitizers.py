@@ -4,30 +4,16 @@
 import functools
 import os
 import pathlib
-import shutil
 import subprocess
 
 import pytest
+from cpp import compile_cpp
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SANITIZERS = ("thread", "address,undefined")
 VECTORS = ("plain", "avx2", "avx512")
-SECONDS = 300  # enough for a compilation or a run; a deadlock would otherwise not end
-
-
-def compile_with(sanitizer, source, program):
-  """Compiles `source` into `program`: what the compiler says when it fails, else None."""
-  compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-  if compiler is None:
-    return "there is no C++ compiler"
-  headers = ROOT / "ruas_jax" / "convolution" / "native"
-  command = [*compiler.split(), "-std=c++17", "-O1", "-g", "-ffp-contract=fast", "-pthread", f"-I{headers}"]
-  command += [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", str(source), "-o", str(program)]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-  except FileNotFoundError:
-    return f"no compiler {compiler}"
-  return done.stderr if done.returncode else None
+HEADERS = ROOT / "ruas_jax" / "convolution" / "native"
+SECONDS = 300  # enough for a run; a deadlock would otherwise not end
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +23,15 @@ def stress(tmp_path_factory):
   @functools.cache
   def compiled(sanitizer):
     folder = tmp_path_factory.mktemp("stress")
+    flags = ["-O1", "-g", "-pthread", f"-I{HEADERS}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     empty = folder / "empty.cpp"
     empty.write_text("int main() { return 0; }\n")
-    failure = compile_with(sanitizer, empty, folder / "empty")
+    failure = compile_cpp(empty, folder / "empty", *flags)
     if not failure:
       failure = subprocess.run([folder / "empty"], capture_output=True, text=True).stderr
     if failure:
       pytest.skip(f"needs a compiler with -fsanitize={sanitizer}: {failure.splitlines()[0]}")
-    failure = compile_with(sanitizer, ROOT / "tests" / "native" / "stress.cpp", folder / "stress")
+    failure = compile_cpp(ROOT / "tests" / "native" / "stress.cpp", folder / "stress", *flags)
     assert not failure, failure
     return folder / "stress"
 
