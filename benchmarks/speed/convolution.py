@@ -1,4 +1,4 @@
-"""The convolution for few channels and its weight gradient on one core and on two: the compiled form, XLA's form and the
+"""The convolution for few channels and its weight gradient on one core and on two: the compiled form, XLA's and the
 library's, beside a large matrix product.
 
 python -m benchmarks.speed.convolution --json benchmarks/results/convolution.json
