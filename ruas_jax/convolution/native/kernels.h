@@ -9,6 +9,16 @@
 
 #define RUAS_INLINE inline __attribute__((always_inline))
 
+// Keeps a vector in a register. GCC would load it again for each of its uses, which is slow for vectors that are not
+// aligned.
+#if defined(__x86_64__)
+#define RUAS_IN_REGISTER(vector) asm("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define RUAS_IN_REGISTER(vector) asm("" : "+w"(vector))
+#else
+#define RUAS_IN_REGISTER(vector)
+#endif
+
 namespace {
 
 template <typename T>

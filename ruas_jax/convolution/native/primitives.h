@@ -161,10 +161,15 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
   const int64_t all_rows = batch * height;
   const int64_t strips = std::min(all_rows, std::clamp<int64_t>(batch * plane / kStripPixels, 1, kMostStrips));
   std::vector<T> partials(groups * strips * numbers);
-  share_out(pool, groups * strips, [&](int64_t index) {
-    const int64_t group = index / strips, strip = index % strips;
+  // Few strips are divided further, by pairs, which changes no sum.
+  const int64_t pair_blocks = all_pairs / kernels.pairs;
+  const int64_t parts = std::clamp<int64_t>(pool.num_threads() / (groups * strips), 1, pair_blocks);
+  share_out(pool, groups * strips * parts, [&](int64_t index) {
+    const int64_t part = index % parts, strip = index / parts % strips, group = index / parts / strips;
+    const int64_t first_pair = part * pair_blocks / parts * kernels.pairs;
+    const int64_t end_pair = (part + 1) * pair_blocks / parts * kernels.pairs;
     const int64_t image_size = channels * image_rows * image_row, cotangent_size = all_outputs * rows * columns;
-    const int64_t sums_size = all_pairs * all_outputs * kernels.lanes;
+    const int64_t sums_size = (end_pair - first_pair) * all_outputs * kernels.lanes;
     T* image_buffer = scratch<T>(image_size + cotangent_size + sums_size);
     T* cotangent_buffer = image_buffer + image_size;
     T* sums = cotangent_buffer + cotangent_size;
@@ -174,8 +179,8 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
     CorrelateTile<T> tile{};
     tile.image = image_buffer + taps.reach_y * image_row + taps.reach_x;
     tile.image_row = image_row;
-    tile.offsets = offsets.data();
-    tile.pairs = all_pairs;
+    tile.offsets = offsets.data() + first_pair;
+    tile.pairs = end_pair - first_pair;
     tile.cotangent = cotangent_buffer;
     tile.cotangent_plane = rows * columns;
     tile.cotangent_row = columns;
@@ -195,10 +200,10 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
       }
     }
 
-    T* partial = partials.data() + index * numbers;
-    for (int64_t pair = 0; pair < pairs; ++pair)
+    T* partial = partials.data() + (group * strips + strip) * numbers;
+    for (int64_t pair = first_pair; pair < std::min(end_pair, pairs); ++pair)
       for (int64_t output = 0; output < outputs; ++output) {
-        const int64_t block = pair / kernels.pairs * (all_outputs / 3) + output / 3;
+        const int64_t block = (pair - first_pair) / kernels.pairs * (all_outputs / 3) + output / 3;
         const T* lanes = sums + ((block * 3 + output % 3) * kernels.pairs + pair % kernels.pairs) * kernels.lanes;
         T total = 0;
         for (int64_t lane = 0; lane < kernels.lanes; ++lane) total += lanes[lane];
