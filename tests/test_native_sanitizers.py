@@ -57,5 +57,5 @@ def test_concurrent_calls_are_clean(sanitizer, stress):
 @pytest.mark.parametrize("vectors", VECTORS)
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_concurrent_calls_are_clean_with_every_kind_of_vector(sanitizer, vectors, stress):
-  if run(stress(sanitizer), 20, vectors) != vectors:
+  if run(stress(sanitizer), 8, vectors) != vectors:
     pytest.skip(f"this processor has no {vectors}")

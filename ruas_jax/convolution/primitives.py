@@ -98,8 +98,8 @@ def _fold(operand, into: int):
   return operand.reshape(*operand.shape[:into], merged, *operand.shape[into + 2 :])
 
 
-def _unfold(operand, axis: int, sizes: tuple[int, int]):
-  """Divides axis `axis` into two of these sizes, and moves the first of them to the front."""
+def _unfold(operand, axis: int, sizes: tuple[int, ...]):
+  """Divides axis `axis` into axes of these two sizes, and moves the first of them to the front."""
   operand = operand.reshape(*operand.shape[:axis], *sizes, *operand.shape[axis + 1 :])
   return jnp.moveaxis(operand, axis, 0)
 
