@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # What an installation is made from: a change installs anew.
-BUILT_FROM := pyproject.toml hatch_build.py $(wildcard ruas_jax/convolution/native/*.cc ruas_jax/convolution/native/*.inc)
+BUILT_FROM := pyproject.toml hatch_build.py $(wildcard $(addprefix ruas_jax/convolution/native/*.,cc h inc))
 
 .PHONY: demo test test-slow lint docs clean
 

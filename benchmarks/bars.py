@@ -18,6 +18,16 @@ BARS = {
   "convolution_times_the_library": Bar(
     1.0, "above", "convolution and weight gradient are faster than the library's at every shape of the search"
   ),
+  "convolution_gflops": Bar(
+    130.0,
+    "at_least",
+    "the compiled convolution of 7 to 14 channels does at least 130 GFLOP/s at 64x64 and 320x320, on two cores",
+  ),
+  "weight_gradient_gflops": Bar(
+    90.0,
+    "at_least",
+    "the compiled weight gradient of 7 to 14 channels does at least 90 GFLOP/s at 64x64 and 320x320, on two cores",
+  ),
   "population_64_speed_up": Bar(
     1.3, "at_least", "a population of 4 at 64x64 does at least 1.3 times the member-steps per second of one search"
   ),

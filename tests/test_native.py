@@ -5,6 +5,8 @@ import concurrent.futures
 import functools
 import os
 import pathlib
+import pickle
+import re
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cpp import compile_cpp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ruas_jax.convolution import native, xla_forms
@@ -48,36 +51,62 @@ def operands(name, dtype):
   return tuple(rng.normal(size=size).astype(dtype) for size in sizes)
 
 
-def largest_error(name, dtype):
-  """Of both primitives: the largest difference to the oracle in float64, over the largest sum of absolute products."""
-  taps = SHAPES[name][3]
-  image, kernel, cotangent = operands(name, dtype)
-  errors = []
-  for function, form, second in (
-    (convolve, xla_forms.convolve_by_library, kernel),
-    (correlate, xla_forms.correlate_by_product, cotangent),
-  ):
-    with jax.enable_x64(True):
-      ours = jax.jit(jax.vmap(functools.partial(function, taps=taps)))(image, second)
-      oracle = jax.jit(functools.partial(form, taps=taps))
-      exact, scale = oracle(*map(np.float64, (image, second))), oracle(*map(np.abs, (image, second)))
-    ours, exact, scale = map(np.asarray, (ours, exact, scale))
-    assert ours.dtype == dtype and ours.shape == exact.shape
-    errors.append(float(np.max(np.abs(ours - exact)) / np.max(scale)))
-  return max(errors)
+@functools.cache
+def with_gradients(function, taps):
+  """`image, kernel, cotangent -> ` the convolution and its gradients in image and kernel, in all groups."""
+
+  def compute(image, kernel, cotangent):
+    result, pull = jax.vjp(functools.partial(function, taps=taps), image, kernel)
+    return result, *pull(cotangent)
+
+  return jax.jit(compute)
 
 
-@pytest.mark.parametrize("dtype, bar", [("float64", 1e-15), ("float32", 1e-6)])
-@pytest.mark.parametrize("name", SHAPES)
-def test_it_computes_what_xla_computes(name, dtype, bar):
-  assert largest_error(name, dtype) <= bar
+def compiled(name, dtype):
+  """The compiled convolution and its two gradients."""
+  with jax.enable_x64(dtype == "float64"):
+    return jax.device_get(with_gradients(in_groups, SHAPES[name][3])(*operands(name, dtype)))
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (1, 3, 0, 8), (1, 3, 8, 0)])
-def test_where_there_is_no_pixel_there_is_no_sum(shape):
-  image, kernel, cotangent = jnp.ones(shape), jnp.ones((9, 4, 3)), jnp.ones((shape[0], 4, *shape[2:]))
-  assert convolve(image, kernel, square_taps(3)).shape == cotangent.shape
-  np.testing.assert_array_equal(correlate(image, cotangent, square_taps(3)), np.zeros((9, 4, 3)))
+def in_groups(image, kernel, *, taps):
+  return jax.vmap(functools.partial(convolve, taps=taps))(image, kernel)
+
+
+@functools.cache
+def oracle(name, dtype):
+  """The library's convolution and its gradients in float64, and the sums of absolute products."""
+  inputs = [np.float64(operand) for operand in operands(name, dtype)]
+  with jax.enable_x64(True):
+    compute = with_gradients(xla_forms.convolve_by_library, SHAPES[name][3])
+    return jax.device_get((compute(*inputs), compute(*map(np.abs, inputs))))
+
+
+LARGEST_ERRORS = {"float64": 1e-15, "float32": 1e-6}
+CASES = [(name, dtype) for name in SHAPES for dtype in LARGEST_ERRORS]
+
+
+def check(found, name, dtype):
+  """Compares with the oracle, relative to the largest sum of absolute products."""
+  exact, sums = oracle(name, dtype)
+  assert [(array.shape, array.dtype) for array in found] == [(array.shape, dtype) for array in exact]
+  for ours, array, largest in zip(found, exact, map(np.max, sums), strict=True):
+    assert np.max(np.abs(ours - array)) <= LARGEST_ERRORS[dtype] * largest
+
+
+@pytest.mark.parametrize("name, dtype", CASES)
+def test_it_computes_what_xla_computes(name, dtype):
+  check(compiled(name, dtype), name, dtype)
+
+
+@pytest.mark.parametrize("empty", range(6), ids=["groups", "batch", "channels", "height", "width", "outputs"])
+def test_an_empty_axis_gives_zeros(empty):
+  sizes = [2, 2, 3, 8, 8, 4]
+  sizes[empty] = 0
+  groups, batch, channels, height, width, outputs = sizes
+  image, kernel = jnp.ones((groups, batch, channels, height, width)), jnp.ones((groups, 9, outputs, channels))
+  cotangent = jnp.ones((groups, batch, outputs, height, width))
+  for array in with_gradients(in_groups, square_taps(3))(image, kernel, cotangent):
+    np.testing.assert_array_equal(array, np.zeros(array.shape))
 
 
 def shifted(image, dy, dx):
@@ -87,18 +116,39 @@ def shifted(image, dy, dx):
   return padded[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("row, column", [(0, 0), (5, 31), (8, 36), (3, 0), (8, 12)])
-def test_what_is_not_finite_reaches_as_far_as_its_products(bad, row, column):
-  """In corners, at borders, and where one vector of pixels ends and the next begins."""
-  rng = np.random.default_rng(0)
-  image, kernel, cotangent = (rng.uniform(0.5, 1, size) for size in ((1, 2, 9, 37), (17, 3, 2), (1, 3, 9, 37)))
-  image[0, 1, row, column] = bad
-  image, kernel, cotangent = (np.float32(operand) for operand in (image, kernel, cotangent))
-  expected = sum(np.einsum("oc,bchw->bohw", kernel[t], shifted(image, *tap)) for t, tap in enumerate(SEARCH_TAPS))
-  np.testing.assert_allclose(convolve(image, kernel, SEARCH_TAPS), expected, rtol=1e-5)
-  expected = np.stack([np.einsum("bohw,bchw->oc", cotangent, shifted(image, *tap)) for tap in SEARCH_TAPS])
-  np.testing.assert_allclose(correlate(image, cotangent, SEARCH_TAPS), expected, rtol=1e-5)
+@np.errstate(invalid="ignore")
+def check_not_finite(operand, index, dtype):
+  """Both primitives have NaN and infinities exactly where the sums of their definition have them. XLA's form of the
+  weight gradient also has NaN elsewhere, since it multiplies by zeros that are not in the definition."""
+  for bad in (np.nan, np.inf, -np.inf):
+    rng = np.random.default_rng(0)
+    operands = [rng.uniform(0.5, 1, size) for size in ((1, 2, 9, 37), (17, 3, 2), (1, 3, 9, 37))]
+    operands[operand][index] = bad
+    image, kernel, cotangent = operands
+    with jax.enable_x64(dtype == "float64"):
+      found = [np.asarray(array) for array in both_primitives(*(array.astype(dtype) for array in operands))]
+    exact = (
+      sum(np.einsum("oc,bchw->bohw", kernel[t], shifted(image, *tap)) for t, tap in enumerate(SEARCH_TAPS)),
+      np.stack([np.einsum("bohw,bchw->oc", cotangent, shifted(image, *tap)) for tap in SEARCH_TAPS]),
+    )
+    for ours, array in zip(found, exact, strict=True):
+      np.testing.assert_allclose(ours, array, rtol=1e-5)
+
+
+@jax.jit
+def both_primitives(image, kernel, cotangent):
+  return convolve(image, kernel, SEARCH_TAPS), correlate(image, cotangent, SEARCH_TAPS)
+
+
+# In corners, at borders, and where one vector of pixels ends and the next begins.
+PIXELS = [(0, 0), (5, 31), (8, 36), (3, 0), (8, 12)]
+BAD = [(1, (0, 2, 1)), (1, (8, 0, 0)), *((operand, (0, 1, *pixel)) for operand in (0, 2) for pixel in PIXELS)]
+
+
+@pytest.mark.parametrize("dtype", LARGEST_ERRORS)
+@pytest.mark.parametrize("operand, index", BAD)
+def test_what_is_not_finite_reaches_as_far_as_its_products(operand, index, dtype):
+  check_not_finite(operand, index, dtype)
 
 
 def test_calls_of_many_threads_do_not_meet():
@@ -141,14 +191,23 @@ def test_the_bits_do_not_depend_on_how_many_threads_there_are():
   assert run(f"import os; os.sched_setaffinity(0, {cores[:1]})\n{BITS}") == run(BITS)
 
 
-def test_vectors_that_every_processor_has_compute_the_same():
-  program = """
-import test_native as t
-print(t.native.form())
-print(max(t.largest_error(name, 'float32') for name in t.SHAPES))
+@pytest.mark.parametrize("vectors, shown", [("plain", "plain"), ("avx2", "AVX2")])
+def test_narrower_vectors_compute_the_same(vectors, shown, tmp_path):
+  program = f"""
+import pickle, test_native as t
+print(t.native.form().about)
+for operand, index in t.BAD:
+  for dtype in t.LARGEST_ERRORS:
+    t.check_not_finite(operand, index, dtype)
+with open({str(tmp_path / "found")!r}, "wb") as file:
+  pickle.dump([t.compiled(*case) for case in t.CASES], file)
 """
-  form, error = run(program, RUAS_JAX_NATIVE="plain")
-  assert form == "native, plain vectors" and float(error) <= 1e-6
+  (used,) = run(program, RUAS_JAX_NATIVE=vectors)
+  if used == "plain vectors" and vectors != "plain":
+    pytest.skip(f"this processor has no {shown}")
+  assert used == f"{shown} vectors"
+  for found, case in zip(pickle.loads((tmp_path / "found").read_bytes()), CASES, strict=True):
+    check(found, *case)
 
 
 def test_it_can_be_turned_off():
@@ -163,15 +222,57 @@ print("ruas_convolve" in call.lower(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 1)))
   assert run(program)[1] == "True"
 
 
-def test_a_library_that_does_not_fit_is_found_when_it_is_loaded(tmp_path, monkeypatch):
+def test_a_library_that_is_missing_or_for_a_later_jaxlib_is_not_used(tmp_path, monkeypatch):
   load = native.form.__wrapped__
   monkeypatch.setattr(native, "_ffi_version", lambda: 0)
   assert not load().native and "later jaxlib" in load().about
-  damaged = tmp_path / "libruas_convolution.so"
-  monkeypatch.setattr(native, "LIBRARY", damaged)
+  monkeypatch.setattr(native, "LIBRARY", tmp_path / "libruas_convolution.so")
   assert not load().native and "not built" in load().about
-  damaged.write_bytes(b"no library")
-  assert not load().native and "does not load" in load().about
+
+
+def loaded(*libraries):
+  """The forms with these libraries, in one other process, since a damaged library may end the process."""
+  program = f"""
+import pathlib
+from ruas_jax.convolution import native
+for path in {[str(library) for library in libraries]}:
+  native.LIBRARY = pathlib.Path(path)
+  print(native.form.__wrapped__())
+"""
+  return run(program)
+
+
+def test_a_damaged_library_is_found_when_it_is_loaded(tmp_path):
+  content = native.LIBRARY.read_bytes()
+  of_another_processor = content[:18] + b"\xf3\x00" + content[20:]  # RISC-V
+  parts = [content[: int(len(content) * share)] for share in (0, 1e-4, 0.01, 0.3, 0.6, 0.9, 0.9999)]
+  damaged = [b"no library", of_another_processor, *parts]
+  for number, library in enumerate(damaged):
+    (tmp_path / f"{number}.so").write_bytes(library)
+  found = loaded(*(tmp_path / f"{number}.so" for number in range(len(damaged))))
+  for number, form in enumerate(found):
+    assert re.fullmatch(rf"XLA \({number}.so (is cut off: reinstall ruas_jax|does not load: .+)\)", form), form
+  assert len(found) == len(damaged)
+
+
+def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
+  vectors = 'extern "C" const char* ruas_vectors() { return "other"; }\n'
+  sources = {
+    "later.so": vectors + 'extern "C" int ruas_ffi_version() { return 999; }\n',
+    "major.so": vectors + 'extern "C" int ruas_ffi_version() { return 1000; }\n',
+    "no_calls.so": vectors + 'extern "C" int ruas_ffi_version() { return 0; }\n',
+    "no_version.so": vectors,
+  }
+  for name, source in sources.items():
+    (tmp_path / "source.cpp").write_text(source)
+    failure = compile_cpp(tmp_path / "source.cpp", tmp_path / name, "-fPIC", "-shared")
+    if failure:
+      pytest.skip(f"needs a C++ compiler: {failure}")
+  later, major, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
+  assert later == "XLA (later.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert major == "XLA (major.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert "no_calls.so does not load" in no_calls and "ruas_convolve" in no_calls
+  assert "no_version.so does not load" in no_version and "ruas_ffi_version" in no_version
 
 
 def test_other_dtypes_and_images_on_several_devices_are_left_to_xla():

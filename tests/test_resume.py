@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -20,15 +21,17 @@ from tiny_problem import dark_images, get_config, logged, truncate, write_images
 from workdirs import assert_same, content_of, damage, flip, steps_in
 
 from ruas_jax import plots
+from ruas_jax.convolution import native
 from ruas_jax.data.sources import ImageArrays
-from ruas_jax.engine import device_loop
+from ruas_jax.engine import device_loop, run_folder
+from ruas_jax.engine.checkpoint import read_about
 from ruas_jax.engine.journal import Journal
 from ruas_jax.engine.lock import only_run_in
 from ruas_jax.engine.preemption import Preempted
 from ruas_jax.engine.run_options import CheckpointOptions, RunOptions
 from ruas_jax.engine.snapshots import Snapshots
 from ruas_jax.errors import UserError
-from ruas_jax.experiments import population, search, train
+from ruas_jax.experiments import population, search, setting, train
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.nas import one_search
@@ -150,14 +153,15 @@ def lines_of(capsys):
   return [line.removeprefix("ruas: ") for line in lines]
 
 
-def program(kind, go, workdir, folder, *, before=""):
+def program(kind, go, workdir, folder, *options, before="", **environment):
   """The command in a process of its own, and statements before it: its exit code and the lines of its stderr."""
   write_json(folder / "config.json", dataclasses.asdict(go.config(kind)))
   command = [sys.executable, "-c", f"{before}from ruas_jax.commands.app import main; main()", KINDS[kind].command]
   command += ["--genotype", "published"] * (command[-1] == "train")
   command += ["--config", str(folder / "config.json"), "--workdir", str(workdir), "--checkpoint.every", str(EVERY)]
-  environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # it reads the cache alone
-  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  command += options
+  environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # it reads the cache alone
+  done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
   return done.returncode, done.stderr.splitlines()
 
 
@@ -305,6 +309,76 @@ def own_loss(output, images):
 )
 def test_another_loss_or_optimiser_of_ones_own_is_refused(given, said, refused):
   refused(rf"stopped belongs to another configuration \({said}\); resume", **given)
+
+
+@pytest.fixture
+def another_form(monkeypatch):
+  """Call it to give the convolution of the next runs another name."""
+
+  def change():
+    for module in (search, train, population):
+      monkeypatch.setattr(module, "arithmetic", lambda: "another convolution")
+
+  return change
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_form_of_the_convolution_is_refused(kind, stopped, refused, another_form):
+  workdir = stopped(kind)
+  another_form()
+  said = (
+    f"{workdir} was computed with {setting.arithmetic()} and would be resumed with another convolution, which changes "
+    "the last bits. Resume with the same form, or set `allow_other_arithmetic` to true"
+  )
+  refused(f"^{re.escape(said)}$", kind=kind, workdir=workdir)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_an_option_another_form_of_the_convolution_resumes(kind, go, whole, stopped, another_form, capsys):
+  there, workdir = whole(kind), stopped(kind)
+  another_form()
+  go(kind, workdir, options=RunOptions(checkpoint=CheckpointOptions(every=EVERY), allow_other_arithmetic=True))
+  assert_same(there, workdir, says=False)
+  assert read_about(workdir / "snapshots" / f"{END:06}")["arithmetic"] == "another convolution"
+  assert lines_of(capsys) == [f"resuming after step {STOP} from {workdir}/snapshots/000005"]
+
+
+def test_a_form_with_which_nothing_was_or_will_be_computed_is_not_refused(go, whole, stopped, another_form):
+  """After the last step, and before the first one."""
+  there, workdir = whole("training"), stopped("training")
+  damage(workdir, STOP, 3)
+  another_form()
+  go("training", there)
+  go("training", workdir)
+  assert_same(there, workdir, says=False)
+
+
+def test_runs_of_versions_that_recorded_no_form_resume(go, whole, tmp_path, another_form, monkeypatch):
+  there, workdir = whole("training"), tmp_path / "old"
+  with monkeypatch.context() as patch:
+    about_run = run_folder.about_run
+    patch.setattr(run_folder, "about_run", lambda identity, _: without_form(about_run(identity, None)))
+    go("training", workdir, steps=STOP)
+  assert "arithmetic" not in read_about(workdir / "snapshots" / f"{STOP:06}")
+  another_form()
+  go("training", workdir)
+  assert_same(there, workdir, says=False)
+
+
+def without_form(about):
+  return {name: value for name, value in about.items() if name != "arithmetic"}
+
+
+def test_a_training_that_began_with_the_native_convolution(go, stopped, tmp_path):
+  """Processes without it: the first is refused, the second has the option."""
+  if not native.form().native:
+    pytest.skip(f"needs the compiled convolution, and there is none: {native.form().about}")
+  workdir = stopped("training")
+  code, lines = program("training", go, workdir, tmp_path, RUAS_JAX_NATIVE="off")
+  assert code == 1 and len(lines) == 1 and "would be resumed with XLA's convolution, which changes" in lines[0]
+  code, lines = program("training", go, workdir, tmp_path, "--allow-other-arithmetic", RUAS_JAX_NATIVE="off")
+  assert code == 0 and max(steps_in(workdir)) == END, lines
+  assert lines[0].endswith("is resumed with XLA (RUAS_JAX_NATIVE=off): the last bits may differ")
 
 
 def test_other_images_are_refused(go, refused, tmp_path):

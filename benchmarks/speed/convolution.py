@@ -1,24 +1,39 @@
-"""The convolution for few channels and its weight gradient on this machine, compared with the library's.
+"""The convolution for few channels and its weight gradient on one core and on two: the compiled form, XLA's and the
+library's, beside a large matrix product.
 
 python -m benchmarks.speed.convolution --json benchmarks/results/convolution.json
 """
 
 import functools
+import multiprocessing
+import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks.limits import measure_machine
 from benchmarks.report import argument_parser, print_table, write_report
-from ruas_jax.convolution import xla_forms
+from ruas_jax.convolution import native, primitives, xla_forms
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
 _CALLS = 10  # in one program: a single call would mostly measure the allocator
-_SHAPES = [(64, 3, 6), (64, 6, 12), (320, 3, 6), (320, 6, 12)]  # of the search: side, channels, outputs
+_REQUIRED = (7, 14)  # channels and outputs that the thresholds are for
+_SHAPES = [(side, *of) for side in (64, 320) for of in ((3, 6), (6, 12), _REQUIRED)]  # side, channels, outputs
+_WIDTH = 2048  # of the matrix product
+
+
+def in_groups(function: Callable) -> Callable:
+  """A function of the package with the axis of groups that the forms have."""
+
+  def of_groups(first, second, *, taps):
+    return jax.vmap(functools.partial(function, taps=taps))(first, second)
+
+  return of_groups
 
 
 def library_correlate(image, cotangent, *, taps):
@@ -29,61 +44,108 @@ def library_correlate(image, cotangent, *, taps):
   return jax.vjp(convolve, kernel)[1](cotangent)[0]
 
 
-LOWERINGS = {
-  "convolution": {"ours": xla_forms.convolve_by_shifts, "library": xla_forms.convolve_by_library},
-  "weight gradient": {"ours": xla_forms.correlate_by_product, "library": library_correlate},
+FORMS = {
+  "convolution": {
+    "native": in_groups(primitives.convolve),
+    "xla": xla_forms.convolve_by_shifts,
+    "library": xla_forms.convolve_by_library,
+  },
+  "weight gradient": {
+    "native": in_groups(primitives.correlate),
+    "xla": xla_forms.correlate_by_product,
+    "library": library_correlate,
+  },
 }
 
 
 def main() -> None:
-  arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
-  repeats, shapes = (3, _SHAPES[:1]) if arguments.quick else (9, _SHAPES)
-  machine = measure_machine()
-  rows = [row(kind, *shape, repeats=repeats, peak=machine.operations) for kind in LOWERINGS for shape in shapes]
+  arguments = argument_parser(__doc__.split("\n\n")[0].replace("\n", " ")).parse_args()
+  repeats, shapes = (3, [(64, *_REQUIRED)]) if arguments.quick else (9, _SHAPES)
+  available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else 0  # 0: cores cannot be chosen
+  rows = []
+  for cores in (1, 2) if available >= 2 else (available,):
+    # A process each, since XLA counts the cores when it starts.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=use_cores, initargs=(cores,)) as process:
+      rows += [
+        process.submit(row, kind, *shape, cores=cores, repeats=repeats).result() for kind in FORMS for shape in shapes
+      ]
   print_table(rows, "10^9 operations per second")
-  slowest = min(row["ours"] / row["library"] for row in rows)
+  ours = "native" if native.form().native else "xla"
+  bars = {"convolution_times_the_library": min(row[ours] / row["library"] for row in rows)}
+  if ours == "native" and available >= 2:
+    for name, kind in (("convolution_gflops", "convolution"), ("weight_gradient_gflops", "weight gradient")):
+      bars[name] = min(row["native"] for row in rows if row["cores"] == 2 and row["what"] == kind and is_required(row))
   write_report(
     arguments.json,
-    settings={"repeats": repeats, "calls": _CALLS, "quick": arguments.quick},
-    results={"rows": rows, "machine": machine._asdict()},
-    bars={"convolution_times_the_library": slowest},
+    settings={"repeats": repeats, "calls": _CALLS, "product": _WIDTH, "quick": arguments.quick},
+    results={"rows": rows},
+    bars=bars,
   )
 
 
-def row(kind: str, side: int, channels: int, outputs: int, *, repeats: int, peak: float) -> dict:
-  """Medians over runs that take turns."""
+def use_cores(cores: int) -> None:
+  """Limits this process to its first `cores` cores; 0: to none."""
+  if cores:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def is_required(row: dict) -> bool:
+  return (row["channels"], row["outputs"]) == _REQUIRED
+
+
+def row(kind: str, side: int, channels: int, outputs: int, *, cores: int, repeats: int) -> dict:
+  """Medians over runs that take turns, in 10^9 operations per second."""
   taps = live_taps(CANDIDATES, channels)
   rng = np.random.default_rng(0)
-  image = jnp.asarray(rng.normal(size=(1, 1, channels, side, side)), jnp.float32)
-  second_shape = (1, len(taps), outputs, channels) if kind == "convolution" else (1, 1, outputs, side, side)
-  second = jnp.asarray(rng.normal(size=second_shape), jnp.float32)
-  programs = {}
-  for name, lowering in LOWERINGS[kind].items():
-    call = functools.partial(lowering, taps=taps)
-
-    def many(image, second, call=call):
-      # Each call depends on all results of the one before, because the compiler would otherwise compute only a part.
-      body = lambda _, total: call(image + 1e-6 * jnp.tanh(jnp.sum(total)), second)
-      return lax.fori_loop(0, _CALLS, body, call(image, second))
-
-    programs[name] = jax.jit(many, compiler_options=compiler_options())
-    programs[name](image, second).block_until_ready()
+  normal = lambda *size: jnp.asarray(rng.normal(size=size), jnp.float32)
+  image = normal(1, 1, channels, side, side)
+  second = normal(1, len(taps), outputs, channels) if kind == "convolution" else normal(1, 1, outputs, side, side)
+  operations, programs = {}, {}
+  for name, form in FORMS[kind].items():
+    if name != "native" or native.form().native:
+      programs[name] = functools.partial(repeated(functools.partial(form, taps=taps), name), image, second)
+      operations[name] = (_CALLS + 1) * 2 * len(taps) * channels * outputs * side**2
+  matrix = normal(_WIDTH, _WIDTH)
+  programs["product"] = functools.partial(jax.jit(functools.partial(jnp.matmul, precision="highest")), matrix, matrix)
+  operations["product"] = 2 * _WIDTH**3
   seconds = {name: [] for name in programs}
-  for _ in range(repeats):
+  for turn in range(repeats + 1):  # the first one compiles
     for name, program in programs.items():
       start = time.perf_counter()
-      program(image, second).block_until_ready()
-      seconds[name].append((time.perf_counter() - start) / (_CALLS + 1))
-  operations = 2 * len(taps) * channels * outputs * side**2
-  rates = {name: operations / float(np.median(values)) for name, values in seconds.items()}
+      program().block_until_ready()
+      if turn:
+        seconds[name].append(time.perf_counter() - start)
+  rates = {name: operations[name] / float(np.median(values)) / 1e9 for name, values in seconds.items()}
+  best = rates.get("native", rates["xla"])
   return {
     "what": kind,
+    "cores": cores or os.cpu_count(),
     "side": side,
-    "channels": f"{channels} to {outputs}",
-    **{name: rate / 1e9 for name, rate in rates.items()},
-    "times_the_library": rates["ours"] / rates["library"],
-    "share_of_peak": rates["ours"] / peak,
+    "channels": channels,
+    "outputs": outputs,
+    **{name: rates.get(name) for name in (*FORMS[kind], "product")},
+    "times_the_library": best / rates["library"],
+    "share_of_product": best / rates["product"],
   }
+
+
+def repeated(form: Callable, name: str) -> Callable:
+  """A program of `_CALLS + 1` calls, each with an image that depends on the result of the call before."""
+
+  def many(image, second):
+    def body(_, carry):
+      image, result = carry
+      first = (0,) * image.ndim
+      image = image.at[first].add(1e-6 * jnp.tanh(result[(0,) * result.ndim]))  # one number: no pass over the image
+      return image, form(image, second)
+
+    return lax.fori_loop(0, _CALLS, body, (image, form(image, second)))[1]
+
+  options = compiler_options()
+  if name != "native":  # the options that the package has without the compiled form
+    options = {option: value for option, value in options.items() if option != "xla_backend_optimization_level"}
+  return jax.jit(many, compiler_options=options)
 
 
 if __name__ == "__main__":

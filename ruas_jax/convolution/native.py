@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,8 +45,10 @@ def form() -> Form:
   if os.environ.get("RUAS_JAX_NATIVE") == "off":
     return Form(False, "RUAS_JAX_NATIVE=off")
   if not LIBRARY.exists():
-    return Form(False, "not built: no C++ compiler was found at installation")
+    return Form(False, "not built: at installation there was no C++ compiler, or it failed")
   try:
+    if not _is_complete(LIBRARY):
+      return Form(False, f"{LIBRARY.name} is cut off: reinstall ruas_jax")
     library = ctypes.CDLL(os.fspath(LIBRARY))
     library.ruas_vectors.restype = ctypes.c_char_p
     built, here = library.ruas_ffi_version(), _ffi_version()
@@ -56,6 +59,17 @@ def form() -> Form:
   except Exception as error:  # for another processor or version, or damaged
     return Form(False, f"{LIBRARY.name} does not load: {next(iter(str(error).splitlines()), type(error).__name__)}")
   return Form(True, f"{library.ruas_vectors().decode()} vectors")
+
+
+def _is_complete(library: pathlib.Path) -> bool:
+  """Whether an ELF file has all bytes up to its section headers, which are its end. Loading a part of one may crash.
+  Other formats are not checked."""
+  with library.open("rb") as file:
+    header = file.read(64)
+  if header[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+    return True
+  start, size, count = *struct.unpack_from("<Q", header, 40), *struct.unpack_from("<HH", header, 58)
+  return start + size * count <= library.stat().st_size
 
 
 def _ffi_version() -> int:

@@ -94,27 +94,31 @@ def _correlate_cotangent_transpose(kernel, image, _, *, taps):
 def _fold(operand, into: int):
   """Merges the leading axis into axis `into` of the remaining array, as its slower part."""
   operand = jnp.moveaxis(operand, 0, into)
-  return operand.reshape(*operand.shape[:into], -1, *operand.shape[into + 2 :])
+  merged = operand.shape[into] * operand.shape[into + 1]  # -1 is undefined for an empty array
+  return operand.reshape(*operand.shape[:into], merged, *operand.shape[into + 2 :])
 
 
-def _unfold(operand, axis: int, size: int):
-  operand = operand.reshape(*operand.shape[:axis], size, -1, *operand.shape[axis + 1 :])
+def _unfold(operand, axis: int, sizes: tuple[int, ...]):
+  """Divides axis `axis` into axes of these two sizes, and moves the first of them to the front."""
+  operand = operand.reshape(*operand.shape[:axis], *sizes, *operand.shape[axis + 1 :])
   return jnp.moveaxis(operand, axis, 0)
 
 
 def _batching_rule(primitive, first_into: int, first_out: int, second_into: int, second_out: int):
   def rule(operands, axes, *, taps):
-    size = next(operand.shape[axis] for operand, axis in zip(operands, axes, strict=True) if axis is not None)
     first, second = (
       operand if axis is None else jnp.moveaxis(operand, axis, 0) for operand, axis in zip(operands, axes, strict=True)
     )
     if axes[1] is None:
-      first, out = _fold(first, first_into), first_out
+      sizes, out = (first.shape[0], first.shape[1 + first_into]), first_out
+      first = _fold(first, first_into)
     elif axes[0] is None:
-      second, out = _fold(second, second_into), second_out
+      sizes, out = (second.shape[0], second.shape[1 + second_into]), second_out
+      second = _fold(second, second_into)
     else:
-      first, second, out = _fold(first, 0), _fold(second, 0), 0
-    return _unfold(primitive.bind(first, second, taps=taps), out, size), 0
+      sizes, out = first.shape[:2], 0
+      first, second = _fold(first, 0), _fold(second, 0)
+    return _unfold(primitive.bind(first, second, taps=taps), out, sizes), 0
 
   return rule
 

@@ -16,13 +16,18 @@ from ruas_jax.errors import UserError
 _FORMAT = 4  # version of the arrays and the description of a snapshot
 
 
-def about_run(identity: dict[str, Any]) -> dict[str, Any]:
+def about_run(identity: dict[str, Any], arithmetic: str | None) -> dict[str, Any]:
   """The description of the run in every snapshot."""
-  return {"format": _FORMAT, "identity": identity, "versions": versions()}
+  return {"format": _FORMAT, "identity": identity, "arithmetic": arithmetic, "versions": versions()}
 
 
 def find_start(
-  folder: epath.Path, snapshots: Snapshots, identity: dict[str, Any], steps: int, names: Iterable[str]
+  folder: epath.Path,
+  snapshots: Snapshots,
+  identity: dict[str, Any],
+  steps: int,
+  names: Iterable[str],
+  arithmetic: str | None,
 ) -> Snapshot | None:
   """The newest healthy snapshot of this run; None if the folder has no run.
 
@@ -32,9 +37,11 @@ def find_start(
     identity: identity of the run that is to be resumed.
     steps: total number of steps of the run.
     names: names of the files that such a run writes.
+    arithmetic: name of the arithmetic with which the run must have been computed so far; None: any.
 
   Raises:
-    UserError: the folder holds another run, a run with more steps, or a run without a snapshot.
+    UserError: the folder holds another run, a run with more steps or with another arithmetic, or a run without a
+      snapshot.
   """
   start = snapshots.newest(on_damage=say)
   if start is None:
@@ -57,6 +64,12 @@ def find_start(
     raise UserError(
       f"{folder} holds a run of {start.step} steps, which is more than the {steps} steps of the options; allow more "
       f"steps, {START_ANEW}"
+    )
+  computed_with = about.get("arithmetic")  # older snapshots have none
+  if arithmetic and computed_with not in (None, arithmetic) and 0 < start.step < steps:
+    raise UserError(
+      f"{folder} was computed with {computed_with} and would be resumed with {arithmetic}, which changes the last bits."
+      " Resume with the same form, or set `allow_other_arithmetic` to true"
     )
   for name, version in versions().items():
     if (before := about["versions"].get(name, version)) != version:

@@ -28,6 +28,7 @@ class RunFolder:
   path: folder where this process writes; None: it writes nothing, because there is no folder or another host writes.
   run: the run options.
   identity: everything that determines the numbers of the run, as a JSON object.
+  arithmetic: name of the arithmetic that determines the last bits of the run; None: it has no name.
   outputs: names of the run's result files.
   snapshots: snapshots of the run; None without a path.
   start: snapshot from which the run is resumed; None for a new run.
@@ -38,6 +39,7 @@ class RunFolder:
   path: epath.Path | None
   run: RunOptions
   identity: dict[str, Any]
+  arithmetic: str | None = None
   outputs: Sequence[str] = ()
   snapshots: Snapshots | None = None
   start: Snapshot | None = None
@@ -46,7 +48,7 @@ class RunFolder:
 
   def about(self) -> dict[str, Any]:
     """The description of the run in every snapshot."""
-    return about_run(self.identity)
+    return about_run(self.identity, self.arithmetic)
 
   def forget_results(self) -> None:
     """Removes the results of the same run with fewer steps."""
@@ -65,6 +67,7 @@ def open_run_folder(
   config: dict[str, Any],
   outputs: Sequence[str],
   members: Sequence[tuple[str, dict[str, Any]]] = (),
+  arithmetic: str | None = None,
 ) -> Iterator[RunFolder]:
   """Opens the folder for this run only, writes `config.json`, and finds the snapshot to resume from.
 
@@ -76,6 +79,8 @@ def open_run_folder(
     config: content of `config.json`.
     outputs: names of the run's result files.
     members: names of the folders and configurations of a population's members.
+    arithmetic: name of the arithmetic that determines the last bits of the run. A run with another one is resumed only
+      with `allow_other_arithmetic`. None: it has no name, and nothing is compared.
 
   Raises:
     UserError: the folder holds another run or a damaged one, another process runs in it, or it cannot be written; or
@@ -83,7 +88,7 @@ def open_run_folder(
   """
   require_one_run(identity, steps, run)
   if workdir is None:
-    yield RunFolder(None, run, identity, outputs)
+    yield RunFolder(None, run, identity, arithmetic, outputs)
     return
   folder = epath.Path(workdir).expanduser()
   with contextlib.ExitStack() as stack:
@@ -91,7 +96,7 @@ def open_run_folder(
     snapshots = Snapshots(folder / SNAPSHOTS, keep=run.checkpoint.keep)
     if jax.process_index():
       start = follow_first_host(snapshots)
-      yield RunFolder(None, run, identity, outputs, None, start, saves=True, stopping=stopping)
+      yield RunFolder(None, run, identity, arithmetic, outputs, None, start, saves=True, stopping=stopping)
       return
     with told_to_other_hosts() as tell:
       try:
@@ -104,7 +109,8 @@ def open_run_folder(
           raise UserError(
             f"{folder} is not empty, but `fresh` needs an empty folder; set `overwrite` to replace the run in it"
           )
-        start = find_start(folder, snapshots, identity, steps, outputs)
+        required = None if run.allow_other_arithmetic else arithmetic
+        start = find_start(folder, snapshots, identity, steps, outputs, required)
         write_json(folder / CONFIG, config)
         for name, values in members:
           write_json(folder / name / CONFIG, values)
@@ -113,4 +119,4 @@ def open_run_folder(
         raise UserError(f"`workdir` {folder}: cannot be written ({reason})") from None
       tell(start)
     stack.enter_context(snapshots)
-    yield RunFolder(folder, run, identity, outputs, snapshots, start, saves=True, stopping=stopping)
+    yield RunFolder(folder, run, identity, arithmetic, outputs, snapshots, start, saves=True, stopping=stopping)

@@ -33,6 +33,8 @@ class RunOptions:
   """Start a new run and require an empty folder, instead of resuming."""
   overwrite: bool = False
   """Delete the run in the folder and start a new one."""
+  allow_other_arithmetic: bool = False
+  """Resume a run even if the convolution has another form now (see `ruas info`), which changes the last bits."""
   largest_loss: float = LARGEST_LOSS
   """The run stops with an error when a loss is larger than this, or not finite."""
   tensorboard: bool = False

@@ -14,7 +14,15 @@ from ruas_jax.engine.records import losses_of
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.agreement import Found, summarize_agreement
 from ruas_jax.experiments.search import SearchResult, result_of, search_files
-from ruas_jax.experiments.setting import POPULATION, RESULTS, engine_arguments, identify, open_images, search_setting
+from ruas_jax.experiments.setting import (
+  POPULATION,
+  RESULTS,
+  arithmetic,
+  engine_arguments,
+  identify,
+  open_images,
+  search_setting,
+)
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
@@ -87,6 +95,7 @@ def search_population(
       identity=identify(
         *("population", config, "training", "search.steps"), images=images, population=dataclasses.asdict(population)
       ),
+      arithmetic=arithmetic(),
       member=lambda member: search_files(of_member[member.seed, tuple(member.values.values())], names),
       outputs=RESULTS,
       write=write,

@@ -17,6 +17,7 @@ from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.setting import (
   GENOTYPE,
   RESULTS,
+  arithmetic,
   engine_arguments,
   identify,
   open_images,
@@ -116,6 +117,7 @@ def search_files(
     config=dataclasses.asdict(config),
     identity=identity,
     program=program,
+    arithmetic=arithmetic(),
     derived=GENOTYPE,
     outputs=RESULTS,
     about={"operations": names},

@@ -12,6 +12,7 @@ import optax
 from etils import epath
 
 from ruas_jax.config import Config, read_config
+from ruas_jax.convolution import native
 from ruas_jax.data.crops import random_crops
 from ruas_jax.data.opening import open_source
 from ruas_jax.data.padded import PaddedImages, check_crop, padded
@@ -141,6 +142,13 @@ def identify(
     del functools.reduce(dict.__getitem__, sections, values)[last]
   described = {name: _describe(source) for name, source in images.items() if source is not None}
   return plain({"kind": kind, "config": values, "images": described} | more)
+
+
+def arithmetic() -> str:
+  """The form of the convolution in words. The last bits of a run depend on it."""
+  form = native.form()
+  on_cpu = jax.default_backend() == "cpu"
+  return f"the native convolution ({form.about})" if form.native and on_cpu else "XLA's convolution"
 
 
 def program_identity(

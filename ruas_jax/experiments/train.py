@@ -19,7 +19,15 @@ from ruas_jax.engine.records import Record
 from ruas_jax.engine.run_folder import open_run_folder
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.seeding import seeded
-from ruas_jax.experiments.setting import RESULTS, as_elements, identify, open_images, program_identity, sampler
+from ruas_jax.experiments.setting import (
+  RESULTS,
+  arithmetic,
+  as_elements,
+  identify,
+  open_images,
+  program_identity,
+  sampler,
+)
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss, make_objectives
@@ -93,7 +101,11 @@ def train(
   state, _, step_key = jax.jit(start)(np.int32(config.seed))
   step = make_train_step(objectives, optimizers, sampler(config))
   opened = open_run_folder(
-    *(workdir, identity, run), steps=options.steps, config=dataclasses.asdict(config), outputs=RESULTS
+    *(workdir, identity, run),
+    steps=options.steps,
+    config=dataclasses.asdict(config),
+    outputs=RESULTS,
+    arithmetic=arithmetic(),
   )
 
   with contextlib.closing(feed), opened as folder:

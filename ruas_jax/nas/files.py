@@ -28,6 +28,8 @@ class RunFiles:
       functions.
     program: everything that determines the step's program, as JSON; the traced program is then kept for the next start.
       None: it is traced at every start.
+    arithmetic: name of the arithmetic that determines the last bits of the run. A run with another one is resumed only
+      with `RunOptions.allow_other_arithmetic`. None: nothing is compared.
     derived: name of the file of the derived result. It is written last, so its presence means a complete run.
     outputs: names of the other files that `write` makes.
     about: description that is saved with `state/`, as JSON.
@@ -37,6 +39,7 @@ class RunFiles:
   config: dict[str, Any] | None = None
   identity: dict[str, Any] | None = None
   program: Any = None
+  arithmetic: str | None = None
   derived: str = "derived.json"
   outputs: Sequence[str] = ()
   about: dict[str, Any] = dataclasses.field(default_factory=dict)

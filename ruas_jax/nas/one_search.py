@@ -91,6 +91,7 @@ def search(
         steps=options.steps,
         config=files.config or setting.config(**of_run),
         outputs=files.names,
+        arithmetic=files.arithmetic,
       )
     )
     observer = None

@@ -68,7 +68,7 @@ class PopulationFiles:
 
   Attributes:
     config: content of `config.json`; None: the search's options.
-    identity: as in `RunFiles`.
+    identity, arithmetic: as in `RunFiles`.
     member: `Member -> RunFiles` for the member's folder (`member_000` and so on).
     outputs: names of the files that `write` makes.
     write: called in the end with the folder (None where this process writes nothing) and all results.
@@ -76,6 +76,7 @@ class PopulationFiles:
 
   config: dict[str, Any] | None = None
   identity: dict[str, Any] | None = None
+  arithmetic: str | None = None
   member: Callable[[Member], RunFiles] = lambda member: RunFiles()
   outputs: Sequence[str] = ()
   write: Callable[[epath.Path | None, PopulationResult], None] = lambda folder, result: None
@@ -148,6 +149,7 @@ def search_population(
     config=files.config or setting.config(**of_run),
     outputs=(*files.outputs, *member_files[0].names),
     members=list(zip(names, configs, strict=True)),
+    arithmetic=files.arithmetic,
   )
   with opened as folder:
     folders = [folder.path and folder.path / name for name in names]
