@@ -5,6 +5,7 @@ python -m benchmarks.speed.convolution --json benchmarks/results/convolution.jso
 """
 
 import functools
+import math
 import multiprocessing
 import os
 import time
@@ -21,7 +22,7 @@ from ruas_jax.convolution import native, primitives, xla_forms
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
-_CALLS = 10  # in one program: a single call would mostly measure the allocator
+_OPERATIONS = 3e9  # in one program, so that its start does not count
 _REQUIRED = (7, 14)  # channels and outputs that the thresholds are for
 _SHAPES = [(side, *of) for side in (64, 320) for of in ((3, 6), (6, 12), _REQUIRED)]  # side, channels, outputs
 _WIDTH = 2048  # of the matrix product
@@ -78,7 +79,7 @@ def main() -> None:
       bars[name] = min(row["native"] for row in rows if row["cores"] == 2 and row["what"] == kind and is_required(row))
   write_report(
     arguments.json,
-    settings={"repeats": repeats, "calls": _CALLS, "product": _WIDTH, "quick": arguments.quick},
+    settings={"repeats": repeats, "operations": _OPERATIONS, "product": _WIDTH, "quick": arguments.quick},
     results={"rows": rows},
     bars=bars,
   )
@@ -101,11 +102,13 @@ def row(kind: str, side: int, channels: int, outputs: int, *, cores: int, repeat
   normal = lambda *size: jnp.asarray(rng.normal(size=size), jnp.float32)
   image = normal(1, 1, channels, side, side)
   second = normal(1, len(taps), outputs, channels) if kind == "convolution" else normal(1, 1, outputs, side, side)
+  of_one = 2 * len(taps) * channels * outputs * side**2
+  calls = math.ceil(_OPERATIONS / of_one)
   operations, programs = {}, {}
   for name, form in FORMS[kind].items():
     if name != "native" or native.form().native:
-      programs[name] = functools.partial(repeated(functools.partial(form, taps=taps), name), image, second)
-      operations[name] = (_CALLS + 1) * 2 * len(taps) * channels * outputs * side**2
+      programs[name] = functools.partial(repeated(functools.partial(form, taps=taps), name, calls), image, second)
+      operations[name] = calls * of_one
   matrix = normal(_WIDTH, _WIDTH)
   programs["product"] = functools.partial(jax.jit(functools.partial(jnp.matmul, precision="highest")), matrix, matrix)
   operations["product"] = 2 * _WIDTH**3
@@ -130,8 +133,8 @@ def row(kind: str, side: int, channels: int, outputs: int, *, cores: int, repeat
   }
 
 
-def repeated(form: Callable, name: str) -> Callable:
-  """A program of `_CALLS + 1` calls, each with an image that depends on the result of the call before."""
+def repeated(form: Callable, name: str, calls: int) -> Callable:
+  """A program of so many calls, each with an image that depends on the result of the call before."""
 
   def many(image, second):
     def body(_, carry):
@@ -140,7 +143,7 @@ def repeated(form: Callable, name: str) -> Callable:
       image = image.at[first].add(1e-6 * jnp.tanh(result[(0,) * result.ndim]))  # one number: no pass over the image
       return image, form(image, second)
 
-    return lax.fori_loop(0, _CALLS, body, (image, form(image, second)))[1]
+    return lax.fori_loop(1, calls, body, (image, form(image, second)))[1]
 
   options = compiler_options()
   if name != "native":  # the options that the package has without the compiled form
