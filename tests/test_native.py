@@ -275,12 +275,25 @@ def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
   assert "no_version.so does not load" in no_version and "ruas_ffi_version" in no_version
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_short_floats_are_computed_in_float32_and_rounded_once(dtype):
+  rng = np.random.default_rng(0)
+  image, kernel = (jnp.asarray(rng.normal(size=size), dtype) for size in ((2, 3, 8, 8), (17, 4, 3)))
+  call = jax.jit(functools.partial(convolve, taps=SEARCH_TAPS))
+  gradients = jax.jit(jax.grad(lambda *operands: call(*operands).astype(jnp.float32).sum(), (0, 1)))
+  assert "ruas_convolve" in call.lower(image, kernel).as_text()
+  wide = image.astype(jnp.float32), kernel.astype(jnp.float32)
+  np.testing.assert_array_equal(call(image, kernel), call(*wide).astype(dtype))
+  for short, exact in zip(gradients(image, kernel), gradients(*wide), strict=True):
+    np.testing.assert_array_equal(short, exact.astype(dtype))
+
+
 def test_other_dtypes_and_images_on_several_devices_are_left_to_xla():
   """A call to compiled code would bring all images to one device."""
   call = jax.jit(functools.partial(convolve, taps=SEARCH_TAPS))
   image, kernel = jnp.ones((2, 3, 8, 8)), jnp.ones((17, 4, 3))
   assert "ruas_convolve" in call.lower(image, kernel).as_text()
-  assert "ruas_convolve" not in call.lower(image.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).as_text()
+  assert "ruas_convolve" not in call.lower(image.astype(int), kernel.astype(int)).as_text()
   mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
   apart = jax.device_put(image, NamedSharding(mesh, PartitionSpec("data")))
   everywhere = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))

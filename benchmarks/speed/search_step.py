@@ -128,6 +128,11 @@ class Runner:
     return time.perf_counter() - start
 
   @property
+  def text(self) -> str:
+    """The program after `compile`, as XLA writes it."""
+    return self._program.as_text()
+
+  @property
   def state(self) -> Any:
     """A copy of the newest state; for a population, with an axis of members."""
     return jax.tree.map(jnp.array, self._run.state)

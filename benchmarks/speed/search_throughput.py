@@ -47,6 +47,9 @@ def main() -> None:
   print_table([{name: row[name] for name in shown} for row in rows], "a search step")
   exact = {r["size"]: r for r in rows if r["module"] == "illumination" and r["hypergradient"] == "mixed_mode"}
   bars = {f"search_step_{size}_times_faster": r["times_faster"] for size, r in exact.items()}
+  bars["search_step_share_of_limit"] = min(
+    row["share_of_limit"] for row in rows if row["hypergradient"] == "mixed_mode"
+  )
   results = {"steps": rows, "agreement": agreement, "machine": machine._asdict()}
   if not arguments.quick:
     results["search"] = whole_search(200)

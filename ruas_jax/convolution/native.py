@@ -16,12 +16,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import mlir
 
 LIBRARY = pathlib.Path(__file__).parent / "native" / "libruas_convolution.so"
 _TARGETS = ("ruas_convolve", "ruas_correlate")
 _DTYPES = (np.float32, np.float64)
+_SHORT = (np.float16, jnp.bfloat16)
 
 
 class Form(NamedTuple):
@@ -80,14 +82,22 @@ def _ffi_version() -> int:
 
 
 def lowering(target: str, *, otherwise: Callable) -> Callable:
-  """The lowering rule that calls `target`. It uses `otherwise` for dtypes other than float32 and float64, and for
-  images that the partitioner may divide over devices, because a call to compiled code would gather them again."""
+  """The lowering rule that calls `target`. It computes shorter floats in float32.
+
+  It uses `otherwise` for other dtypes, and for images that the partitioner may divide over devices, because a call to
+  compiled code would gather them again.
+  """
 
   def rule(context, first, second, *, taps):
     dtype = context.avals_in[0].dtype
-    if dtype not in _DTYPES or _partitions(context) > 1 or not form().native:
+    if dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
       return otherwise(context, first, second, taps=taps)
-    return jax.ffi.ffi_lowering(target)(context, first, second, taps=np.array(taps, np.int64).ravel())
+    numbers = np.array(taps, np.int64).ravel()
+    if dtype in _DTYPES:
+      return jax.ffi.ffi_lowering(target)(context, first, second, taps=numbers)
+    call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(context.avals_out[0].shape, np.float32))
+    in_float32 = lambda *operands: call(*(x.astype(np.float32) for x in operands), taps=numbers).astype(dtype)
+    return mlir.lower_fun(in_float32, multiple_results=False)(context, first, second)
 
   return rule
 
