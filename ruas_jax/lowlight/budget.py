@@ -1,5 +1,6 @@
 """Deriving the strongest architecture within a limit on the number of parameters."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,22 @@ from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, alpha_shares
 
 Size = Callable[[Genotype], int]
 """Number of parameters of a genotype's network; it is a sum over edges."""
+
+
+def by_edges(size: Size, operation_names: tuple[str, ...]) -> Size:
+  """`size` from few evaluations: one per cell and operation, because a genotype's size is a sum over its edges."""
+  first = (operation_names[0],) * len(EDGES)
+
+  @functools.cache
+  def alike(cell: str, name: str) -> int:
+    return size(Genotype(**(dict.fromkeys(CELLS, first) | {cell: (name,) * len(EDGES)})))
+
+  def of(genotype: Genotype) -> int:
+    base = alike(CELLS[0], operation_names[0])
+    added = sum(alike(cell, name) - base for cell in CELLS for name in getattr(genotype, cell))
+    return base + added // len(EDGES)
+
+  return of
 
 
 def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ruas_jax.lowlight.budget import derive_within, require_within
+from ruas_jax.lowlight.budget import by_edges, derive_within, require_within
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
@@ -46,9 +46,10 @@ def make_search_problem(
   """
   names = operation_names(operations)
 
-  def size(genotype: Genotype) -> int:
+  def parameters(genotype: Genotype) -> int:
     return build_network(network, genotype, operations).parameters()
 
+  size = by_edges(parameters, names)
   require_within(search.parameters, names, size)
 
   def init(key):
