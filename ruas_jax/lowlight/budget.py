@@ -21,7 +21,7 @@ def by_edges(size: Size, operation_names: tuple[str, ...]) -> Size:
     return size(Genotype(**(dict.fromkeys(CELLS, first) | {cell: (name,) * len(EDGES)})))
 
   def of(genotype: Genotype) -> int:
-    base = alike(CELLS[0], operation_names[0])
+    base = alike(next(iter(CELLS)), operation_names[0])
     added = sum(alike(cell, name) - base for cell in CELLS for name in getattr(genotype, cell))
     return base + added // len(EDGES)
 
