@@ -6,6 +6,7 @@ and the state from before it is kept. For a population, the step is mapped over 
 devices; each member stops independently.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from jax import lax
 
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.engine.feed import Feed
+from ruas_jax.engine.memory import no_collection
 from ruas_jax.engine.mesh import Layout
 from ruas_jax.engine.metrics import Metrics, StepMetrics, losses_of
 from ruas_jax.engine.program_cache import kept_program
@@ -175,7 +177,7 @@ class DeviceLoop:
     self.run = layout.put(Run(state, np.ones(() if members is None else (members,), bool)), layout.per_member)
     self._key, self._data = layout.put(key, layout.per_member), layout.put(feed.data, layout.everywhere)
     self._program = make_program(step, feed, layout, members=members, largest_loss=largest_loss)
-    self._kept = None
+    self._kept, self._compiled = None, False
     if identity is not None and members is None and layout.mesh.size == 1:
       about = {"step": identity, "pools": feed.pools, "largest_loss": largest_loss}
       advance = make_advance(step, feed, layout, largest_loss=largest_loss)
@@ -230,9 +232,11 @@ class DeviceLoop:
     if self._feed.streams:
       tickets = self._layout.put_batches(tickets, [1 + axis for axis in self._feed.batch_axes])
     arguments = (self.run, self._data, tickets, np.int32(count), self._key)
-    if self._kept:
-      self._program, self._kept = self._kept(arguments) or self._program, None
-    self.run, log = self._program(*arguments)
+    with contextlib.nullcontext() if self._compiled else no_collection():
+      if self._kept:
+        self._program, self._kept = self._kept(arguments) or self._program, None
+      self.run, log = self._program(*arguments)
+    self._compiled = True
     self._ticket = jax.tree.map(lambda leaf: leaf[count - 1], tickets) if keep_ticket else None
     self.done += count
     return (self.done - count + 1, count, log)
