@@ -162,14 +162,26 @@ def released_smoothness(
   `w_o = exp(-sharpness * sum_c (D_o guide)^2)`; `guide` is RGB in [0, 1], so the weights are nearly one.
   """
   t, guide = jnp.moveaxis(t, -1, 0), jnp.moveaxis(guide, -1, 0)  # one plane per channel, contiguous pixels
-  closeness = []
-  for offset in _NEIGHBOURS:
-    distance = jnp.sum(jnp.square(_difference(guide, *offset)), axis=0)
-    closeness.append(2 * jnp.mean(jnp.exp(-sharpness * distance)))
+  closeness = 2 * _mean_closeness(guide, sharpness)
   if not charbonnier:
-    return _sum_of_variations(t, jnp.stack(closeness))
+    return _sum_of_variations(t, closeness)
   each = (jnp.mean(absolute(_difference(t, *offset), charbonnier)) for offset in _NEIGHBOURS)
   return jnp.asarray(sum(weight * variation for weight, variation in zip(closeness, each, strict=True)))
+
+
+def _mean_closeness(guide: jax.Array, sharpness: float) -> jax.Array:
+  """`mean exp(-sharpness * sum_c (D_o guide)^2)` for each `o` of `_NEIGHBOURS`, from `guide [C, ..., H, W]`.
+
+  The colours are added one by one, and all offsets in one sum: on a CPU, XLA's sums over an axis are slow.
+  """
+  maps, counts = [], []
+  for dy, dx in _NEIGHBOURS:
+    near = jnp.exp(-sharpness * sum(jnp.square(_difference(plane, dy, dx)) for plane in guide))
+    borders = ((0, 0),) * (near.ndim - 2) + ((0, dy), (0, abs(dx)))
+    maps.append(jnp.pad(near, borders))
+    counts.append(near.size)
+  sums = jnp.sum(jnp.stack(maps).reshape(len(maps), -1), axis=1)
+  return sums / np.array(counts, sums.dtype)
 
 
 def _difference(x: jax.Array, dy: int, dx: int) -> jax.Array:
