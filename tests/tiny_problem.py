@@ -20,12 +20,13 @@ from ruas_jax.photos.model import Model
 
 CONFIG = __file__
 HEIGHT, WIDTH = 16, 20
+SEARCH = RUASSearchOptions(steps=3, hypergradient="first_order")  # the one that compiles fastest
 NETWORK = NetworkOptions(illumination=IlluminationOptions(stages=2), denoising=DenoisingOptions(stages=2))
 
 
 def get_config() -> Config:
   return Config(
-    network=NETWORK, data=DataOptions(crop=8), search=RUASSearchOptions(steps=3), training=TrainingOptions(steps=3)
+    network=NETWORK, data=DataOptions(crop=8), search=SEARCH, training=TrainingOptions(steps=3)
   )
 
 
