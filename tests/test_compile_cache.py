@@ -66,7 +66,7 @@ def test_the_command_line_turns_it_on(tmp_path, monkeypatch):
   assert ruas("demo", "--outt", "x") == 2 and ruas("demo", "--help") == 0 and len(calls) == 2
 
 
-SHORT = "--search.hypergradient first_order --network.illumination.stages 1 --network.denoising.stages 1"
+SHORT = "--network.illumination.stages 1 --network.denoising.stages 1"
 
 
 @pytest.mark.parametrize("command, most", [(f"search {SHORT}", 6), ("train --genotype published", 6)])

@@ -33,6 +33,7 @@ def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
       "loss.eta_t": eta_t,
       "data.placement": placement,
       "search.steps": STEPS,
+      "search.hypergradient": "unrolled",
       "search.alpha_optimizer.weight_decay": weight_decay,
     }
   )
