@@ -23,7 +23,8 @@ def stress(tmp_path_factory):
   @functools.cache
   def compiled(sanitizer):
     folder = tmp_path_factory.mktemp("stress")
-    flags = [SANITIZERS[sanitizer], "-g1", "-pthread", f"-I{HEADERS}", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    flags = [SANITIZERS[sanitizer], "-g1", "-pthread", f"-I{HEADERS}", "-fno-sanitize-recover=all"]
+    flags.append(f"-fsanitize={sanitizer}")
     empty = folder / "empty.cpp"
     empty.write_text("int main() { return 0; }\n")
     failure = compile_cpp(empty, folder / "empty", *flags)

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_problem import FEW
 
 from ruas_jax.bilevel.testing.testbed import ReferenceProblem
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import make_objectives
-from ruas_jax.lowlight.operations import CANDIDATES
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.players import make_players
 from ruas_jax.lowlight.search_options import RUASSearchOptions
@@ -16,13 +16,11 @@ from ruas_jax.lowlight.search_options import RUASSearchOptions
 SMOOTH = NetworkOptions(
   illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1), smoothing=0.05
 )
-NAMES = ("skip", "conv_1x1", "residual_dilated_conv_3x3")  # of each kind one: fewer compile faster
-OPERATIONS = tuple(operation for operation in CANDIDATES if operation.name in NAMES)
 
 
 def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
   """On images of noise, away from uniform alpha; 21 numbers in alpha. Call it in float64."""
-  network = build_network(SMOOTH, operations=OPERATIONS)
+  network = build_network(SMOOTH, operations=FEW)
   objectives = make_objectives(network, LossOptions(eta_t=0.1, rtv_sigma=1.0))
   rng = np.random.default_rng(0)
   weights = jax.jit(lambda key: network.init_weights(key, jnp.float64))(jax.random.key(0))
