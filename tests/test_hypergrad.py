@@ -82,8 +82,7 @@ def searched(tmp_path_factory):
   """Work directories of searches and their images; in `still` the weights did not move."""
   place = tmp_path_factory.mktemp("searched")
   write_images(place / "images", dark_images(4))
-  one_stage = {"network.illumination.stages": 1, "network.denoising.stages": 1}
-  config = tiny_problem.get_config().with_overrides({"data.train": str(place / "images")} | one_stage)
+  config = tiny_problem.get_config().with_overrides({"data.train": str(place / "images")})
   state = jax.jit(search_setting(config).init)(jax.random.key(0))
   still = config.with_overrides({"search.weight_optimizer.learning_rate": 0.0})
   for name, own in {"state": config, "still": still}.items():

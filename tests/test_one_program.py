@@ -29,8 +29,6 @@ def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
   return get_config().with_overrides(
     {
       "seed": seed,
-      "network.illumination.stages": 1,
-      "network.denoising.stages": 1,
       "loss.eta_t": eta_t,
       "data.placement": placement,
       "search.steps": STEPS,

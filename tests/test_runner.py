@@ -113,7 +113,7 @@ def test_train_writes_a_checkpoint_with_genotype_variant_and_configuration(searc
   ]
   model, config = load(trained), read_config(trained / "config.json")
   assert model.genotype == Genotype.load(searched / "genotype.json")
-  assert model.options == config.network == dataclasses.replace(tiny_problem.NETWORK, variant="i")
+  assert model.options == config.network == dataclasses.replace(get_config().network, variant="i")
   about = json.loads((trained / "checkpoint" / "about.json").read_text())
   assert about["config"] == json.loads((trained / "config.json").read_text())
   assert (about["variant"], about["genotype"]) == ("i", json.loads(model.genotype.to_json()))
