@@ -61,6 +61,15 @@ def xla_convolution():
   jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def kept_programs():
+  """A module that traces a program once and then reads it from the cache, as the command line does. Nothing that it
+  changes may change what is traced."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delenv("RUAS_JAX_CACHE", raising=False)
+    yield
+
+
 def shared(path: str) -> pathlib.Path:
   """A file or folder of the development data, which is not part of the project; skips where it is absent."""
   found = SHARED / path

@@ -21,6 +21,8 @@ from ruas_jax.commands.app import main
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine.environment import versions
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 RECORD = pathlib.Path(__file__).parent / "records" / "behaviour.json"
 
 

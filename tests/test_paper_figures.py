@@ -48,8 +48,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
   """A configuration file that compiles fast: the paper's losses without the relative total variation, few stages."""
-  stages = {"network.illumination.stages": 2, "network.denoising.stages": 1}  # an updated warm start needs two
-  config = load_config("lol_paper_losses").with_overrides({"loss.eta_t": 0.0, "training.decay": True} | stages)
+  fast = {"search.hypergradient": "first_order", "network.denoising.stages": 1}
+  fast["network.illumination.stages"] = 2  # an updated warm start needs two
+  config = load_config("lol_paper_losses").with_overrides({"loss.eta_t": 0.0, "training.decay": True} | fast)
   path = tmp_path_factory.mktemp("configuration") / "config.json"
   path.write_text(json.dumps(dataclasses.asdict(config)))
   return path
