@@ -1,5 +1,6 @@
 """Strict numerics for every test, quick compilation, a compilation cache, and the reference data where it exists."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -12,12 +13,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
   os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ.get("PYTEST_XDIST_WORKER", "")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("RUAS_JAX_CACHE", "off")  # no traced program of another test: some change what is traced
-# Tests compile much and compute little: several times faster so.
+# Tests compile much and compute little: several times faster so. Small programs are not worth dividing among threads.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end the process over a flag they do not know
-  _XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
+  _XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)
 
 import jax
@@ -25,6 +26,10 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that a population is shared out
+# Tracing makes millions of objects that live as long as the process: searching them for garbage again and again takes
+# a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -54,6 +59,15 @@ def xla_convolution():
     jax.clear_caches()
     yield
   jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def kept_programs():
+  """A module that traces a program once and then reads it from the cache, as the command line does. Nothing that it
+  changes may change what is traced."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delenv("RUAS_JAX_CACHE", raising=False)
+    yield
 
 
 def shared(path: str) -> pathlib.Path:

@@ -1,6 +1,8 @@
 """The adaptive illumination, the guided noise removal and the losses that train them."""
 
 import dataclasses
+import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.lowlight import losses
 from ruas_jax.lowlight.genotype import PUBLISHED
 from ruas_jax.lowlight.loss_options import ExposureOptions, LossOptions, PairsOptions
+from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.numbers import with_numbers
 from ruas_jax.lowlight.objectives import Illuminated, make_objectives
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
@@ -31,6 +34,16 @@ def model():
   return dataclasses.replace(model, weights=jax.jit(model.network.init_weights)(jax.random.key(0)))
 
 
+@functools.cache
+def compiled():
+  """`illumination(weights, images)` of the network and `enhance(model, images)`, each compiled once a shape."""
+  network = build_network(OPTIONS, PUBLISHED)
+  return SimpleNamespace(
+    illumination=jax.jit(lambda weights, images: network.illumination(weights, None, images)),
+    enhance=jax.jit(enhance),
+  )
+
+
 def noisy(*shape, mean=0.05):
   return (mean * RNG.uniform(0.5, 1.5, (*shape, 3))).astype(np.float32)
 
@@ -40,7 +53,7 @@ def test_an_even_image_comes_out_with_the_target_mean(model, mean):
   """From the start: with a = 1 and b = -logit(v), and no correction."""
   weights = jax.tree.map(jnp.array, model.weights["illumination"])
   weights["fusion"] = jax.tree.map(jnp.zeros_like, weights["fusion"])
-  lit = model.network.illumination(weights, None, jnp.full((1, 4, 4, 3), mean))
+  lit = compiled().illumination(weights, jnp.full((1, 4, 4, 3), mean))
   np.testing.assert_allclose(lit.result, 0.45, rtol=1e-5)
 
 
@@ -50,22 +63,24 @@ def test_a_bright_image_stays_as_it_is(model):
   wild = jax.tree.map(lambda leaf: leaf + jnp.asarray(RNG.normal(size=leaf.shape), leaf.dtype), model.weights)
   wild["illumination"]["level"] = model.weights["illumination"]["level"]
   own = dataclasses.replace(model, weights=wild)
-  np.testing.assert_allclose(enhance(own, image), image, atol=1e-6)
-  assert np.abs(enhance(own, 0.3 * image) - 0.3 * image).max() > 0.05
+  bright, dark = compiled().enhance(own, np.stack([image, 0.3 * image]))
+  np.testing.assert_allclose(bright, image, atol=1e-6)
+  assert np.abs(dark - 0.3 * image).max() > 0.05
 
 
 def test_windows_and_masks_know_the_mean_of_the_whole(model):
   """The left of this image is much darker than its right, so a window's own mean would be another one."""
   image = np.concatenate([noisy(30, 40, mean=0.02), noisy(30, 50, mean=0.3)], axis=1)
-  expected = np.asarray(enhance(model, image))
+  expected = compiled().enhance(model, image)
   enhancer = Enhancer(model, tile=36)
   assert len(enhancer.plan(30, 90).columns) > 1
   np.testing.assert_allclose(enhancer(image), expected, atol=2e-6)
   for side in range(4):
     enhancer.shapes.choose(side, side)
   piece = image[:13, 20:57]
-  np.testing.assert_allclose(Enhancer(model)(piece), enhance(model, piece), atol=2e-6)
-  np.testing.assert_allclose(enhancer(piece), enhance(model, piece), atol=2e-6)
+  expected = compiled().enhance(model, piece)
+  np.testing.assert_allclose(Enhancer(model)(piece), expected, atol=2e-6)
+  np.testing.assert_allclose(enhancer(piece), expected, atol=2e-6)
   assert enhancer.shapes.buckets
 
 
@@ -75,11 +90,9 @@ def test_a_mask_has_its_own_mean(model):
   filled[0, :9, :7] = image
   valid = np.zeros((1, 1, 12, 10), bool)
   valid[..., :9, :7] = True
-  module = model.network.illumination
-  folded = module.fold(model.weights["illumination"], None)
-  np.testing.assert_allclose(
-    module.run(folded, filled, valid).result[:, :9, :7], module.run(folded, image[None]).result, atol=1e-6
-  )
+  module, weights = model.network.illumination, model.weights["illumination"]
+  run = jax.jit(lambda weights, *images: module.run(module.fold(weights, None), *images).result)
+  np.testing.assert_allclose(run(weights, filled, valid)[:, :9, :7], run(weights, image[None]), atol=1e-6)
 
 
 def test_the_direct_update_has_no_level():
@@ -166,35 +179,42 @@ def test_pairs_tell_noise_from_detail():
 
 
 def test_the_objectives_use_them(model):
+  images, weights = noisy(1, 10, 12), model.weights["denoising"]
   objectives = make_objectives(
     model.network, LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0, eta_n=0.02)
   )
-  images = noisy(1, 10, 12)
-  output = model.network.illumination(model.weights["illumination"], None, images)
-  loss, lit = objectives.illumination(model.weights["illumination"], None, images)
+  output = compiled().illumination(model.weights["illumination"], images)
+  loss, lit = jax.jit(lambda weights, images: objectives.illumination(weights, None, images))(
+    model.weights["illumination"], images
+  )
   expected = 10 * losses.exposure(output.u[-1], images, target=0.45)
   expected += losses.log_fidelity(output.t[-1], output.warm_start)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   np.testing.assert_array_equal(lit.u, output.u[-1])
   np.testing.assert_array_equal(lit.t, output.t[-1])
 
-  def denoise(u, t):
-    return model.network.denoising(model.weights["denoising"], None, u, t)
-
-  x = denoise(*lit)
-  expected = losses.pair_downsampling(denoise, *lit, x, consistency=0.3) + 0.02 * losses.total_variation(x)
-  np.testing.assert_allclose(objectives.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
+  own = make_objectives(model.network, denoising_loss=lambda x, u: jnp.mean(x - u))
   by_noise = make_objectives(
     model.network, LossOptions(denoising="pairs", eta_n=0.02, pairs=PairsOptions(per_noise=True))
   )
-  noise = losses.noise_level(lit.u)
-  pairs = losses.pair_downsampling(denoise, *lit, x, consistency=0.3, noise=noise)
-  expected = pairs + 0.02 * losses.total_variation(x)
-  np.testing.assert_allclose(by_noise.denoising(model.weights["denoising"], None, lit), expected, rtol=1e-4)
-  own = make_objectives(model.network, denoising_loss=lambda x, u: jnp.mean(x - u))
-  np.testing.assert_allclose(
-    own.denoising(model.weights["denoising"], None, Illuminated(*lit)), jnp.mean(x - lit.u), rtol=1e-3, atol=1e-7
-  )
+
+  @jax.jit
+  def denoising_losses(weights, lit):
+    return [one.denoising(weights, None, lit) for one in (objectives, by_noise, own)]
+
+  @jax.jit
+  def by_definition(weights, lit):
+    def denoise(u, t):
+      return model.network.denoising(weights, None, u, t)
+
+    x, noise = denoise(*lit), losses.noise_level(lit.u)
+    pairs = [losses.pair_downsampling(denoise, *lit, x, consistency=0.3, noise=width) for width in (None, noise)]
+    return [loss + 0.02 * losses.total_variation(x) for loss in pairs] + [jnp.mean(x - lit.u)]
+
+  pairs, pairs_by_noise, difference = by_definition(weights, lit)
+  found = denoising_losses(weights, lit)
+  np.testing.assert_allclose(found[:2], [pairs, pairs_by_noise], rtol=1e-4)
+  np.testing.assert_allclose(found[2], difference, rtol=1e-3, atol=1e-7)
 
 
 def test_numbers_of_a_recipe_may_be_traced(model):
@@ -202,31 +222,35 @@ def test_numbers_of_a_recipe_may_be_traced(model):
   images, options = noisy(2, 10, 12), LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0)
   names = ("exposure.target", "exposure.weight", "exposure.colour_weight", "pairs.consistency")
 
-  def both(options):
+  def both(options, weights, images):
     objectives = make_objectives(model.network, options)
-    loss, lit = objectives.illumination(model.weights["illumination"], None, images)
-    return jnp.stack([loss, objectives.denoising(model.weights["denoising"], None, lit)])
+    loss, lit = objectives.illumination(weights["illumination"], None, images)
+    return jnp.stack([loss, objectives.denoising(weights["denoising"], None, lit)])
 
-  traced = jax.jit(
-    lambda *values: both(
-      with_numbers(options, {f"loss.{name}": value for name, value in zip(names, values, strict=True)}, "loss")
-    )
-  )
+  @jax.jit
+  def traced(*values):
+    swept = {f"loss.{name}": value for name, value in zip(names, values, strict=True)}
+    return both(with_numbers(options, swept, "loss"), model.weights, images)
+
   for values in ((0.9, 2.0, 3.0, 0.7), (0.45, 10.0, 0.0, 0.0)):
     plain = dataclasses.replace(
       options, exposure=ExposureOptions(*values[:3]), pairs=PairsOptions(consistency=values[3])
     )
-    np.testing.assert_allclose(traced(*values), both(plain), rtol=1e-4)
+    fixed = jax.jit(both, static_argnums=0)(plain, model.weights, images)
+    np.testing.assert_allclose(traced(*values), fixed, rtol=1e-4)
   assert np.ptp([traced(0.9, 2.0, 3.0, 0.7)[0], traced(0.8, 2.0, 3.0, 0.7)[0]]) > 1e-3
 
 
 def test_the_exposure_of_some_crops_varies():
   images = np.full((64, 8, 8, 3), 20, np.uint8)
   batch = {"image": images, "size": np.full((64, 2), 8, np.int32)}
-  as_they_are, some, every = (
-    np.asarray(random_crops(batch, jax.random.key(0), crop=8, vary_exposure=share)).mean(axis=(1, 2, 3))
-    for share in (0.0, 0.5, 1.0)
-  )
+
+  @jax.jit
+  def means_of_crops(batch, key):
+    crops = [random_crops(batch, key, crop=8, vary_exposure=share) for share in (0.0, 0.5, 1.0)]
+    return jnp.stack(crops).mean(axis=(2, 3, 4))
+
+  as_they_are, some, every = np.asarray(means_of_crops(batch, jax.random.key(0)))
   np.testing.assert_allclose(as_they_are, 20 / 255, rtol=1e-5)
   assert 16 < np.sum(~np.isclose(some, 20 / 255)) < 48
   assert 0.02 <= every.min() < 0.04 and 0.4 < every.max() <= 0.6 + 1e-6
@@ -243,13 +267,15 @@ def test_colours_are_alike_or_as_far_apart_as_their_variance(x64):
 def test_colour_and_brightness_are_smoothed_apart(model):
   """On a grey image the variation of colour is zero; on one of even brightness, that of brightness."""
   options = LossOptions(illumination="exposure", denoising="pairs", eta_t=0.0, eta_n=1.0, chroma=3.0)
-  base = make_objectives(model.network, dataclasses.replace(options, eta_n=0.0))
+  both = [make_objectives(model.network, one) for one in (options, dataclasses.replace(options, eta_n=0.0))]
+
+  @jax.jit
+  def difference_and_definition(weights, lit):
+    smoothed, base = (objectives.denoising(weights, None, lit) for objectives in both)
+    x = model.network.denoising(weights, None, *lit)
+    brightness = x.mean(axis=-1, keepdims=True)
+    return smoothed - base, losses.total_variation(brightness) + 3 * losses.total_variation(x - brightness)
+
   lit = Illuminated(*jax.random.uniform(jax.random.key(1), (2, 1, 8, 8, 3)))
-  x = model.network.denoising(model.weights["denoising"], None, *lit)
-  brightness = x.mean(axis=-1, keepdims=True)
-  expected = losses.total_variation(brightness) + 3 * losses.total_variation(x - brightness)
-  weights = model.weights["denoising"]
-  difference = make_objectives(model.network, options).denoising(weights, None, lit) - base.denoising(
-    weights, None, lit
-  )
+  difference, expected = difference_and_definition(model.weights["denoising"], lit)
   assert float(difference) == pytest.approx(float(expected), rel=1e-4)

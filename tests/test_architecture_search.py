@@ -393,7 +393,7 @@ def smooth_problem(x64_module):
   objectives = make_objectives(network, LossOptions(eta_t=0.1, rtv_sigma=1.0))
   rng = np.random.default_rng(0)
   random_like = lambda tree, scale: jax.tree.map(lambda leaf: scale * rng.normal(size=leaf.shape), tree)
-  weights = network.init_weights(jax.random.key(0), jnp.float64)
+  weights = jax.jit(network.init_weights, static_argnums=1)(jax.random.key(0), jnp.float64)
   trace = random_like(weights["illumination"], 0.1)
   alpha = random_like(network.init_alpha(), 0.5)
   train, validation = rng.uniform(0.02, 0.5, size=(2, 1, 8, 8, 3))
@@ -443,7 +443,8 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
 def test_a_real_round_keeps_the_shape_of_its_state():
   """Every field, so that rounds can be scanned, donated and resumed; traced only."""
   options = RUASSearchOptions(unroll_steps=2)
-  network = build_network(SMOOTH, operations=CANDIDATES[:2])
+  one_stage = NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1))
+  network = build_network(one_stage, operations=CANDIDATES[:2])
   objectives = make_objectives(network)
   optimizers = make_optimizer(options.weight_optimizer), make_optimizer(options.alpha_optimizer)
   problem = problem_of(network, players_of(options, objectives, BETA), 8)

@@ -6,6 +6,7 @@ The bits are compared where the processor and the versions are those of the reco
 other vectors, and sums are rounded in another order: there numbers agree within float32 rounding.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -19,6 +20,8 @@ import ruas_jax
 from ruas_jax.commands.app import main
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine.environment import versions
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
 RECORD = pathlib.Path(__file__).parent / "records" / "behaviour.json"
 
@@ -54,10 +57,19 @@ def searched(workdir=None, run=ruas_jax.RunOptions(), **options):
   return found_by(ruas_jax.search(config_of(**options), train_images=PICTURES, workdir=workdir, run=run))
 
 
+def with_checkpoints(folder, steps):
+  return searched(folder, ruas_jax.RunOptions(checkpoint=ruas_jax.CheckpointOptions(every=1)), steps=steps)
+
+
+@functools.cache
+def stopped(folder):
+  """A search of three steps, taken once: one test checks its result, another resumes it."""
+  return with_checkpoints(folder, 3)
+
+
 def resumed(folder):
-  run = ruas_jax.RunOptions(checkpoint=ruas_jax.CheckpointOptions(every=1))
-  searched(folder, run, steps=2)
-  return searched(folder, run, steps=4)
+  stopped(folder)
+  return with_checkpoints(folder, 4)
 
 
 def population():
@@ -74,10 +86,10 @@ def enhanced(folder):
 
 
 RUNS = {
-  "cooperative": lambda folder: searched(),
+  "cooperative": lambda folder: stopped(folder.parent / "search"),
   "separate": lambda folder: searched(strategy="separate"),
   "joint": lambda folder: searched(strategy="joint"),
-  "resumed": resumed,
+  "resumed": lambda folder: resumed(folder.parent / "search"),
   "population": lambda folder: population(),
   "photograph": enhanced,
 }
@@ -103,9 +115,14 @@ def record():
   RECORD.write_text(json.dumps(new) + "\n")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_behaviour_is_that_of_the_record(name, record, tmp_path):
-  now = json.loads(json.dumps(RUNS[name](tmp_path / name)))
+def test_behaviour_is_that_of_the_record(name, record, folder):
+  now = json.loads(json.dumps(RUNS[name](folder / name)))
   if os.environ.get("RUAS_JAX_RECORD"):
     record["runs"][name] = now
   if record["machine"] == machine():

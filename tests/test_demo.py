@@ -1,10 +1,11 @@
 """`ruas demo`, shrunk: all of its pictures and figures, and a folder that it may replace."""
 
+import dataclasses
 import json
 
 import pytest
 from PIL import Image
-from tiny_problem import dark_images, get_config, ruas, write_images
+from tiny_problem import NETWORK, dark_images, get_config, ruas, write_images
 
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.demo import demo
@@ -14,9 +15,9 @@ from ruas_jax.photos.model import load
 
 @pytest.fixture
 def shrunk(monkeypatch, tmp_path):
-  """The search of test_runner.py, whose compiled step is kept on disk, in place of the demo's own."""
+  """A small search of two stages in place of the demo's own."""
   images = write_images(tmp_path / "images", dark_images(6))
-  config = get_config().with_overrides({"data.train": str(images)})
+  config = dataclasses.replace(get_config(), network=NETWORK).with_overrides({"data.train": str(images)})
   monkeypatch.setattr("ruas_jax.experiments.demo.load_config", lambda name: config)
 
 

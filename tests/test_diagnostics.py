@@ -229,7 +229,7 @@ def test_an_observer_goes_on_where_another_stopped(cut):
 @pytest.mark.parametrize(
   ("options", "complaint"),
   [
-    ({"early_stop": True}, "needs search.diagnostics.every"),
+    ({"early_stop": True}, "needs `search.diagnostics.every`"),
     ({"every": -1}, "every"),
     ({"every": 1, "window": 0}, "window"),
     ({"every": 1, "threshold": 1.5}, "threshold"),

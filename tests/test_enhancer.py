@@ -1,6 +1,7 @@
 """However an image is run, its result is that of the whole image alone: masks, windows, the halo, folding, dtypes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, Genotype
 from ruas_jax.lowlight.mixed_op import sum_of_operations
-from ruas_jax.lowlight.network import Network, run, run_folded
+from ruas_jax.lowlight.network import Network, build_network, run, run_folded
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.photos.enhancer import Enhancer
 from ruas_jax.photos.model import Model, enhance, enhance_folded, fold
@@ -41,14 +42,20 @@ CASES = {
 }
 
 
+@functools.cache
+def initial_weights(genotype, network_options, dtype):
+  """Compiled once for all tests; NumPy arrays."""
+  network = build_network(network_options, genotype)
+  return jax.device_get(jax.jit(network.init_weights, static_argnums=1)(jax.random.key(0), dtype))
+
+
 def make_model(name, dtype=jnp.float32):
   """Biases off zero, and weights that let far pixels be felt."""
   genotype, network_options = CASES[name]
-  model = Model(None, genotype, network_options)
-  weights = jax.jit(model.network.init_weights, static_argnums=1)(jax.random.key(0), dtype)
+  weights = initial_weights(genotype, network_options, dtype)
   rng = np.random.default_rng(0)
-  weights = jax.tree.map(lambda leaf: (leaf + 0.05 * rng.normal(size=leaf.shape)).astype(dtype), weights)
-  return dataclasses.replace(model, weights=weights)
+  weights = jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.05 * rng.normal(size=leaf.shape), dtype), weights)
+  return Model(weights, genotype, network_options)
 
 
 def dark(*shape, seed=1, dtype=np.float64):
@@ -59,7 +66,7 @@ def dark(*shape, seed=1, dtype=np.float64):
 def test_what_is_outside_the_mask_changes_nothing(name, x64):
   """Not even NaN, for any of the results; the batch has two masks."""
   model = make_model(name, jnp.float64)
-  folded = fold(model)
+  folded = jax.jit(fold)(model)
   forward = jax.jit(lambda images, valid: run_folded(folded.network, folded.convolutions, images, valid))
   sizes = [(7, 5), (4, 9)]
   images, valid = np.full((2, 9, 10, 3), np.nan), np.zeros((2, 1, 9, 10), bool)
@@ -176,7 +183,7 @@ def test_the_folded_network_is_the_network_edge_by_edge(name, x64):
 
   network, images = Network(*map(unfolded, model.network)), dark(1, 6, 7)
   expected = jax.jit(lambda weights: run(network, "i+n", weights, {}, images).image)(model.weights)
-  result = jax.jit(enhance_folded)(fold(model), images)
+  result = jax.jit(lambda model: enhance_folded(fold(model), images))(model)
   np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
   assert result.std() > 0.01
   assert fold(model.with_variant("i")).convolutions.denoising is None

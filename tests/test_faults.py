@@ -10,7 +10,13 @@ from benchmarks.reliability import faults
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-  return faults.campaign(tmp_path_factory.mktemp("campaign") / "faults", quick=True)
+  """With caches of its own, also of traced programs: only the first of a dozen processes traces and compiles."""
+  folder = tmp_path_factory.mktemp("campaign")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delenv("RUAS_JAX_CACHE")
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    return faults.campaign(folder / "faults", quick=True)
 
 
 def test_nothing_is_silently_wrong_or_unclear(results):

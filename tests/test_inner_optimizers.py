@@ -150,8 +150,9 @@ def test_decompose_refuses_it_too():
   optimizer = SEARCHING["zoom"]
   state = optimizer.init(PROBLEM.weights)
   with pytest.raises(ValueError, match=r"^decompose differentiates a while loop in reverse mode"):
-    decompose(
-      PROBLEM.problem, optimizer, PROBLEM.weights, PROBLEM.alpha, state, PROBLEM.train_batches, PROBLEM.val_batch
+    jax.eval_shape(
+      functools.partial(decompose, PROBLEM.problem, optimizer),
+      *(PROBLEM.weights, PROBLEM.alpha, state, PROBLEM.train_batches, PROBLEM.val_batch),
     )
 
 

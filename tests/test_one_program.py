@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from stepping import flat
-from tiny_problem import dark_images, get_config
+from tiny_problem import FEW, dark_images, get_config
 
 from ruas_jax.data.padded import padded
 from ruas_jax.data.sources import ImageArrays, split_in_half
 from ruas_jax.engine import device_loop
 from ruas_jax.engine.stream import make_batches
+from ruas_jax.experiments import population
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.setting import search_setting
@@ -28,11 +29,10 @@ def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
   return get_config().with_overrides(
     {
       "seed": seed,
-      "network.illumination.stages": 1,
-      "network.denoising.stages": 1,
       "loss.eta_t": eta_t,
       "data.placement": placement,
       "search.steps": STEPS,
+      "search.hypergradient": "unrolled",
       "search.alpha_optimizer.weight_decay": weight_decay,
     }
   )
@@ -41,7 +41,14 @@ def config_of(*, seed=0, eta_t=0.01, weight_decay=0.0, placement="auto"):
 @pytest.fixture(scope="module")
 def alone(x64_module):
   """The search with this configuration, alone."""
-  return functools.cache(lambda config: search(config, train_images=IMAGES))
+  return functools.cache(lambda config: search(config, train_images=IMAGES, operations=FEW))
+
+
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch):
+  """Populations over the same few operations."""
+  monkeypatch.setattr(population, "CANDIDATES", FEW)
+  monkeypatch.setattr(population, "search_setting", functools.partial(search_setting, operations=FEW))
 
 
 def assert_same(one, other, relative):
@@ -58,7 +65,7 @@ def assert_same(one, other, relative):
 def step_by_step(config):
   """Written out: one call for a step, on batches that the host reads."""
   train, validation = split_in_half(IMAGES, seed=config.seed)
-  setting = search_setting(config)
+  setting = search_setting(config, operations=FEW)
   step = jax.jit(lambda *arguments: setting.step()(*arguments, {}))
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state, metrics = jax.jit(setting.init)(init_key), []
@@ -88,8 +95,7 @@ def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
   """Also where a device takes its members at once, as an accelerator does."""
   over_members = device_loop._over_members
   monkeypatch.setattr(device_loop, "_over_members", lambda one, **_: over_members(one, at_once=True))
-  population = PopulationOptions(seeds=2, sweep=SWEEP)
-  found = search_population(config_of(), population, train_images=IMAGES)
+  found = search_population(config_of(), PopulationOptions(seeds=2, sweep=SWEEP), train_images=IMAGES)
   settings = [(eta_t, decay, seed) for eta_t in (0.01, 0.3) for decay in (0.0, 0.01) for seed in (0, 1)]
   assert [(*member.values.values(), member.config.seed) for member in found.members] == settings
   for position in (0, 7):  # each value of each axis

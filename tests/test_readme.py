@@ -20,9 +20,9 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.fixture(scope="module")
 def namespace():
   """What the examples share. They run in their order."""
-  small = ruas_jax.load_config("tiny").with_overrides(
-    {"network.illumination.stages": 1, "network.denoising.stages": 1, "data.crop": 8, "search.steps": 2}
-  )
+  one_stage = {"network.illumination.stages": 1, "network.denoising.stages": 1}
+  short = {"data.crop": 8, "search.steps": 2, "search.hypergradient": "first_order"}
+  small = ruas_jax.load_config("tiny").with_overrides(one_stage | short)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(ruas_jax, "load_config", lambda name: small)
     yield {}

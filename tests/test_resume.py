@@ -95,12 +95,9 @@ def go(images, one_program):
   def config_of(kind, *, steps=END):
     return get_config().with_overrides(
       {
-        "network.illumination.stages": 1,
-        "network.denoising.stages": 1,
         "data.train": str(images),
         "data.placement": KINDS[kind].placement,
         "search.steps": steps,
-        "search.hypergradient": "first_order",
         "search.diagnostics.every": KINDS[kind].look_every,
         "search.diagnostics.batches": 1,
         "training.steps": steps,

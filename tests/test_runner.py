@@ -27,6 +27,8 @@ from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, SKIP, Operation, operation_names
 from ruas_jax.photos.model import enhance, load, save_model
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
@@ -34,7 +36,7 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def searched(images, tmp_path_factory):
+def searched(images, tmp_path_factory, kept_programs):
   """The work directory of the one search that the tests here look at."""
   workdir = tmp_path_factory.mktemp("runs") / "search"
   assert ruas("search", "--config", tiny_problem.CONFIG, "--data.train", images, "--workdir", workdir) == 0
@@ -113,12 +115,12 @@ def test_train_writes_a_checkpoint_with_genotype_variant_and_configuration(searc
   ]
   model, config = load(trained), read_config(trained / "config.json")
   assert model.genotype == Genotype.load(searched / "genotype.json")
-  assert model.options == config.network == dataclasses.replace(tiny_problem.NETWORK, variant="i")
+  assert model.options == config.network == dataclasses.replace(get_config().network, variant="i")
   about = json.loads((trained / "checkpoint" / "about.json").read_text())
   assert about["config"] == json.loads((trained / "config.json").read_text())
   assert (about["variant"], about["genotype"]) == ("i", json.loads(model.genotype.to_json()))
   assert [record["step"] for record in read_metrics(trained / "metrics.jsonl")] == [1, 2, 3]
-  start = model.network.init_weights(jax.random.split(jax.random.key(0))[0])
+  start = jax.jit(model.network.init_weights)(jax.random.split(jax.random.key(0))[0])
   for module in ("illumination", "denoising"):
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), model.weights[module], start[module])
     assert max(jax.tree.leaves(moved)) > 1e-3
@@ -200,9 +202,8 @@ def test_own_losses_operations_and_optimizers_are_used():
   for record in result.metrics:
     assert (record["illumination_train_loss"], record["denoising_train_loss"]) == (7, 3)
     assert (record["illumination_validation_loss"], record["denoising_validation_loss"]) == (10, 3)
-  start = build_network(get_config().network, operations=OPERATIONS).init_weights(
-    jax.random.split(jax.random.key(0))[0]
-  )
+  network = build_network(get_config().network, operations=OPERATIONS)
+  start = jax.jit(network.init_weights)(jax.random.split(jax.random.key(0))[0])
   for cell in ("illumination", "denoising"):
     np.testing.assert_array_equal(result.state.alpha[cell], np.full((7, 2), 0.75, np.float32))
     ends, begins = jax.tree.leaves(result.state.weights[cell]), jax.tree.leaves(start[cell])

@@ -34,7 +34,7 @@ def run(tmp_path, *command: str) -> dict:
 
 def test_lol(tmp_path):
   """Even a shrunk search and training leave the input far behind."""
-  values = report(tmp_path, "lol", "--data", str(shared("data/lol")))
+  values = report(tmp_path, "paper.lol", "--data", str(shared("data/lol")))
   assert all(bar["met"] for bar in values["bars"].values())
   figures = values["results"]["figures"]
   assert figures["ours"]["dev"]["psnr"] > figures["input"]["dev"]["psnr"] + 3
@@ -43,11 +43,11 @@ def test_lol(tmp_path):
 
 
 def test_compile_time(tmp_path):
-  assert report(tmp_path, "compile_time")["results"][0]["compile"] > 0
+  assert report(tmp_path, "speed.compile_time")["results"][0]["compile"] > 0
 
 
 def test_start(tmp_path):
-  values = report(tmp_path, "start")
+  values = report(tmp_path, "speed.start")
   assert values["bars"]["help_over_import_jax"]["met"] and values["bars"]["import_seconds"]["met"]
 
 
@@ -61,7 +61,7 @@ def test_convolution(tmp_path):
 
 
 def test_population(tmp_path):
-  values = report(tmp_path, "population")
+  values = report(tmp_path, "speed.population")
   assert values["bars"]["population_member_difference"]["met"]
   assert values["results"]["speed"][0]["speed_up"] > 0
 
@@ -69,17 +69,17 @@ def test_population(tmp_path):
 def test_search_throughput(tmp_path):
   """Both sides compute the same, or nothing is timed."""
   pytest.importorskip("torch", reason="needs the extra `bench`")
-  values = report(tmp_path, "search_throughput")
+  values = report(tmp_path, "speed.search_throughput")
   assert max(values["results"]["agreement"].values()) < 1e-4
 
 
 def test_demo(tmp_path):
-  values = report(tmp_path, "demo_time")
+  values = report(tmp_path, "speed.demo_time")
   assert values["results"]["mean"]["psnr"] > values["results"]["input"]["psnr"]
 
 
 def test_inference(tmp_path):
-  values = report(tmp_path, "photos")
+  values = report(tmp_path, "speed.inference")
   assert all(bar["met"] for bar in values["bars"].values())
   shared, own = values["results"]["folder"]
   assert shared["compiled"] < own["compiled"] == own["sizes"]

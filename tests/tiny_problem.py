@@ -14,19 +14,23 @@ from ruas_jax.engine.journal import OF_THE_MACHINE
 from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.operations import CANDIDATES
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.photos.model import Model
 
 CONFIG = __file__
 HEIGHT, WIDTH = 16, 20
+SEARCH = RUASSearchOptions(steps=3, hypergradient="first_order")  # the one that compiles fastest
 NETWORK = NetworkOptions(illumination=IlluminationOptions(stages=2), denoising=DenoisingOptions(stages=2))
+# A candidate of each kind: without weights, of single pixels, and residual and dilated. Fewer compile sooner.
+FEW = tuple(one for one in CANDIDATES if one.name in ("skip", "conv_1x1", "residual_dilated_conv_3x3"))
 
 
 def get_config() -> Config:
-  return Config(
-    network=NETWORK, data=DataOptions(crop=8), search=RUASSearchOptions(steps=3), training=TrainingOptions(steps=3)
-  )
+  """One stage each, which compiles soonest."""
+  network = NetworkOptions(illumination=IlluminationOptions(stages=1), denoising=DenoisingOptions(stages=1))
+  return Config(network=network, data=DataOptions(crop=8), search=SEARCH, training=TrainingOptions(steps=3))
 
 
 def dark_images(count: int, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_problem import FEW
 
 from ruas_jax.bilevel.testing.testbed import ReferenceProblem
 from ruas_jax.lowlight.loss_options import LossOptions
@@ -18,8 +19,8 @@ SMOOTH = NetworkOptions(
 
 
 def smooth_cell(*, side: int = 6, beta: float = 0.7) -> ReferenceProblem:
-  """On images of noise, away from uniform alpha; 49 numbers in alpha. Call it in float64."""
-  network = build_network(SMOOTH)
+  """On images of noise, away from uniform alpha; 21 numbers in alpha. Call it in float64."""
+  network = build_network(SMOOTH, operations=FEW)
   objectives = make_objectives(network, LossOptions(eta_t=0.1, rtv_sigma=1.0))
   rng = np.random.default_rng(0)
   weights = jax.jit(lambda key: network.init_weights(key, jnp.float64))(jax.random.key(0))

@@ -137,11 +137,14 @@ def training_step(config: Config) -> tuple[Callable, Callable]:
   return step, lambda key: init_train_state(network, optimizers, key)
 
 
-def compile_search(config: Config, *, members: int | None, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
-  """The program of a search, or of a population with `members`, as the engine compiles it."""
+def compile_search(
+  config: Config, *, members: int | None, batch: int, mesh: MeshOptions, players: Iterable[str] | None = None
+) -> jax.stages.Compiled:
+  """The program of a search, or of a population with `members`, as the engine compiles it; of these players or all."""
   config = config.with_overrides({"data.batch_size": batch})
   feed = open_problem_feed(config, config.seed)
-  return compile_step(*search_step(config), feed, Layout(mesh, batch_size=batch, members=members), members=members)
+  layout = Layout(mesh, batch_size=batch, members=members)
+  return compile_step(*search_step(config, players), feed, layout, members=members)
 
 
 def compile_training(config: Config, *, batch: int, mesh: MeshOptions) -> jax.stages.Compiled:
