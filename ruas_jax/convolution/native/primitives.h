@@ -221,23 +221,25 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
       const int64_t together = kernels.pairs(block), padded_pairs = round_up(own_pairs, together);
       totals.resize(padded_pairs * block);
       kernels.sum_lanes(sums, padded_pairs * block, totals.data());
-      for (int64_t pair = 0; pair < own_pairs; ++pair)
-        for (int64_t output = 0; output < block; ++output)
-          partial[pair * outputs + output] = totals[(pair / together * block + output) * together + pair % together];
+      const T* total = totals.data();
+      for (int64_t start = 0; start < own_pairs; start += together)
+        for (int64_t output = 0; output < block; ++output, total += together)
+          for (int64_t pair = start; pair < std::min(start + together, own_pairs); ++pair)
+            partial[pair * outputs + output] = total[pair - start];
       sums += padded_pairs * block * kernels.lanes;
       partial += block;
     }
   });
 
-  for (int64_t group = 0; group < groups; ++group)
-    for (int64_t pair = 0; pair < pairs; ++pair)
-      for (int64_t output = 0; output < outputs; ++output) {
-        T total = 0;
-        for (int64_t strip = 0; strip < strips; ++strip)
-          total += partials[(group * strips + strip) * numbers + pair * outputs + output];
-        const int64_t tap = pair % taps.size(), channel = pair / taps.size();
-        result[((group * taps.size() + tap) * outputs + output) * channels + channel] = total;
-      }
+  const T* partial = partials.data();
+  for (int64_t group = 0; group < groups; ++group, partial += (strips - 1) * numbers)
+    for (int64_t channel = 0; channel < channels; ++channel)
+      for (int64_t tap = 0; tap < taps.size(); ++tap)
+        for (int64_t output = 0; output < outputs; ++output, ++partial) {
+          T total = 0;
+          for (int64_t strip = 0; strip < strips; ++strip) total += partial[strip * numbers];
+          result[((group * taps.size() + tap) * outputs + output) * channels + channel] = total;
+        }
 }
 
 }  // namespace
