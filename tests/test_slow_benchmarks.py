@@ -51,6 +51,14 @@ def test_start(tmp_path):
   assert values["bars"]["help_over_import_jax"]["met"] and values["bars"]["import_seconds"]["met"]
 
 
+@pytest.mark.skipif(not native.form().native, reason="counts calls of the compiled convolution")
+def test_search_round(tmp_path):
+  """An exact update takes five gradients, and a first-order update two; what the modules share is computed once."""
+  exact, first_order = report(tmp_path, "speed.search_round")["results"]["rows"]
+  assert 1.5 < exact["operations"] / first_order["operations"] < 2.5
+  assert exact["calls"] > first_order["calls"] > 0
+
+
 def test_convolution(tmp_path):
   """The library is several times slower, whatever else the machine does."""
   values = report(tmp_path, "speed.convolution")

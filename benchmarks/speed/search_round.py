@@ -16,6 +16,7 @@ from benchmarks.limits import measure_machine
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.speed.search_step import Runner, problem_of
 from ruas_jax.config import load_config
+from ruas_jax.convolution import native
 
 SIDES = {"exact": "unrolled", "first-order": "first_order"}
 _STEPS = 20  # in one call of the program, about as in a search
@@ -23,6 +24,8 @@ _STEPS = 20  # in one call of the program, about as in a search
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
+  if not native.form().native:
+    raise SystemExit(f"search_round counts calls of the compiled convolution, which is not used here: {native.form()}")
   jax.config.update("jax_enable_compilation_cache", False)
   repeats = 2 if arguments.quick else 15
   machine = measure_machine()
