@@ -142,7 +142,8 @@ def assert_near(now, recorded):
     for one, other in zip(now, recorded, strict=True):
       assert_near(one, other)
   elif isinstance(now, float):
-    assert now == pytest.approx(recorded, rel=1e-3, abs=1e-4)
+    # A tenth of a step of alpha: Adam divides a gradient by its own size, which enlarges the rounding of small ones.
+    assert now == pytest.approx(recorded, rel=1e-3, abs=1e-3)
   elif isinstance(now, int):
     assert abs(now - recorded) <= 1
   else:
