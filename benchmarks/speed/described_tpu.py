@@ -34,6 +34,7 @@ DESCRIBED_TPU = {
   "TPU_WORKER_ID": "0",
   "TPU_LOG_DIR": "disabled",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # another process may be compiling
+  "RUAS_JAX_NATIVE": "off",  # stages stay a loop, as on a TPU; they would be unrolled for this machine's CPU
 }
 
 
