@@ -66,10 +66,12 @@ def freeze(
 
 def player_of(config: Config, module: str, *, smoothing: float = 0.0) -> Player:
   """The search's player that updates `module`. `smoothing` is the width of its rounded corners; 0: sharp corners."""
-  smoothed = config.with_overrides({
-    "network.smoothing": smoothing,
-    "loss.charbonnier": 0.0,  # 0: it is equal to the network's smoothing
-  })
+  smoothed = config.with_overrides(
+    {
+      "network.smoothing": smoothing,
+      "loss.charbonnier": 0.0,  # 0: it is equal to the network's smoothing
+    }
+  )
   players = search_setting(smoothed).problem.players
   return next(player for player in players if module in (player.modules or ()))
 
