@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from ruas_jax.convolution.primitives import Taps, convolve, identity_taps, reach
 from ruas_jax.lowlight.genotype import EDGES
@@ -128,25 +130,36 @@ class Cell:
 
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
     """Folds edges, pairs and residuals of one stage. Only the supernet uses `alpha [E, O]`."""
-    taps = self.edge_taps()
-    if self.genotype is None:
-      assert alpha is not None
-      kernels, biases = fold_edges(weights["edges"], alpha, self.operations, taps[0], self.channels)
-    else:
-      kernels, biases = zip(*(self._derived_edge(weights, *edge) for edge in enumerate(taps)), strict=True)
-    pairs = []
-    for node in range(PAIRS):
-      distill, remain = (Affine(kernels[edge], biases[edge]) for edge in (2 * node, 2 * node + 1))
-      identity = kernel_on_taps(identity_kernel(self.channels), taps[2 * node + 1], remain.kernel.dtype)
-      remain = remain._replace(kernel=remain.kernel + identity)
-      same = taps[2 * node] == taps[2 * node + 1]
-      pairs.append((_side_by_side(distill, remain),) if same else (distill, remain))
-    return FoldedCell(tuple(pairs), Affine(kernels[-1], biases[-1]), fold_fusion(weights["fusion"]))
+    *pairs, (last,) = self._supernet_nodes(weights, alpha) if self.genotype is None else self._derived_nodes(weights)
+    return FoldedCell(tuple(pairs), last, fold_fusion(weights["fusion"]))
 
-  def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> tuple[jax.Array, jax.Array]:
+  def _supernet_nodes(self, weights: Weights, alpha: jax.Array | None) -> list[tuple[Affine, ...]]:
+    """The convolutions at each node. All edges are folded side by side and divided once, because every operation on
+    small arrays, and its derivatives, takes time to compile."""
+    assert alpha is not None
+    taps, identity = self.edge_taps()[0], np.eye(self.channels)
+    kernel, bias = fold_edges(weights["edges"], alpha, self.operations, taps, self.channels)
+    residual = np.concatenate([identity * _is_remain(edge) for edge in range(len(EDGES))])
+    kernel += jnp.array([residual * (tap == (0, 0)) for tap in taps], kernel.dtype)
+    widths = [2 * self.channels] * PAIRS + [self.channels]
+    kernels, biases = lax.split(kernel, widths, axis=1), lax.split(bias, widths)
+    return [(Affine(*node),) for node in zip(kernels, biases, strict=True)]
+
+  def _derived_nodes(self, weights: Weights) -> list[tuple[Affine, ...]]:
+    edges = [self._derived_edge(weights, *edge) for edge in enumerate(self.edge_taps())]
+    nodes = (edges[2 * node : 2 * node + 2] for node in range(NODES))
+    counts = map(len, self.node_taps())
+    return [
+      tuple(node) if count == len(node) else (_side_by_side(*node),) for node, count in zip(nodes, counts, strict=True)
+    ]
+
+  def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> Affine:
     operation, dtype = self.edge_operations[edge], weights["fusion"]["kernel"].dtype
     of_edge = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
-    return kernel_on_taps(operation.to_kernel(of_edge["kernel"], self.channels), taps, dtype), of_edge["bias"]
+    kernel = kernel_on_taps(operation.to_kernel(of_edge["kernel"], self.channels), taps, dtype)
+    if _is_remain(edge):
+      kernel += kernel_on_taps(identity_kernel(self.channels), taps, dtype)
+    return Affine(kernel, of_edge["bias"])
 
   def apply(
     self, folded: FoldedCell, x: jax.Array, activation: Activation, valid: jax.Array | None = None
@@ -175,6 +188,10 @@ class Cell:
       x = activation(edge(2 * node + 1, x) + x)
     distilled.append(activation(edge(2 * PAIRS, x)))
     return apply_affine(jnp.concatenate(distilled, axis=1), fold_fusion(weights["fusion"]), identity_taps)
+
+
+def _is_remain(edge: int) -> bool:
+  return edge % 2 == 1
 
 
 def _side_by_side(first: Affine, second: Affine) -> Affine:

@@ -50,13 +50,13 @@ def init_edges(
 def fold_edges(
   weights: EdgeWeights, alpha: jax.Array, operations: Sequence[Operation], taps: Taps, channels: int
 ) -> tuple[jax.Array, jax.Array]:
-  """The mixed operation of each edge as one convolution.
+  """The mixed operations of all edges side by side, as one convolution.
 
   Args:
     weights: weights of `E` edges; see the module's docstring.
     alpha: `[E, O]` architecture logits.
   Returns:
-    Kernel `[E, T, C, C]` for `convolve` on `taps`, and bias `[E, C]`.
+    Kernel `[T, E * C, C]` for `convolve` on `taps`, and bias `[E * C]`.
   """
   probabilities = jax.nn.softmax(alpha, axis=-1)
   edges = alpha.shape[0]
@@ -70,7 +70,7 @@ def fold_edges(
       each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(entry["kernel"])
       bias = bias + share[:, None] * entry["bias"]
     kernels.append(share[:, None, None, None, None] * each)
-  return sum_on_taps(kernels, taps), bias
+  return sum_on_taps(kernels, taps), bias.reshape(-1)
 
 
 def sum_of_operations(

@@ -121,18 +121,19 @@ def _nonzero_taps(name: str, kernel: np.ndarray) -> frozenset[tuple[int, int]]:
 
 def kernel_on_taps(kernel: jax.Array, taps: Taps, dtype) -> jax.Array:
   """Converts `[h, w, C_in, C_out]` to `convolve`'s `[T, C_out, C_in]` of `dtype`; taps outside the kernel are zero."""
-  return sum_on_taps([kernel[None].astype(dtype)], taps)[0]
+  return sum_on_taps([kernel[None].astype(dtype)], taps)
 
 
 def sum_on_taps(kernels: Sequence[jax.Array], taps: Taps) -> jax.Array:
-  """The sum of centred kernels `[E, h, w, C_in, C_out]` of different sizes, as `convolve`'s `[E, T, C_out, C_in]`.
+  """The sum of centred kernels `[E, h, w, C_in, C_out]` of different sizes, as `convolve`'s `[T, E * C_out, C_in]`.
 
   One matrix product gathers and adds all of them, because every small array operation takes time to compile.
   """
   offsets = np.concatenate([_offsets(*kernel.shape[1:3]) for kernel in kernels])
   numbers = jnp.concatenate([kernel.reshape(kernel.shape[0], -1, *kernel.shape[3:]) for kernel in kernels], axis=1)
   chosen = np.all(np.array(taps)[:, None] == offsets, axis=-1).astype(numbers.dtype)
-  return jnp.einsum("tn,enio->etoi", chosen, numbers, precision=lax.Precision.HIGHEST)
+  kernel = jnp.einsum("tn,enio->teoi", chosen, numbers, precision=lax.Precision.HIGHEST)
+  return kernel.reshape(len(taps), -1, kernel.shape[-1])
 
 
 def _offsets(height: int, width: int) -> np.ndarray:
