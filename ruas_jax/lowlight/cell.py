@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ruas_jax.convolution.primitives import Taps, convolve, identity_taps, reach
+from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.convolution.primitives import Taps, identity_taps, reach
 from ruas_jax.lowlight.genotype import EDGES
 from ruas_jax.lowlight.mixed_op import fold_edges, init_edges, init_kernels, sum_of_operations
 from ruas_jax.lowlight.operations import (
@@ -38,7 +39,7 @@ NODES = PAIRS + 1
 
 
 class Affine(NamedTuple):
-  """A convolution that is ready to run: `kernel [T, O, C]`, whose taps the cell gives, and `bias [O]`."""
+  """A convolution that is ready to run in an `ImageLayout`: its `kernel`, whose taps the cell gives, and its `bias`."""
 
   kernel: jax.Array
   bias: jax.Array
@@ -52,18 +53,18 @@ class FoldedCell(NamedTuple):
   fusion: Affine
 
 
-def apply_affine(x: jax.Array, affine: Affine, taps: Taps, valid: jax.Array | None = None) -> jax.Array:
-  """`convolve` and the bias: `[B, C, H, W]` to `[B, O, H, W]`.
-
-  `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it and count as zero.
-  """
-  x = x if taps == identity_taps else inside(x, valid)  # a 1x1 convolution reads no other pixel
-  return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
+def in_layout(layout: ImageLayout, kernel: jax.Array, bias: jax.Array, taps: Taps) -> Affine:
+  """`kernel [T, O, C]` and `bias [O]` as the layout needs them."""
+  return Affine(layout.kernel(kernel, taps), layout.bias(bias))
 
 
-def inside(x: jax.Array, valid: jax.Array | None) -> jax.Array:
-  """`x` with zeros where it is not valid; None: all is valid. It selects instead of multiplying, to remove NaN too."""
-  return x if valid is None else jnp.where(valid, x, jnp.zeros((), x.dtype))
+def apply_affine(
+  layout: ImageLayout, x: jax.Array, affine: Affine, taps: Taps, mask: jax.Array | None = None
+) -> jax.Array:
+  """The convolution and the bias, on planes of `layout`. `mask`, from `ImageLayout.mask`, marks the pixels of the
+  image; all others are outside it and count as zero."""
+  x = x if taps == identity_taps else layout.inside(x, mask)  # a 1x1 convolution reads no other pixel
+  return layout.convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Cell:
   channels: int
   operations: tuple[Operation, ...] = CANDIDATES
   genotype: tuple[str, ...] | None = None
+  layout: ImageLayout = ImageLayout()
 
   def __post_init__(self):
     names = operation_names(self.operations)
@@ -131,7 +133,7 @@ class Cell:
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
     """Folds edges, pairs and residuals of one stage. Only the supernet uses `alpha [E, O]`."""
     *pairs, (last,) = self._supernet_nodes(weights, alpha) if self.genotype is None else self._derived_nodes(weights)
-    return FoldedCell(tuple(pairs), last, fold_fusion(weights["fusion"]))
+    return FoldedCell(tuple(pairs), last, fold_fusion(self.layout, weights["fusion"], identity_taps))
 
   def _supernet_nodes(self, weights: Weights, alpha: jax.Array | None) -> list[tuple[Affine, ...]]:
     """The convolutions at each node. All edges are folded side by side and divided once, because every operation on
@@ -141,8 +143,9 @@ class Cell:
     kernel, bias = fold_edges(weights["edges"], alpha, self.operations, taps, self.channels)
     residual = np.concatenate([identity * _is_remain(edge) for edge in range(len(EDGES))])
     kernel += jnp.array([residual * (tap == (0, 0)) for tap in taps], kernel.dtype)
-    widths = [2 * self.channels] * PAIRS + [self.channels]
-    kernels, biases = lax.split(kernel, widths, axis=1), lax.split(bias, widths)
+    folded = in_layout(self.layout, kernel, bias, taps)
+    widths = [folded.bias.size * edges // len(EDGES) for edges in [2] * PAIRS + [1]]
+    kernels, biases = lax.split(folded.kernel, widths, axis=1), lax.split(folded.bias, widths)
     return [(Affine(*node),) for node in zip(kernels, biases, strict=True)]
 
   def _derived_nodes(self, weights: Weights) -> list[tuple[Affine, ...]]:
@@ -159,24 +162,28 @@ class Cell:
     kernel = kernel_on_taps(operation.to_kernel(of_edge["kernel"], self.channels), taps, dtype)
     if _is_remain(edge):
       kernel += kernel_on_taps(identity_kernel(self.channels), taps, dtype)
-    return Affine(kernel, of_edge["bias"])
+    return in_layout(self.layout, kernel, of_edge["bias"], taps)
 
   def apply(
-    self, folded: FoldedCell, x: jax.Array, activation: Activation, valid: jax.Array | None = None
+    self, folded: FoldedCell, x: jax.Array, activation: Activation, mask: jax.Array | None = None
   ) -> jax.Array:
-    """Maps `[B, C, H, W]` to the same shape; `valid` as in `apply_affine`."""
+    """Maps planes of the cell's layout to planes of the same shape; `mask` as in `apply_affine`."""
     taps = self.node_taps()
+
+    def convolve(x, affine, taps):
+      return apply_affine(self.layout, x, affine, taps, mask)
 
     distilled = []
     for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-      edges = [activation(apply_affine(x, *edge, valid)) for edge in zip(pair, pair_taps, strict=True)]
+      edges = [activation(convolve(x, *edge)) for edge in zip(pair, pair_taps, strict=True)]
       distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
       distilled.append(distill)
-    distilled.append(activation(apply_affine(x, folded.last, *taps[-1], valid=valid)))
-    return apply_affine(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
+    distilled.append(activation(convolve(x, folded.last, *taps[-1])))
+    return convolve(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
-    """Reference for `apply` of the supernet: the definition, with each candidate computed separately."""
+    """Reference for `apply` of the supernet on `[B, C, H, W]`: the definition, with each candidate computed
+    separately."""
 
     def edge(index, r):
       of_edge = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
@@ -187,7 +194,9 @@ class Cell:
       distilled.append(activation(edge(2 * node, x)))
       x = activation(edge(2 * node + 1, x) + x)
     distilled.append(activation(edge(2 * PAIRS, x)))
-    return apply_affine(jnp.concatenate(distilled, axis=1), fold_fusion(weights["fusion"]), identity_taps)
+    pixels = ImageLayout()
+    fusion = fold_fusion(pixels, weights["fusion"], identity_taps)
+    return apply_affine(pixels, jnp.concatenate(distilled, axis=1), fusion, identity_taps)
 
 
 def _is_remain(edge: int) -> bool:
@@ -199,7 +208,7 @@ def _side_by_side(first: Affine, second: Affine) -> Affine:
   return Affine(jnp.concatenate([first.kernel, second.kernel], axis=1), jnp.concatenate([first.bias, second.bias]))
 
 
-def fold_fusion(weights: Weights) -> Affine:
-  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as a convolution with all its taps."""
+def fold_fusion(layout: ImageLayout, weights: Weights, taps: Taps) -> Affine:
+  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as a convolution on `taps`, which are all of its taps."""
   kernel = weights["kernel"]
-  return Affine(kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"])
+  return in_layout(layout, kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"], taps)

@@ -21,7 +21,7 @@ from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion
 from ruas_jax.lowlight.mixed_op import init_kernels
 from ruas_jax.lowlight.options import DenoisingOptions
-from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
 
 COLOURS = 3
 _TAPS = square_taps(3)
@@ -74,7 +74,8 @@ class DenoisingModule:
   def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
     """The convolutions that `run` needs."""
     cells = fold_stages(self.cell, weights["cells"], alpha)
-    return FoldedDenoising(fold_fusion(weights["stem"]), cells, fold_fusion(weights["head"]))
+    stem, head = (fold_fusion(self.cell.layout, weights[end], _TAPS) for end in ("stem", "head"))
+    return FoldedDenoising(stem, cells, head)
 
   def run(
     self,
@@ -83,22 +84,27 @@ class DenoisingModule:
     illumination: jax.Array | None = None,
     valid: jax.Array | None = None,
   ) -> jax.Array:
-    """The module with folded convolutions. `valid` (`apply_affine`) marks the image in a larger array."""
-    u = to_channels_first(images)
+    """The module with folded convolutions.
+
+    `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it.
+    """
+    layout, (height, width) = self.cell.layout, images.shape[1:3]
+    mask = layout.mask(valid, height, width)
+    u = layout.enter(images)
     t = None
     if self.options.guided:
       assert illumination is not None
-      t = to_channels_first(illumination)
+      t = layout.enter(illumination)
 
     def cell(folded_cell, features):
-      return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), valid)
+      return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), mask)
 
     def features_of(x):
       seen = x if t is None else jnp.concatenate([x, t], axis=1)
-      return apply_affine(seen, folded.stem, _TAPS, valid)
+      return apply_affine(layout, seen, folded.stem, _TAPS, mask)
 
     def correction(features):
-      noise = apply_affine(features, folded.head, _TAPS, valid)
+      noise = apply_affine(layout, features, folded.head, _TAPS, mask)
       return noise if t is None else (1 - t) * noise
 
     def residual_stage(x, folded_cell):
@@ -108,11 +114,11 @@ class DenoisingModule:
       return cell(folded_cell, features), None
 
     def scan(stage, carry):
-      return scan_stages(stage, carry, folded.cells, self.options.stages)[0]
+      return scan_stages(self.cell, stage, carry, folded.cells, self.options.stages)[0]
 
     if self.options.update == "residual":
-      return to_channels_last(scan(residual_stage, u))
-    return to_channels_last(u - correction(scan(stacked_stage, features_of(u))))
+      return layout.leave(scan(residual_stage, u), height, width)
+    return layout.leave(u - correction(scan(stacked_stage, features_of(u))), height, width)
 
   def reach(self) -> int:
     """Distance in pixels to the farthest pixel of `images` that the result depends on."""

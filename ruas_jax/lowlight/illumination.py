@@ -21,12 +21,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-
 from ruas_jax.lowlight import kinks
-from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights, inside
+from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
 from ruas_jax.lowlight.options import IlluminationOptions
-from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages, to_channels_first, to_channels_last
+from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
 
 
 class IlluminationOutput(NamedTuple):
@@ -111,14 +110,15 @@ class IlluminationModule:
   ) -> IlluminationOutput:
     """The module with folded convolutions.
 
-    `valid` (`apply_affine`) marks the image in a larger array. `mean`, `[B]`, is the mean of each whole image, if
+    `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it. `mean`, `[B]`, is the mean of each whole image, if
     `images` are windows of them; None computes it from `images`. Only an adaptive module uses it.
     """
-    y = to_channels_first(images)
-    epsilon = self._level(folded.level, y, valid, mean) if folded.level else None
+    layout, (height, width) = self.cell.layout, images.shape[1:3]
+    y, mask = layout.enter(images), layout.mask(valid, height, width)
+    epsilon = self._level(folded.level, images, valid, mean) if folded.level else None
 
     def warm_start(u):
-      warm = self._warm_start(u, y, valid)
+      warm = self._warm_start(u, y, mask)
       return warm if epsilon is None else epsilon + (1 - epsilon) * warm
 
     first = warm_start(y)
@@ -126,15 +126,16 @@ class IlluminationModule:
     def stage(carry, folded_cell):
       t, u, _ = carry
       warm = warm_start(u) if self.options.warm_start == "updated" else first
-      estimate = self._estimate(folded_cell, t, warm, valid, epsilon)
+      estimate = self._estimate(folded_cell, t, warm, mask, epsilon)
       t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
       gain = t if self.options.exponent == 1 else t**self.options.exponent
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
       return (t, u, estimate), (t, u)
 
     # With u = y the rectification is zero and eq. 1's second line equals its first, so one stage function is enough.
-    (last, result, estimate), (t, u) = scan_stages(stage, (first, y, first), folded.cells, self.options.stages)
-    return IlluminationOutput(*map(to_channels_last, (t, u, estimate, first, result, last)))
+    (last, result, estimate), (t, u) = scan_stages(self.cell, stage, (first, y, first), folded.cells, self.options.stages)
+    results = (t, u, estimate, first, result, last)
+    return IlluminationOutput(*(layout.leave(planes, height, width) for planes in results))
 
   def reach(self) -> int:
     """Distance in pixels to the farthest pixel of `images` that u_K depends on."""
@@ -147,51 +148,62 @@ class IlluminationModule:
       u = t
     return u
 
-  def _level(self, level: Level, y, valid, mean):
+  def _level(self, level: Level, images, valid, mean):
     """The level epsilon, `[B, 1, 1, 1]`."""
     if mean is None:
+      y = jnp.moveaxis(images, -1, 1)
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
-      mean = jnp.sum(inside(y, valid), axis=(1, 2, 3)) / count
+      mean = jnp.sum(ImageLayout().inside(y, valid), axis=(1, 2, 3)) / count
     mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # keeps the logit of a black or a white image finite
     epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
-    return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(y.dtype)
+    return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(images.dtype)
 
-  def _estimate(self, folded_cell, t, warm, valid, epsilon):
+  def _estimate(self, folded_cell, t, warm, mask, epsilon):
     def activation(x):
       return kinks.leaky_relu(x, self.slope, self.smoothing)
 
     if self.options.update == "residual":
-      correction = self.cell.apply(folded_cell, t, activation, valid)
+      correction = self.cell.apply(folded_cell, t, activation, mask)
       t = warm - (correction if epsilon is None else (1 - epsilon) * correction)
     else:
-      t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, valid))
+      t = jax.nn.sigmoid(self.cell.apply(folded_cell, warm, activation, mask))
     if self.options.one_illumination:
-      t = jnp.broadcast_to(t.mean(axis=1, keepdims=True), t.shape)
+      t = self._for_all_colours(self.cell.layout.channels(t).mean(axis=1), t.shape)
     return t
 
-  def _warm_start(self, u, y, valid):
-    """Eq. 1 for images in channels-first layout."""
-    region_maximum = local_maximum(u, self.options.region, self.options.window, self.smoothing, valid)
+  def _warm_start(self, u, y, mask):
+    """Eq. 1 for planes."""
+    region_maximum = local_maximum(
+      u, self.options.region, self.options.window, self.smoothing, mask, layout=self.cell.layout
+    )
     if self.options.one_illumination:
-      channels = [region_maximum[:, channel] for channel in range(region_maximum.shape[1])]
-      over_colours = channels[0]
-      for channel in channels[1:]:
-        over_colours = kinks.maximum(over_colours, channel, self.smoothing)
-      region_maximum = jnp.broadcast_to(over_colours[:, None], region_maximum.shape)
+      channels = self.cell.layout.channels(region_maximum)
+      over_colours = channels[:, 0]
+      for channel in range(1, channels.shape[1]):
+        over_colours = kinks.maximum(over_colours, channels[:, channel], self.smoothing)
+      region_maximum = self._for_all_colours(over_colours, region_maximum.shape)
     return region_maximum - self.options.gamma * (u - y)
+
+  def _for_all_colours(self, channel, shape):
+    """The planes of one channel `[B, side**2, rows, columns]` repeated for each colour."""
+    return jnp.broadcast_to(channel[:, None], (shape[0], 3, *channel.shape[1:])).reshape(shape)
 
 
 def local_maximum(
-  x: jax.Array, size: int, window: str, smoothing: float = 0.0, valid: jax.Array | None = None
+  x: jax.Array,
+  size: int,
+  window: str,
+  smoothing: float = 0.0,
+  mask: jax.Array | None = None,
+  *,
+  layout: ImageLayout = ImageLayout(),
 ) -> jax.Array:
-  """Maximum over a `size x size` region of every pixel of `x [..., H, W]`; zero outside the image (`inside`)."""
+  """Maximum over a `size x size` region of every pixel of the planes `x`; zero outside the image (`inside`)."""
   before = (size - 1) // 2 if window == "centred" else 0
   for axis in (-1, -2):
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (before, size - 1 - before)
-    padded = jnp.pad(inside(x, valid), padding)  # for each axis again: a rounded maximum of zeros is not zero
-    length = x.shape[axis]
-    x = lax.slice_in_dim(padded, 0, length, axis=axis)
-    for offset in range(1, size):
-      x = kinks.maximum(x, lax.slice_in_dim(padded, offset, offset + length, axis=axis), smoothing)
+    # Zero outside for each axis again: a rounded maximum of zeros is not zero.
+    near = layout.neighbours(layout.inside(x, mask), axis, range(-before, size - before))
+    x = near[0]
+    for other in near[1:]:
+      x = kinks.maximum(x, other, smoothing)
   return x

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight.cell import Cell, Weights
 from ruas_jax.lowlight.denoising import COLOURS, DenoisingModule, FoldedDenoising
 from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.illumination import FoldedIllumination, IlluminationModule
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions, Variant
+
+_BLOCK_SIDE = 4  # 4x4 pixels of 7 channels are 112 channels, of the 128 that a matrix unit multiplies at a time
 
 
 class FoldedNetwork(NamedTuple):
@@ -76,12 +79,19 @@ def build_network(
     genotype.require(operation_names(operations))
 
   def cell(name, channels):
-    return Cell(channels, operations, None if genotype is None else getattr(genotype, name))
+    of_module = None if genotype is None else getattr(genotype, name)
+    return Cell(channels, operations, of_module, layout_of(options.layout))
 
   return Network(
     IlluminationModule(options.illumination, cell("illumination", COLOURS), options.slope, options.smoothing),
     DenoisingModule(options.denoising, cell("denoising", options.denoising.channels), options.slope, options.smoothing),
   )
+
+
+def layout_of(name: str) -> ImageLayout:
+  """The layout of this name in the options."""
+  in_blocks = name == "blocks" or (name == "auto" and jax.default_backend() == "tpu")
+  return ImageLayout(_BLOCK_SIDE if in_blocks else 1)
 
 
 class RUASOutput(NamedTuple):

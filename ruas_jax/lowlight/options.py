@@ -81,6 +81,8 @@ class NetworkOptions:
   smoothing: float = 0.0
   """Width of the rounded corners of leaky ReLU, max and clip; 0: sharp corners. For studies of gradients only: it
   changes the problem, since rounded maxima are larger than the true ones."""
+  layout: Literal["auto", "pixels", "blocks"] = "auto"
+  """How images lie in memory. blocks: 4x4 pixels are channels, which suits matrix units. auto: blocks on a TPU."""
 
   def __post_init__(self):
     require_at_least(0, self, "network", "smoothing")
