@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ruas_jax.lowlight import kinks
+
 from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
 from ruas_jax.lowlight.options import IlluminationOptions
 from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
@@ -110,8 +111,9 @@ class IlluminationModule:
   ) -> IlluminationOutput:
     """The module with folded convolutions.
 
-    `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it. `mean`, `[B]`, is the mean of each whole image, if
-    `images` are windows of them; None computes it from `images`. Only an adaptive module uses it.
+    `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it. `mean`, `[B]`, is the
+    mean of each whole image, if `images` are windows of them; None computes it from `images`. Only an adaptive module
+    uses it.
     """
     layout, (height, width) = self.cell.layout, images.shape[1:3]
     y, mask = layout.enter(images), layout.mask(valid, height, width)
@@ -133,7 +135,8 @@ class IlluminationModule:
       return (t, u, estimate), (t, u)
 
     # With u = y the rectification is zero and eq. 1's second line equals its first, so one stage function is enough.
-    (last, result, estimate), (t, u) = scan_stages(self.cell, stage, (first, y, first), folded.cells, self.options.stages)
+    start, stages = (first, y, first), self.options.stages
+    (last, result, estimate), (t, u) = scan_stages(self.cell, stage, start, folded.cells, stages)
     results = (t, u, estimate, first, result, last)
     return IlluminationOutput(*(layout.leave(planes, height, width) for planes in results))
 
