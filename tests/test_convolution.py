@@ -214,7 +214,7 @@ def test_a_convolution_is_computed_once(form):
 
 
 def test_small_images_have_a_short_program(form, monkeypatch):
-  """Written out, the terms of a search's convolutions take longer to compile than a small image to search on. """
+  """Written out, the terms of a search's convolutions take longer to compile than a small image to search on."""
   if form == "native":
     pytest.skip("the compiled form's program is short whatever the size")
   taps = square_taps(3, 2)

@@ -183,9 +183,7 @@ def members_of_a_device(request, monkeypatch):
 def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick):
   """The second meets an infinity in its second step."""
   factors = [1.0, 2e38, 2.0, 3.0][:members]
-  loop = DeviceLoop(
-    Step(), start(members), Numbers(factors), jnp.zeros(members), members=members, largest_loss=jnp.inf
-  )
+  loop = DeviceLoop(Step(), start(members), Numbers(factors), jnp.zeros(members), members=members, largest_loss=jnp.inf)
   records, failures = [[] for _ in factors], [[] for _ in factors]
   for call in loop.calls(12):
     for position, log in enumerate(split(call.log, members)):

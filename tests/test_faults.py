@@ -101,9 +101,7 @@ SOUND, NAMED, REFUSED = (faults.Ending(*ending) for ending in (
   ],
 )
 def test_damage_is_judged(ending, bits, newest, outcome, stopped, tmp_path):
-  row = faults.damaged(
-    Faked(ending, bits=bits), tmp_path / "run", stopped=stopped, newest=newest, how="flip", seed=0
-  )
+  row = faults.damaged(Faked(ending, bits=bits), tmp_path / "run", stopped=stopped, newest=newest, how="flip", seed=0)
   assert row["outcome"] == outcome and row["files"] == (newest or 1)
   run = tmp_path / "run"
   files = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]

@@ -145,9 +145,7 @@ def test_png_text_gamma_and_resolution_are_kept_at_both_depths(tmp_path):
   )
   write_deep_png(tmp_path / "plain.png", random_samples(3, 16))
   metadata = [
-    chunk
-    for chunk in png.Reader(bytes=(tmp_path / "eight.png").read_bytes()).chunks()
-    if chunk[0] in DESCRIPTIVE
+    chunk for chunk in png.Reader(bytes=(tmp_path / "eight.png").read_bytes()).chunks() if chunk[0] in DESCRIPTIVE
   ]
   header, *rest = png.Reader(bytes=(tmp_path / "plain.png").read_bytes()).chunks()
   with open(tmp_path / "deep.png", "wb") as file:

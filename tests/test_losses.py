@@ -83,12 +83,14 @@ def test_flat_images_have_no_gradient(kind):
 def test_charbonnier_tends_to_the_kinked_losses(x64):
   @functools.partial(jax.jit, static_argnums=1)
   def all_losses(image, width):
-    return jnp.stack([
-      losses.relative_total_variation(image, charbonnier=width),
-      losses.total_variation(image, charbonnier=width),
-      losses.total_variation(image, kind="isotropic", charbonnier=width),
-      losses.released_smoothness(image, image, charbonnier=width),
-    ])
+    return jnp.stack(
+      [
+        losses.relative_total_variation(image, charbonnier=width),
+        losses.total_variation(image, charbonnier=width),
+        losses.total_variation(image, kind="isotropic", charbonnier=width),
+        losses.released_smoothness(image, image, charbonnier=width),
+      ]
+    )
 
   narrow, wide, kinked = (all_losses(IMAGE, width) for width in (1e-7, 1e-1, 0.0))
   np.testing.assert_allclose(narrow, kinked, rtol=1e-3)

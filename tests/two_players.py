@@ -1,6 +1,6 @@
 """A search problem of two players with closed forms, and nothing of RUAS; as a program, a population of it.
 
-    python tests/two_players.py FOLDER [--kill STEP]
+python tests/two_players.py FOLDER [--kill STEP]
 """
 
 import os

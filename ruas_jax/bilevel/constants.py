@@ -86,9 +86,7 @@ def split_problem(problem: BilevelProblem, weights: PyTree, alpha: PyTree, inner
   return Floating(problem, weights, alpha, inner_state, merge_weights, merge_state)
 
 
-def with_constants(
-  problem: BilevelProblem, merge_weights: Merge = _same, merge_alpha: Merge = _same
-) -> BilevelProblem:
+def with_constants(problem: BilevelProblem, merge_weights: Merge = _same, merge_alpha: Merge = _same) -> BilevelProblem:
   """The problem, `checked`, with losses of the floating leaves."""
 
   def of_floating(loss):

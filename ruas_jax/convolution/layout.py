@@ -13,10 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ruas_jax.convolution.primitives import Taps, convolve
-from ruas_jax.convolution.xla_forms import largest_offsets
-
-_EXACT = lax.Precision.HIGHEST  # float32 in six passes
+from ruas_jax.convolution.primitives import Taps, convolve, identity_taps
+from ruas_jax.convolution.xla_forms import EXACT, largest_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +24,12 @@ class ImageLayout:
   Images `[B, H, W, C]` become planes `[B, C * side**2, rows, columns]` of `rows x columns` blocks. The channel axis is
   ordered by channel, then by the pixel's row and column in its block. So planes can be joined and divided by channels
   in every layout. Pixels that blocks add at the right and at the bottom are outside the image.
+
+  `precision` is that of the convolutions' float32 products on an accelerator.
   """
 
   side: int = 1
+  precision: lax.Precision = EXACT
 
   def enter(self, images: jax.Array) -> jax.Array:
     """Planes of images `[B, H, W, C]`, zero outside the image."""
@@ -101,18 +102,23 @@ class ImageLayout:
     if self.side == 1:
       return kernel
     chosen = _connections(taps, self.side).astype(kernel.dtype)
-    matrix = jnp.einsum("tnqp,toc->ncqop", chosen, kernel, precision=_EXACT)
+    matrix = jnp.einsum("tnqp,toc->ncqop", chosen, kernel, precision=EXACT)
     return matrix.reshape(-1, matrix.shape[-2] * matrix.shape[-1])
 
   def bias(self, bias: jax.Array) -> jax.Array:
     """The bias `[O]` as `[O * side**2]`."""
     return bias if self.side == 1 else jnp.repeat(bias, self.side**2)
 
-  def convolve(self, planes: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
-    """`primitives.convolve` of planes that are zero outside the image, with a kernel from `kernel`."""
+  def convolve(self, planes: jax.Array, kernel: jax.Array, taps: Taps, mask: jax.Array | None = None) -> jax.Array:
+    """`primitives.convolve` of planes with a kernel from `kernel`. What `mask` excludes counts as zero, even NaN.
+
+    In blocks, a value that is not finite spreads to the blocks around it: zeros in the matrix multiply it.
+    """
     if self.side == 1:
-      return convolve(planes, kernel, taps)
-    return jnp.einsum("bkyx,ko->boyx", _around(planes, _reach(taps, self.side)), kernel, precision=_EXACT)
+      reads_others = taps != identity_taps
+      return convolve(self.inside(planes, mask) if reads_others else planes, kernel, taps, self.precision)
+    planes = self.inside(planes, mask)
+    return jnp.einsum("bkyx,ko->boyx", _around(planes, _reach(taps, self.side)), kernel, precision=self.precision)
 
 
 def _reach(taps: Taps, side: int) -> tuple[int, int]:

@@ -88,10 +88,10 @@ def lowering(target: str, *, otherwise: Callable) -> Callable:
   compiled code would gather them again.
   """
 
-  def rule(context, first, second, *, taps):
+  def rule(context, first, second, *, taps, precision):
     dtype = context.avals_in[0].dtype
     if dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
-      return otherwise(context, first, second, taps=taps)
+      return otherwise(context, first, second, taps=taps, precision=precision)
     numbers = np.array(taps, np.int64).ravel()
     if dtype in _DTYPES:
       return jax.ffi.ffi_lowering(target)(context, first, second, taps=numbers)

@@ -17,12 +17,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ruas_jax.convolution import native
 from ruas_jax.convolution.xla_forms import (
+  EXACT,
   Taps,
   convolve_by_library,
   convolve_by_shifts,
@@ -31,21 +33,21 @@ from ruas_jax.convolution.xla_forms import (
 )
 
 
-def convolve(image: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
+def convolve(image: jax.Array, kernel: jax.Array, taps: Taps, precision: lax.Precision = EXACT) -> jax.Array:
   """Cross-correlates `image [B, C, H, W]` with `kernel [T, O, C]` on `taps`, stride 1, zero padding: `[B, O, H, W]`.
 
-  It is differentiable to any order in both operands and modes. It is computed in the operands' common dtype; float32
-  never becomes TF32.
+  It is differentiable to any order in both operands and modes. It is computed in the operands' common dtype.
+  `precision` is that of float32 products on an accelerator, also in derivatives; on a CPU they are always exact.
   """
   _check(image, kernel, taps)
   image, kernel = _common_dtype(image, kernel)
-  return _convolve_p.bind(image[None], kernel[None], taps=tuple(taps))[0]
+  return _convolve_p.bind(image[None], kernel[None], taps=tuple(taps), precision=precision)[0]
 
 
-def correlate(image: jax.Array, cotangent: jax.Array, taps: Taps) -> jax.Array:
+def correlate(image: jax.Array, cotangent: jax.Array, taps: Taps, precision: lax.Precision = EXACT) -> jax.Array:
   """The weight gradient of `convolve`: `[T, O, C]` from `image [B, C, H, W]` and `cotangent [B, O, H, W]`."""
   image, cotangent = _common_dtype(image, cotangent)
-  return _correlate_p.bind(image[None], cotangent[None], taps=tuple(taps))[0]
+  return _correlate_p.bind(image[None], cotangent[None], taps=tuple(taps), precision=precision)[0]
 
 
 def _check(image, kernel, taps):
@@ -72,20 +74,20 @@ def _opposite(taps: Taps) -> Taps:
 # Derivatives: each transpose of a bilinear primitive is the other primitive, or the same one with opposite taps.
 
 
-def _convolve_image_transpose(cotangent, _, kernel, *, taps):
-  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps))
+def _convolve_image_transpose(cotangent, _, kernel, *, taps, precision):
+  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps), precision=precision)
 
 
-def _convolve_kernel_transpose(cotangent, image, _, *, taps):
-  return _correlate_p.bind(image, cotangent, taps=taps)
+def _convolve_kernel_transpose(cotangent, image, _, *, taps, precision):
+  return _correlate_p.bind(image, cotangent, taps=taps, precision=precision)
 
 
-def _correlate_image_transpose(kernel, _, cotangent, *, taps):
-  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps))
+def _correlate_image_transpose(kernel, _, cotangent, *, taps, precision):
+  return _convolve_p.bind(cotangent, kernel.swapaxes(-1, -2), taps=_opposite(taps), precision=precision)
 
 
-def _correlate_cotangent_transpose(kernel, image, _, *, taps):
-  return _convolve_p.bind(image, kernel, taps=taps)
+def _correlate_cotangent_transpose(kernel, image, _, *, taps, precision):
+  return _convolve_p.bind(image, kernel, taps=taps, precision=precision)
 
 
 # Batching: if one operand is batched, its batch axis is merged into an existing axis; if both are, it becomes groups.
@@ -105,7 +107,7 @@ def _unfold(operand, axis: int, sizes: tuple[int, ...]):
 
 
 def _batching_rule(primitive, first_into: int, first_out: int, second_into: int, second_out: int):
-  def rule(operands, axes, *, taps):
+  def rule(operands, axes, **parameters):
     first, second = (
       operand if axis is None else jnp.moveaxis(operand, axis, 0) for operand, axis in zip(operands, axes, strict=True)
     )
@@ -118,7 +120,7 @@ def _batching_rule(primitive, first_into: int, first_out: int, second_into: int,
     else:
       sizes, out = first.shape[:2], 0
       first, second = _fold(first, 0), _fold(second, 0)
-    return _unfold(primitive.bind(first, second, taps=taps), out, sizes), 0
+    return _unfold(primitive.bind(first, second, **parameters), out, sizes), 0
 
   return rule
 
@@ -129,8 +131,10 @@ def _lower(function):
 
 def _define(name, shape_of, lowerings, transposes, batching_axes):
   primitive = Primitive(name)
-  primitive.def_abstract_eval(lambda first, second, *, taps: ShapedArray(shape_of(first, second, taps), first.dtype))
-  primitive.def_impl(jax.jit(primitive.bind, static_argnames="taps"))
+  primitive.def_abstract_eval(
+    lambda first, second, *, taps, precision: ShapedArray(shape_of(first, second, taps), first.dtype)
+  )
+  primitive.def_impl(jax.jit(primitive.bind, static_argnames=("taps", "precision")))
   for platform, rule in lowerings.items():
     mlir.register_lowering(primitive, rule, platform=platform)
   ad.defbilinear(primitive, *transposes)

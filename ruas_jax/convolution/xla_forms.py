@@ -23,7 +23,7 @@ _LEAST_PIXELS = 1024  # smallest image for which the sum is written out; others 
 _CHAINS = 4  # independent sums per output: within one sum, every addition waits for the previous one
 _STRIP_PIXELS = 25_600  # pixels in one matrix product: its operands fit in the cache, and products run in parallel
 _MOST_STRIPS = 8
-_EXACT = lax.Precision.HIGHEST  # true float32, never TF32
+EXACT = lax.Precision.HIGHEST  # true float32, never TF32
 
 
 def largest_offsets(taps: Taps) -> tuple[int, int]:
@@ -56,12 +56,12 @@ def _on_its_own(function, *operands):
     return jax.jit(function)(*operands)
 
 
-def convolve_by_shifts(image, kernel, *, taps):
+def convolve_by_shifts(image, kernel, *, taps, precision=EXACT):
   """A sum of shifted, scaled images if the program is short enough, else `convolve_by_library`."""
   groups, _, channels, height, width = image.shape
   small = height * width < _LEAST_PIXELS and groups == 1  # for groups the library makes long and slow programs
   if len(taps) * channels > _MOST_TERMS or small:
-    return convolve_by_library(image, kernel, taps=taps)
+    return convolve_by_library(image, kernel, taps=taps, precision=precision)
   reach_y, reach_x = largest_offsets(taps)
   padded = _pad(image, (reach_y, reach_y), (reach_x, reach_x))
   return _on_its_own(functools.partial(shifted_sums, taps=taps), padded, kernel)
@@ -84,27 +84,27 @@ def shifted_sums(padded, kernel, *, taps):
   return functools.reduce(operator.add, sums[-_CHAINS:])
 
 
-def convolve_by_library(image, kernel, *, taps):
+def convolve_by_library(image, kernel, *, taps, precision=EXACT):
   """The convolution of XLA's library."""
   reach_y, reach_x = largest_offsets(taps)
   square = np.moveaxis(np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1], 0, -1)
   chosen = np.all(np.array(taps)[:, None, None] == square, axis=-1)  # expresses a scatter as a product
 
   def one_group(image, kernel):
-    dense = jnp.einsum("tyx,toc->yxoc", chosen.astype(kernel.dtype), kernel, precision=_EXACT)
+    dense = jnp.einsum("tyx,toc->yxoc", chosen.astype(kernel.dtype), kernel, precision=EXACT)
     return lax.conv_general_dilated(
       image,
       dense,
       window_strides=(1, 1),
       padding=((reach_y, reach_y), (reach_x, reach_x)),
       dimension_numbers=("NCHW", "HWOI", "NCHW"),
-      precision=_EXACT,
+      precision=precision,
     )
 
   return jax.vmap(one_group)(image, kernel)
 
 
-def correlate_by_product(image, cotangent, *, taps):
+def correlate_by_product(image, cotangent, *, taps, precision=EXACT):
   """One matrix product for each strip of the images."""
   # K[dy, dx, o, c] = sum_{r, x} cotangent[o, r - dy, x] * image[c, r, x + dx]: the cotangent takes the row shifts and
   # the image the column shifts, so few copies make every pair. Pairs that are not taps are dropped.
@@ -127,7 +127,7 @@ def correlate_by_product(image, cotangent, *, taps):
     left = jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in left], axis=2)
     right = jnp.concatenate([flat[..., first + dx : last + dx] for dx in columns], axis=2)
     # One product for each image, then their sum: the batch axis stays, so that devices can divide it.
-    each = lax.dot_general(left, right, (((3,), (3,)), ((0, 1), (0, 1))), precision=_EXACT)
+    each = lax.dot_general(left, right, (((3,), (3,)), ((0, 1), (0, 1))), precision=precision)
     return jnp.sum(each, axis=1)
 
   strips = min(_MOST_STRIPS, -(-height * width // _STRIP_PIXELS))
@@ -136,4 +136,4 @@ def correlate_by_product(image, cotangent, *, taps):
     operator.add, (products(top, bottom) for top, bottom in itertools.pairwise(edges) if bottom > top)
   )
   total = total.reshape(groups, len(rows), outputs, len(columns), channels)
-  return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=_EXACT)
+  return jnp.einsum("tyx,gyoxc->gtoc", _grid(taps, total.dtype), total, precision=EXACT)

@@ -59,7 +59,5 @@ def _what_failed(record: Record, largest_loss: float) -> str:
       return f"the {name.replace('_', ' ')} loss is not finite at step {step}"
   for name, value in losses.items():
     if abs(value) > largest_loss:
-      return (
-        f"the {name.replace('_', ' ')} loss is {value:.3g} at step {step}, above `largest_loss` {largest_loss:.3g}"
-      )
+      return f"the {name.replace('_', ' ')} loss is {value:.3g} at step {step}, above `largest_loss` {largest_loss:.3g}"
   return f"the weights are not finite after step {step}"

@@ -105,9 +105,7 @@ def search_population(
   return PopulationResult(members, results, found.failures, summaries[0])
 
 
-def _summarize(
-  population: PopulationOptions, members: list[Member], result: engine.PopulationResult
-) -> dict[str, Any]:
+def _summarize(population: PopulationOptions, members: list[Member], result: engine.PopulationResult) -> dict[str, Any]:
   rows, found = [], []
   for position, (member, records) in enumerate(zip(members, result.metrics, strict=True)):
     name, seed, result_of_member = member_name(position), member.config.seed, result.results[position]

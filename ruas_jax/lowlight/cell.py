@@ -63,8 +63,7 @@ def apply_affine(
 ) -> jax.Array:
   """The convolution and the bias, on planes of `layout`. `mask`, from `ImageLayout.mask`, marks the pixels of the
   image; all others are outside it and count as zero."""
-  x = x if taps == identity_taps else layout.inside(x, mask)  # a 1x1 convolution reads no other pixel
-  return layout.convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
+  return layout.convolve(x, affine.kernel, taps, mask) + affine.bias[None, :, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +163,7 @@ class Cell:
       kernel += kernel_on_taps(identity_kernel(self.channels), taps, dtype)
     return in_layout(self.layout, kernel, of_edge["bias"], taps)
 
-  def apply(
-    self, folded: FoldedCell, x: jax.Array, activation: Activation, mask: jax.Array | None = None
-  ) -> jax.Array:
+  def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation, mask: jax.Array | None = None) -> jax.Array:
     """Maps planes of the cell's layout to planes of the same shape; `mask` as in `apply_affine`."""
     taps = self.node_taps()
 

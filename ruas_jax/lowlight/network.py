@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight.cell import Cell, Weights
@@ -16,6 +17,7 @@ from ruas_jax.lowlight.illumination import FoldedIllumination, IlluminationModul
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions, Variant
 
+_PRECISIONS = {"exact": lax.Precision.HIGHEST, "high": lax.Precision.HIGH, "fast": lax.Precision.DEFAULT}
 _BLOCK_SIDE = 4  # 4x4 pixels of 7 channels are 112 channels, of the 128 that a matrix unit multiplies at a time
 
 
@@ -80,7 +82,7 @@ def build_network(
 
   def cell(name, channels):
     of_module = None if genotype is None else getattr(genotype, name)
-    return Cell(channels, operations, of_module, layout_of(options.layout))
+    return Cell(channels, operations, of_module, image_layout(options))
 
   return Network(
     IlluminationModule(options.illumination, cell("illumination", COLOURS), options.slope, options.smoothing),
@@ -88,10 +90,10 @@ def build_network(
   )
 
 
-def layout_of(name: str) -> ImageLayout:
-  """The layout of this name in the options."""
-  in_blocks = name == "blocks" or (name == "auto" and jax.default_backend() == "tpu")
-  return ImageLayout(_BLOCK_SIDE if in_blocks else 1)
+def image_layout(options: NetworkOptions) -> ImageLayout:
+  """The layout and precision of these options on the default backend."""
+  in_blocks = options.layout == "blocks" or (options.layout == "auto" and jax.default_backend() == "tpu")
+  return ImageLayout(_BLOCK_SIDE if in_blocks else 1, _PRECISIONS[options.precision])
 
 
 class RUASOutput(NamedTuple):

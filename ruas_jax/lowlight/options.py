@@ -7,6 +7,7 @@ from typing import Literal
 from ruas_jax.errors import UserError, require_at_least
 
 Variant = Literal["i", "i+n"]
+Precision = Literal["exact", "high", "fast"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,9 @@ class NetworkOptions:
   changes the problem, since rounded maxima are larger than the true ones."""
   layout: Literal["auto", "pixels", "blocks"] = "auto"
   """How images lie in memory. blocks: 4x4 pixels are channels, which suits matrix units. auto: blocks on a TPU."""
+  precision: Precision = "exact"
+  """Products of the convolutions on an accelerator. exact: float32. high: three bfloat16 passes on a TPU, TF32 on a
+  GPU. fast: one pass."""
 
   def __post_init__(self):
     require_at_least(0, self, "network", "smoothing")

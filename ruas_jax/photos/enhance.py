@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ruas_jax.errors import UserError
+from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.enhancer import Dtype, Enhancer, Plan
 from ruas_jax.photos.inputs import Inputs, Skipped
 from ruas_jax.photos.model import Model
@@ -49,6 +50,7 @@ def enhance_files(
   *,
   strength: float = 1.0,
   dtype: Dtype = "float32",
+  precision: Precision = "exact",
   tile: int = TILE,
   quality: int | None = None,
   overwrite: bool = False,
@@ -61,6 +63,7 @@ def enhance_files(
     inputs: result of `collect_inputs`. Each output has its input's name, size, format, bit depth and metadata.
     strength: blend of the image (0) and the model's result (1).
     dtype: number format of the computation.
+    precision: that of the convolutions' float32 products on an accelerator.
     tile: side in pixels of the windows in which large photographs are computed; memory grows with its square.
     quality: 1 to 100, for JPEG and for WebP that is not lossless; None: that of each input.
     overwrite: replace existing outputs.
@@ -78,7 +81,7 @@ def enhance_files(
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f"`out` {inputs.out}: cannot be written ({error.strerror or error})") from None
-  enhancer = Enhancer(model, dtype=dtype, tile=tile)
+  enhancer = Enhancer(model, dtype=dtype, precision=precision, tile=tile)
   done = Enhanced([], list(inputs.skipped), [], [])
   flight, stopped = deque(), threading.Event()
 

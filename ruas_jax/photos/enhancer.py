@@ -3,6 +3,7 @@
 Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in.
 """
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.engine.compiler import compiler_options
+from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
 
@@ -82,10 +84,12 @@ class Enhancer:
   Args:
     model: the model.
     dtype: number format of the computation; bfloat16 has 8 bits of precision and is faster on some devices.
+    precision: that of the convolutions' float32 products on an accelerator.
     tile: side in pixels of the windows for large images.
   """
 
-  def __init__(self, model: Model, *, dtype: Dtype = "float32", tile: int = TILE):
+  def __init__(self, model: Model, *, dtype: Dtype = "float32", precision: Precision = "exact", tile: int = TILE):
+    model = dataclasses.replace(model, options=dataclasses.replace(model.options, precision=precision))
     folded = jax.jit(fold)(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile

@@ -135,7 +135,8 @@ def describe(model: Model) -> dict[str, Any]:
     "format": _FORMAT,
     "genotype": json.loads(model.genotype.to_json()),
     "variant": model.options.variant,
-    "network": dataclasses.asdict(model.options),
+    # Layout and precision are no properties of a model: it may run on another device.
+    "network": dataclasses.asdict(dataclasses.replace(model.options, layout="auto", precision="exact")),
   }
 
 
