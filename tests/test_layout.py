@@ -13,11 +13,11 @@ import pytest
 from stepping import players_of, problem_of, step_of
 
 from ruas_jax.convolution.layout import ImageLayout
-from ruas_jax.convolution.primitives import convolve, identity_taps, square_taps
+from ruas_jax.convolution.primitives import identity_taps, square_taps
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.illumination import local_maximum
 from ruas_jax.lowlight.loss_options import LossOptions
-from ruas_jax.lowlight.network import build_network, image_layout, run
+from ruas_jax.lowlight.network import build_network, image_layout
 from ruas_jax.lowlight.objectives import make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions

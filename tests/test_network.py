@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from test_convolution import convolve_by_definition
 
+from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.convolution.primitives import square_taps
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.denoising import DenoisingModule
@@ -38,13 +39,15 @@ SMALL = NetworkOptions(illumination=IlluminationOptions(stages=2), denoising=Den
 class GainCell:
   """A stand-in for a cell: an activated gain."""
 
+  layout: ImageLayout = ImageLayout()
+
   def init(self, key, *, output_scale=1.0, dtype=jnp.float32):
     return {"gain": output_scale * jax.random.normal(key, (), dtype)}
 
   def fold(self, weights, alpha):
     return weights
 
-  def apply(self, folded, x, activation, valid=None):
+  def apply(self, folded, x, activation, mask=None):
     return activation(folded["gain"] * (x - 0.3))
 
 
