@@ -64,6 +64,30 @@ BARS = {
   "demo_after_installation_seconds": Bar(45.0, "at_most", "the demo within 45 s, cache empty"),
   "demo_seconds": Bar(180.0, "at_most", "the demo takes at most three minutes"),
   "test_seconds": Bar(300.0, "at_most", "the tests take at most five minutes, cache empty"),
+  "tpu_illumination_milliseconds": Bar(
+    8.0, "at_most", "configs/lol.py on a described TPU v5e: the illumination's half of a round, 8 ms by the estimate"
+  ),
+  "tpu_denoising_milliseconds": Bar(
+    16.0, "at_most", "configs/lol.py on a described TPU v5e: the noise removal's half of a round, 16 ms by the estimate"
+  ),
+  "tpu_round_compile_seconds": Bar(
+    180.0, "at_most", "a round of configs/lol.py compiles for a described TPU v5e in 180 s, on two idle cores"
+  ),
+  "tpu_training_compile_seconds": Bar(
+    60.0, "at_most", "a training step of configs/lol.py compiles for a described TPU v5e in 60 s, on two idle cores"
+  ),
+  "tpu_training_milliseconds": Bar(
+    3.0, "at_most", "a training step of configs/lol.py on a described TPU v5e: 3 ms by the compiler's estimate"
+  ),
+  "tpu_training_program_megabytes": Bar(
+    60.0, "at_most", "the code of a training step of configs/lol.py for a TPU v5e has at most 60 MB"
+  ),
+  "tpu_round_program_megabytes": Bar(
+    60.0, "at_most", "the code of a round of configs/lol.py for a TPU v5e has at most 60 MB"
+  ),
+  "tpu_sharded_times_one_chip": Bar(
+    1.1, "at_most", "on four described chips, a chip's share of a step takes at most 1.1 times as long as on one"
+  ),
   "photo_peak_megabytes": Bar(
     1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB in addition to the imports"
   ),

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.speed.described_tpu import DESCRIBED_TPU, described_tpu
+from benchmarks.speed.described_tpu import CHIPS, DESCRIBED_TPU, TRAINING, Program, described_tpu, for_tpu, to_compile
 from benchmarks.speed.scaling import exchanges, scaling_config, search_step, training_step
 from ruas_jax.experiments.setting import search_setting
 from ruas_jax.nas.step import batches_per_step
@@ -119,20 +118,11 @@ def test_a_described_v5e_compiles(program, exchanges):
 
 def compile_for_described_chips(program):
   """Prints what the test looks at. A search is the illumination's part of a round: the other takes minutes."""
-  devices = described_tpu("v5e:2x2")
-  mesh = Mesh(np.array(devices), ("all",))
-  everywhere, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("all"))
-  if program == "search":
-    step, arguments = search_program(tiny_config(), players=("illumination",))
-    arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(devices), *leaf.shape), leaf.dtype), arguments)
-    specs = {"in_specs": PartitionSpec("all"), "out_specs": PartitionSpec("all")}
-    step = jax.shard_map(jax.vmap(step), mesh=mesh, check_vma=False, **specs)
-    shardings = {"in_shardings": cut, "out_shardings": cut}
-  else:
-    step, arguments = train_program(tiny_config(), images=len(devices))
-    shardings = {"in_shardings": (everywhere, cut, everywhere), "out_shardings": everywhere}
+  part = Program(TRAINING if program == "training" else "illumination", chips=CHIPS)
+  step, arguments, shardings = to_compile(for_tpu(tiny_config()), part)
   compiled = jax.jit(step, **shardings).lower(*arguments).compile()
   memory = compiled.memory_analysis()
+  devices = described_tpu()
   about = {"kind": devices[0].device_kind, "devices": len(devices), "exchanges": sorted(exchanges(compiled.as_text()))}
   print(json.dumps(about | {"bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes}))
 

@@ -30,13 +30,15 @@ from ruas_jax.config import Config, load_config
 from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
 from ruas_jax.lowlight.cell import NODES, PAIRS, Cell
 from ruas_jax.lowlight.genotype import EDGES, Genotype
-from ruas_jax.lowlight.network import build_network
+from ruas_jax.lowlight.network import build_network, image_layout
 from ruas_jax.lowlight.operations import CANDIDATES
+from ruas_jax.lowlight.options import NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 FLOAT = 4  # bytes
 UNIT = 128
 COLOURS = 3
+BLOCKS = image_layout(NetworkOptions(layout="blocks"))
 MODULES = ("illumination", "denoising")
 
 FORWARD, GRADIENT, SECOND = np.array([1, 0, 0]), np.array([1, 1, 1]), np.array([2, 2, 2])
@@ -66,12 +68,19 @@ class Convolution(NamedTuple):
     rows, columns = zip(*self.taps, strict=True)
     return len(set(rows)), len(set(columns))
 
+  @property
+  def block_matrix(self) -> tuple[int, int]:
+    """Rows and columns of its kernel as a matrix between blocks of pixels."""
+    return BLOCKS.blocks_read(self.taps) * BLOCKS.side**2 * self.inputs, BLOCKS.side**2 * self.outputs
+
   def operations(self, platform: Platform) -> np.ndarray:
-    """Operations per pixel for each kind of pass. On a CPU a convolution computes only its taps; on accelerators it
-    computes its whole window. A gradient of the kernel always has the whole window (`ruas_jax/convolution`)."""
+    """Operations per pixel for each kind of pass. On a CPU a convolution computes only its taps, and a gradient of the
+    kernel its whole window. On accelerators each is a dense product over blocks of pixels (`ruas_jax/convolution`)."""
+    if platform == "accelerator":
+      rows, columns = self.block_matrix
+      return np.full(3, 2 * rows * columns / BLOCKS.side**2)
     rows, columns = self.window
-    taps = len(self.taps) if platform == "cpu" else rows * columns
-    return 2 * self.inputs * self.outputs * np.array([taps, taps, rows * columns])
+    return 2 * self.inputs * self.outputs * np.array([len(self.taps), len(self.taps), rows * columns])
 
   def numbers_moved(self, platform: Platform) -> np.ndarray:
     """Numbers read and written per pixel for each kind of pass.
@@ -91,15 +100,9 @@ class Convolution(NamedTuple):
 
   def unit_operations(self, side: int) -> np.ndarray:
     """Operations per pixel for each kind of pass on a matrix unit of `side` x `side` numbers, which takes as long for a
-    smaller matrix. The matrix is that of the kernel over its whole window, or that of the kernel's gradient."""
-    rows, columns = self.window
-    taps, filled = rows * columns, lambda size: -(-size // side) * side
-    matrices = (
-      (taps * self.inputs, self.outputs),
-      (taps * self.outputs, self.inputs),
-      (columns * self.inputs, rows * self.outputs),
-    )
-    return np.array([2 * filled(rows) * filled(columns) for rows, columns in matrices])
+    smaller matrix."""
+    rows, columns = (-(-size // side) * side for size in self.block_matrix)
+    return np.full(3, 2 * rows * columns / BLOCKS.side**2)
 
   def kernel_numbers(self) -> int:
     """Numbers that devices with a common batch add up for one gradient of the kernel: its window, and the bias."""

@@ -7,6 +7,7 @@ nine blocks around each block. So images enter the layout once, stay in it throu
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +109,10 @@ class ImageLayout:
   def bias(self, bias: jax.Array) -> jax.Array:
     """The bias `[O]` as `[O * side**2]`."""
     return bias if self.side == 1 else jnp.repeat(bias, self.side**2)
+
+  def blocks_read(self, taps: Taps) -> int:
+    """Number of blocks that one block of the result depends on."""
+    return math.prod(2 * blocks + 1 for blocks in _reach(taps, self.side))
 
   def convolve(self, planes: jax.Array, kernel: jax.Array, taps: Taps, mask: jax.Array | None = None) -> jax.Array:
     """`primitives.convolve` of planes with a kernel from `kernel`. What `mask` excludes counts as zero, even NaN.
