@@ -86,12 +86,18 @@ def test_both_are_their_definitions(name, monkeypatch):
   np.testing.assert_allclose(correlated, correlate_by_definition(image, cotangent, taps), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_other_platforms_compute_the_same(name):
-  taps = SHAPES[name][2]
-  image, kernel, _ = operands(*SHAPES[name])
-  library = jax.jit(functools.partial(xla_forms.convolve_by_library, taps=taps))(image[None], kernel[None])[0]
-  np.testing.assert_allclose(library, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
+WINDOWS = {  # over one channel
+  "rows": ((2, 1, 5, 6), 1, ((0, -2), (0, 0), (0, 1))),
+  "columns": ((2, 1, 5, 6), 1, ((7, 0), (-1, 0))),
+}
+
+
+@pytest.mark.parametrize("shape", (SHAPES | WINDOWS).values(), ids=SHAPES | WINDOWS)
+def test_other_platforms_compute_the_same(shape):
+  *_, taps = shape
+  image, kernel, _ = operands(*shape)
+  other = jax.jit(functools.partial(xla_forms.convolve_on_accelerator, taps=taps))(image[None], kernel[None])[0]
+  np.testing.assert_allclose(other, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["fwd", "rev"])

@@ -26,8 +26,8 @@ from ruas_jax.convolution import native
 from ruas_jax.convolution.xla_forms import (
   EXACT,
   Taps,
-  convolve_by_library,
   convolve_by_shifts,
+  convolve_on_accelerator,
   correlate_by_product,
   largest_offsets,
 )
@@ -147,7 +147,7 @@ _convolve_p = _define(
   "ruas_convolve",
   lambda image, kernel, taps: (*image.shape[:2], kernel.shape[2], *image.shape[3:]),
   {
-    None: _lower(convolve_by_library),
+    None: _lower(convolve_on_accelerator),
     "cpu": native.lowering("ruas_convolve", otherwise=_lower(convolve_by_shifts)),
   },
   (_convolve_image_transpose, _convolve_kernel_transpose),
