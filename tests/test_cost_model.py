@@ -44,7 +44,7 @@ def convolution_operations(jaxpr) -> int:
   for equation in jaxpr.eqns:
     name, parameters = equation.primitive.name, equation.params
     if name in ("ruas_convolve", "ruas_correlate"):
-      first, second = (operand.aval.shape for operand in equation.invars)
+      first, second = (operand.aval.shape for operand in equation.invars[:2])
       groups, images, channels, height, width = first
       taps = len(parameters["taps"])
       if name == "ruas_correlate":

@@ -58,7 +58,7 @@ def apply_affine(x: jax.Array, affine: Affine, taps: Taps, valid: jax.Array | No
   `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it and count as zero.
   """
   x = x if taps == identity_taps else inside(x, valid)  # a 1x1 convolution reads no other pixel
-  return convolve(x, affine.kernel, taps) + affine.bias[None, :, None, None]
+  return convolve(x, affine.kernel, taps, affine.bias)
 
 
 def inside(x: jax.Array, valid: jax.Array | None) -> jax.Array:
