@@ -88,16 +88,16 @@ def lowering(target: str, *, otherwise: Callable) -> Callable:
   compiled code would gather them again.
   """
 
-  def rule(context, first, second, *, taps, precision):
+  def rule(context, *operands, taps, **parameters):
     dtype = context.avals_in[0].dtype
     if dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
-      return otherwise(context, first, second, taps=taps, precision=precision)
+      return otherwise(context, *operands, taps=taps, **parameters)
     numbers = np.array(taps, np.int64).ravel()
     if dtype in _DTYPES:
-      return jax.ffi.ffi_lowering(target)(context, first, second, taps=numbers)
-    call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(context.avals_out[0].shape, np.float32))
-    in_float32 = lambda *operands: call(*(x.astype(np.float32) for x in operands), taps=numbers).astype(dtype)
-    return mlir.lower_fun(in_float32, multiple_results=False)(context, first, second)
+      return jax.ffi.ffi_lowering(target)(context, *operands, taps=numbers)
+    call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(each.shape, np.float32) for each in context.avals_out])
+    in_float32 = lambda *wide: [x.astype(dtype) for x in call(*(x.astype(np.float32) for x in wide), taps=numbers)]
+    return mlir.lower_fun(in_float32, multiple_results=True)(context, *operands)
 
   return rule
 
