@@ -273,10 +273,14 @@ def test_a_damaged_library_is_found_when_it_is_loaded(tmp_path):
 
 def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
   vectors = 'extern "C" const char* ruas_vectors() { return "other"; }\n'
+  of_this_jaxlib = 'extern "C" int ruas_ffi_version() { return 0; }\n'
   sources = {
     "later.so": vectors + 'extern "C" int ruas_ffi_version() { return 999; }\n',
     "major.so": vectors + 'extern "C" int ruas_ffi_version() { return 1000; }\n',
-    "no_calls.so": vectors + 'extern "C" int ruas_ffi_version() { return 0; }\n',
+    "older.so": vectors + of_this_jaxlib + 'extern "C" int ruas_calls_version() { return 1; }\n',
+    "no_calls.so": vectors
+    + of_this_jaxlib
+    + f'extern "C" int ruas_calls_version() {{ return {native._CALLS_VERSION}; }}\n',
     "no_version.so": vectors,
   }
   for name, source in sources.items():
@@ -284,9 +288,10 @@ def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
     failure = compile_cpp(tmp_path / "source.cpp", tmp_path / name, "-fPIC", "-shared")
     if failure:
       pytest.skip(f"needs a C++ compiler: {failure}")
-  later, major, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
+  later, major, older, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
   assert later == "XLA (later.so was built for a later jaxlib: reinstall ruas_jax)"
   assert major == "XLA (major.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert older == "XLA (older.so was built from other code: reinstall ruas_jax)"
   assert "no_calls.so does not load" in no_calls and "ruas_convolve" in no_calls
   assert "no_version.so does not load" in no_version and "ruas_ffi_version" in no_version
 

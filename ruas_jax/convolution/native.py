@@ -22,6 +22,7 @@ from jax.interpreters import mlir
 
 LIBRARY = pathlib.Path(__file__).parent / "native" / "libruas_convolution.so"
 _TARGETS = ("ruas_convolve", "ruas_correlate")
+_CALLS_VERSION = 2  # that of `convolution.cc`
 _DTYPES = (np.float32, np.float64)
 _SHORT = (np.float16, jnp.bfloat16)
 
@@ -56,6 +57,8 @@ def form() -> Form:
     built, here = library.ruas_ffi_version(), _ffi_version()
     if built > here or built // 1000 != here // 1000:  # jax would notice only later, when its backend starts
       return Form(False, f"{LIBRARY.name} was built for a later jaxlib: reinstall ruas_jax")
+    if library.ruas_calls_version() != _CALLS_VERSION:  # a changed call would fail only when it is made
+      return Form(False, f"{LIBRARY.name} was built from other code: reinstall ruas_jax")
     for target in _TARGETS:
       jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
   except Exception as error:  # for another processor or version, or damaged

@@ -83,5 +83,8 @@ extern "C" const char* ruas_vectors() {
   return names[static_cast<int>(chosen_vectors())];
 }
 
+// Changes whenever the operands or results of the two calls change; `native.py` has the same number.
+extern "C" int ruas_calls_version() { return 2; }
+
 // Version of XLA's interface for which this was built.
 extern "C" int ruas_ffi_version() { return XLA_FFI_API_MAJOR * 1000 + XLA_FFI_API_MINOR; }
