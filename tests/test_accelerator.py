@@ -105,7 +105,7 @@ def test_sides_take_turns(tmp_path):
 
 
 def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
-  """In all processes, since each reads `sitecustomize`. All parts can be imported; one is measured."""
+  """In all processes, since each reads `sitecustomize`. All parts can be imported; two are measured."""
   (tmp_path / "sitecustomize.py").write_text(BLOCK)
   environment = os.environ | {"PYTHONPATH": python_path(tmp_path)}
   modules = ", ".join(part.module for part in PARTS.values())
@@ -114,13 +114,15 @@ def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
   assert "blocked by a test" in done.stdout
 
   path = tmp_path / "report.json"
-  arguments = "--parts", "convolution", "--commit", "abc"
+  arguments = "--parts", "convolution,enhancing", "--commit", "abc"
   done = subprocess.run(command(path, *arguments), env=environment, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout + done.stderr
   report = json.loads(path.read_text())
   assert {"device", "versions", "commit", "date", "settings", "results", "bars"} == set(report)
   assert report["settings"]["quick"] and report["commit"] == "abc"
-  rows = report["results"]["convolution"]["rows"]
+  rows, enhancing = (report["results"][name]["rows"] for name in ("convolution", "enhancing"))
+  assert [row["layout"] for row in enhancing] == ["pixels"] * 2 + ["blocks"] * 2
+  assert all(row["milliseconds"] > 0 and row["precision"] == "fast" for row in enhancing)
   assert not [row for row in rows if "error" in row or "skipped" in row]
   compared = [row for row in rows if "form" in row]
   assert len(compared) == 9 + 9 + 10 and all(row["difference"] < 1e-5 for row in compared)
