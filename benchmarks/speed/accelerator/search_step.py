@@ -51,20 +51,19 @@ class _Ours:
 
   Attributes:
     way: layout and precision.
-    problem: the search; None before it is measured.
+    problem: the search.
     seconds: median time of a step; infinite before it is measured.
   """
 
   def __init__(self, part: Part, size: int, way: Way):
     self._part, self._size, self._runner = part, size, None
-    self.way, self.problem, self.seconds = way, None, float("inf")
+    self.way, self.problem, self.seconds = way, step_problem(part, size, way), float("inf")
 
   def measure(self) -> None:
     what = {"size": self._size, "side": "ours", **self.way, "hypergradient": "unrolled"}
     self._part.measure(what, self._figures)
 
   def _figures(self) -> Figures:
-    self.problem = step_problem(self._part, self._size, self.way)
     runner = Runner(self.problem)
     compile_seconds = runner.compile()
     self._runner = runner
