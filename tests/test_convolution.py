@@ -86,12 +86,18 @@ def test_both_are_their_definitions(name, monkeypatch):
   np.testing.assert_allclose(correlated, correlate_by_definition(image, cotangent, taps), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_other_platforms_compute_the_same(name):
-  taps = SHAPES[name][2]
-  image, kernel, _ = operands(*SHAPES[name])
-  library = jax.jit(functools.partial(xla_forms.convolve_by_library, taps=taps))(image[None], kernel[None])[0]
-  np.testing.assert_allclose(library, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
+WINDOWS = {  # over one channel
+  "rows": ((2, 1, 5, 6), 1, ((0, -2), (0, 0), (0, 1))),
+  "columns": ((2, 1, 5, 6), 1, ((7, 0), (-1, 0))),
+}
+
+
+@pytest.mark.parametrize("shape", (SHAPES | WINDOWS).values(), ids=SHAPES | WINDOWS)
+def test_other_platforms_compute_the_same(shape):
+  *_, taps = shape
+  image, kernel, _ = operands(*shape)
+  other = jax.jit(functools.partial(xla_forms.convolve_on_accelerator, taps=taps))(image[None], kernel[None])[0]
+  np.testing.assert_allclose(other, convolve_by_definition(image, kernel, taps), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["fwd", "rev"])
@@ -148,6 +154,51 @@ def test_nested_vmap(name):
   expected = [[call(image, second) for second in row] for image, row in zip(images, seconds, strict=True)]
   np.testing.assert_allclose(grid, expected, rtol=0, atol=1e-12)
   np.testing.assert_allclose(both, expected, rtol=0, atol=1e-12)
+
+
+AXES = [(None, None, None), (0, None, None), (None, 0, 0), (None, None, 0), (None, 0, None), (0, None, 0), (1, 2, 1)]
+
+
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_a_bias_is_added_to_every_pixel(axes):
+  """Its value, first and second derivatives in all operands are those of a separate addition, also under vmap."""
+  image, kernel, cotangent = operands((2, 2, 4, 3), 3, UNEVEN)
+  bias = np.random.default_rng(1).normal(size=3)
+  rng = np.random.default_rng(2)
+  stacked = [
+    operand if axis is None else np.stack([operand + rng.normal(size=operand.shape) for _ in range(2)], axis)
+    for operand, axis in zip((image, kernel, bias), axes, strict=True)
+  ]
+
+  def of_added(image, kernel, bias):
+    return convolve(image, kernel, UNEVEN) + bias[None, :, None, None]
+
+  def derivatives(function):
+    def of_each(*operands):
+      loss = lambda *operands: jnp.sum(jnp.sin(function(*operands)) * cotangent)
+      gradient = jax.grad(loss, (0, 1, 2))
+      length = lambda *operands: sum(jnp.sum(part**2) for part in gradient(*operands))
+      return function(*operands), gradient(*operands), jax.grad(length, (0, 1, 2))(*operands)
+
+    mapped = of_each if axes == (None,) * 3 else jax.vmap(of_each, axes)
+    return jax.jit(mapped)(*stacked)
+
+  with_bias = derivatives(lambda image, kernel, bias: convolve(image, kernel, UNEVEN, bias))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-11), with_bias, derivatives(of_added))
+
+
+@pytest.mark.parametrize("mode", ["fwd", "rev"])
+@pytest.mark.parametrize("argument", [0, 1, 2])
+def test_a_constant_operand_has_no_derivative(argument, mode):
+  """With a bias, in one operand alone."""
+  image, kernel, _ = operands((1, 2, 3, 4), 2, UNEVEN)
+  given = [image, kernel, np.array([0.3, -0.7])]
+
+  def value(operand):
+    image, kernel, bias = (*given[:argument], operand, *given[argument + 1 :])
+    return jnp.square(convolve(image, kernel, UNEVEN, bias))
+
+  check_grads(jax.jit(value), (given[argument],), order=2, modes=[mode], atol=1e-6, rtol=1e-6, eps=1e-4)
 
 
 def test_gradient_under_vmap():

@@ -39,10 +39,11 @@ def normal(*shape):
 
 
 def by_layout(layout, taps, image, kernel):
-  """The convolution of an image `[B, C, H, W]`, as a module computes it."""
+  """The convolution of an image `[B, C, H, W]` as a module computes it, with a bias made of the kernel."""
   height, width = image.shape[2:]
   planes = layout.enter(jnp.moveaxis(image, 1, -1))
-  result = layout.convolve(planes, layout.kernel(kernel, taps), taps, layout.mask(None, height, width))
+  bias = layout.bias(jnp.sum(kernel, axis=(0, 2)))
+  result = layout.convolve(planes, layout.kernel(kernel, taps), taps, bias, layout.mask(None, height, width))
   return jnp.moveaxis(layout.leave(result, height, width), -1, 1)
 
 

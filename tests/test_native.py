@@ -44,32 +44,41 @@ def built():
 
 
 def operands(name, dtype):
-  """Image, kernel and cotangent, each with its axis of groups."""
+  """Image, kernel, bias and cotangent, each with its axis of groups."""
   groups, shape, outputs, taps = SHAPES[name]
   rng = np.random.default_rng(len(name))
-  sizes = (groups, *shape), (groups, len(taps), outputs, shape[1]), (groups, shape[0], outputs, *shape[2:])
+  sizes = (
+    (groups, *shape),
+    (groups, len(taps), outputs, shape[1]),
+    (groups, outputs),
+    (groups, shape[0], outputs, *shape[2:]),
+  )
   return tuple(rng.normal(size=size).astype(dtype) for size in sizes)
 
 
 @functools.cache
 def with_gradients(function, taps):
-  """`image, kernel, cotangent -> ` the convolution and its gradients in image and kernel, in all groups."""
+  """`image, kernel, bias, cotangent -> ` the convolution and its gradients in the others, in all groups."""
 
-  def compute(image, kernel, cotangent):
-    result, pull = jax.vjp(functools.partial(function, taps=taps), image, kernel)
+  def compute(image, kernel, bias, cotangent):
+    result, pull = jax.vjp(functools.partial(function, taps=taps), image, kernel, bias)
     return result, *pull(cotangent)
 
   return jax.jit(compute)
 
 
 def compiled(name, dtype):
-  """The compiled convolution and its two gradients."""
+  """The compiled convolution and its three gradients."""
   with jax.enable_x64(dtype == "float64"):
     return jax.device_get(with_gradients(in_groups, SHAPES[name][3])(*operands(name, dtype)))
 
 
-def in_groups(image, kernel, *, taps):
-  return jax.vmap(functools.partial(convolve, taps=taps))(image, kernel)
+def in_groups(image, kernel, bias, *, taps):
+  return jax.vmap(lambda image, kernel, bias: convolve(image, kernel, taps, bias))(image, kernel, bias)
+
+
+def by_library(image, kernel, bias, *, taps):
+  return xla_forms.convolve_by_library(image, kernel, taps=taps) + bias[:, None, :, None, None]
 
 
 @functools.cache
@@ -77,7 +86,7 @@ def oracle(name, dtype):
   """The library's convolution and its gradients in float64, and the sums of absolute products."""
   inputs = [np.float64(operand) for operand in operands(name, dtype)]
   with jax.enable_x64(True):
-    compute = with_gradients(xla_forms.convolve_by_library, SHAPES[name][3])
+    compute = with_gradients(by_library, SHAPES[name][3])
     return jax.device_get((compute(*inputs), compute(*map(np.abs, inputs))))
 
 
@@ -99,14 +108,19 @@ def test_it_computes_what_xla_computes(name, dtype):
 
 
 @pytest.mark.parametrize("empty", range(6), ids=["groups", "batch", "channels", "height", "width", "outputs"])
-def test_an_empty_axis_gives_zeros(empty):
+def test_an_empty_axis_gives_empty_sums(empty):
   sizes = [2, 2, 3, 8, 8, 4]
   sizes[empty] = 0
   groups, batch, channels, height, width, outputs = sizes
   image, kernel = jnp.ones((groups, batch, channels, height, width)), jnp.ones((groups, 9, outputs, channels))
   cotangent = jnp.ones((groups, batch, outputs, height, width))
-  for array in with_gradients(in_groups, square_taps(3))(image, kernel, cotangent):
+  result, *gradients, of_bias = with_gradients(in_groups, square_taps(3))(
+    image, kernel, jnp.ones((groups, outputs)), cotangent
+  )
+  np.testing.assert_array_equal(result, np.ones(result.shape))
+  for array in gradients:
     np.testing.assert_array_equal(array, np.zeros(array.shape))
+  np.testing.assert_array_equal(of_bias, np.full(of_bias.shape, batch * height * width))
 
 
 def shifted(image, dy, dx):
@@ -130,6 +144,7 @@ def check_not_finite(operand, index, dtype):
     exact = (
       sum(np.einsum("oc,bchw->bohw", kernel[t], shifted(image, *tap)) for t, tap in enumerate(SEARCH_TAPS)),
       np.stack([np.einsum("bohw,bchw->oc", cotangent, shifted(image, *tap)) for tap in SEARCH_TAPS]),
+      cotangent.sum(axis=(0, 2, 3)),
     )
     for ours, array in zip(found, exact, strict=True):
       np.testing.assert_allclose(ours, array, rtol=1e-5)
@@ -137,7 +152,8 @@ def check_not_finite(operand, index, dtype):
 
 @jax.jit
 def both_primitives(image, kernel, cotangent):
-  return convolve(image, kernel, SEARCH_TAPS), correlate(image, cotangent, SEARCH_TAPS)
+  convolved, pull = jax.vjp(lambda bias: convolve(image, kernel, SEARCH_TAPS, bias), jnp.zeros(3, image.dtype))
+  return convolved, correlate(image, cotangent, SEARCH_TAPS), *pull(cotangent)
 
 
 # In corners, at borders, and where one vector of pixels ends and the next begins.
@@ -153,7 +169,7 @@ def test_what_is_not_finite_reaches_as_far_as_its_products(operand, index, dtype
 
 def test_calls_of_many_threads_do_not_meet():
   """More calls at a time than there are threads to share their work; every one has the bits of a call alone."""
-  image, kernel, cotangent = (operand[0] for operand in operands("as_in_a_search", "float32"))
+  image, kernel, _, cotangent = (operand[0] for operand in operands("as_in_a_search", "float32"))
 
   @jax.jit
   def both(scale):
@@ -176,9 +192,9 @@ def run(program, **environment):
 
 BITS = """
 import hashlib, jax, test_native as t
-image, kernel, cotangent = (operand[0] for operand in t.operands("several_strips", "float32"))
+image, kernel, bias, cotangent = (operand[0] for operand in t.operands("several_strips", "float32"))
 taps = t.SHAPES["several_strips"][3]
-digest = hashlib.sha256(jax.device_get(t.convolve(image, kernel, taps)).tobytes())
+digest = hashlib.sha256(jax.device_get(t.convolve(image, kernel, taps, bias)).tobytes())
 digest.update(jax.device_get(t.correlate(image, cotangent, taps)).tobytes())
 print(digest.hexdigest())
 """
@@ -257,10 +273,14 @@ def test_a_damaged_library_is_found_when_it_is_loaded(tmp_path):
 
 def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
   vectors = 'extern "C" const char* ruas_vectors() { return "other"; }\n'
+  of_this_jaxlib = 'extern "C" int ruas_ffi_version() { return 0; }\n'
   sources = {
     "later.so": vectors + 'extern "C" int ruas_ffi_version() { return 999; }\n',
     "major.so": vectors + 'extern "C" int ruas_ffi_version() { return 1000; }\n',
-    "no_calls.so": vectors + 'extern "C" int ruas_ffi_version() { return 0; }\n',
+    "older.so": vectors + of_this_jaxlib + 'extern "C" int ruas_calls_version() { return 1; }\n',
+    "no_calls.so": vectors
+    + of_this_jaxlib
+    + f'extern "C" int ruas_calls_version() {{ return {native._CALLS_VERSION}; }}\n',
     "no_version.so": vectors,
   }
   for name, source in sources.items():
@@ -268,9 +288,10 @@ def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
     failure = compile_cpp(tmp_path / "source.cpp", tmp_path / name, "-fPIC", "-shared")
     if failure:
       pytest.skip(f"needs a C++ compiler: {failure}")
-  later, major, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
+  later, major, older, no_calls, no_version = loaded(*(tmp_path / name for name in sources))
   assert later == "XLA (later.so was built for a later jaxlib: reinstall ruas_jax)"
   assert major == "XLA (major.so was built for a later jaxlib: reinstall ruas_jax)"
+  assert older == "XLA (older.so was built from other code: reinstall ruas_jax)"
   assert "no_calls.so does not load" in no_calls and "ruas_convolve" in no_calls
   assert "no_version.so does not load" in no_version and "ruas_ffi_version" in no_version
 
@@ -278,13 +299,14 @@ def test_a_library_of_another_version_is_found_when_it_is_loaded(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_short_floats_are_computed_in_float32_and_rounded_once(dtype):
   rng = np.random.default_rng(0)
-  image, kernel = (jnp.asarray(rng.normal(size=size), dtype) for size in ((2, 3, 8, 8), (17, 4, 3)))
-  call = jax.jit(functools.partial(convolve, taps=SEARCH_TAPS))
-  gradients = jax.jit(jax.grad(lambda *operands: call(*operands).astype(jnp.float32).sum(), (0, 1)))
-  assert "ruas_convolve" in call.lower(image, kernel).as_text()
-  wide = image.astype(jnp.float32), kernel.astype(jnp.float32)
-  np.testing.assert_array_equal(call(image, kernel), call(*wide).astype(dtype))
-  for short, exact in zip(gradients(image, kernel), gradients(*wide), strict=True):
+  sizes = ((2, 3, 8, 8), (17, 4, 3), (4,))
+  operands = [jnp.asarray(rng.normal(size=size), dtype) for size in sizes]
+  call = jax.jit(lambda image, kernel, bias: convolve(image, kernel, SEARCH_TAPS, bias))
+  gradients = jax.jit(jax.grad(lambda *operands: call(*operands).astype(jnp.float32).sum(), (0, 1, 2)))
+  assert "ruas_convolve" in call.lower(*operands).as_text()
+  wide = [operand.astype(jnp.float32) for operand in operands]
+  np.testing.assert_array_equal(call(*operands), call(*wide).astype(dtype))
+  for short, exact in zip(gradients(*operands), gradients(*wide), strict=True):
     np.testing.assert_array_equal(short, exact.astype(dtype))
 
 

@@ -152,7 +152,9 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
   weights, alpha = found.state.weights, found.state.alpha
   network = build_network(config.network)
   plain = network._replace(**{name: _with_plain_cell(getattr(network, name)) for name in network._fields})
-  folded, unfolded = (FoldedModel(form.fold(_VARIANT, weights, alpha), form) for form in (network, plain))
+  folded, unfolded = (
+    FoldedModel(jax.jit(form.fold, static_argnums=0)(_VARIANT, weights, alpha), form) for form in (network, plain)
+  )
   return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE), None), unfolded
 
 

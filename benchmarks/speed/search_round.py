@@ -68,7 +68,8 @@ def count_calls(text: str) -> tuple[float, int]:
   """Operations and number of the calls to compiled convolutions in a program whose loops have one iteration."""
   shape_of = {name: sizes(shape) for name, shape in re.findall(r"%([\w.\-]+) = \w+\[([\d,]*)\]", text)}
   operations = calls = 0
-  pattern = r"= \w+\[([\d,]*)\]\S* custom-call\(%([\w.\-]+), %([\w.\-]+)\), custom_call_target=\"(ruas_\w+)\""
+  # The first result and the first two operands; those of a bias may follow.
+  pattern = r"= \(?\w+\[([\d,]*)\].* custom-call\(%([\w.\-]+), %([\w.\-]+)[^)]*\), custom_call_target=\"(ruas_\w+)\""
   for result, first, second, target in re.findall(pattern, text):
     # image [G, B, C, H, W]; a kernel [G, T, O, C] or a cotangent [G, B, O, H, W]
     taps = shape_of[second][1] if target == "ruas_convolve" else sizes(result)[1]

@@ -114,16 +114,21 @@ class ImageLayout:
     """Number of blocks that one block of the result depends on."""
     return math.prod(2 * blocks + 1 for blocks in _reach(taps, self.side))
 
-  def convolve(self, planes: jax.Array, kernel: jax.Array, taps: Taps, mask: jax.Array | None = None) -> jax.Array:
-    """`primitives.convolve` of planes with a kernel from `kernel`. What `mask` excludes counts as zero, even NaN.
+  def convolve(
+    self, planes: jax.Array, kernel: jax.Array, taps: Taps, bias: jax.Array, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """`primitives.convolve` of planes, with a kernel from `kernel` and a bias from `bias`. What `mask` excludes counts
+    as zero, even NaN.
 
     In blocks, a value that is not finite spreads to the blocks around it: zeros in the matrix multiply it.
     """
     if self.side == 1:
       reads_others = taps != identity_taps
-      return convolve(self.inside(planes, mask) if reads_others else planes, kernel, taps, self.precision)
+      planes = self.inside(planes, mask) if reads_others else planes
+      return convolve(planes, kernel, taps, bias, precision=self.precision)
     planes = self.inside(planes, mask)
-    return jnp.einsum("bkyx,ko->boyx", _around(planes, _reach(taps, self.side)), kernel, precision=self.precision)
+    around = _around(planes, _reach(taps, self.side))
+    return jnp.einsum("bkyx,ko->boyx", around, kernel, precision=self.precision) + bias[None, :, None, None]
 
 
 def _reach(taps: Taps, side: int) -> tuple[int, int]:

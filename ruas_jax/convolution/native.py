@@ -22,6 +22,7 @@ from jax.interpreters import mlir
 
 LIBRARY = pathlib.Path(__file__).parent / "native" / "libruas_convolution.so"
 _TARGETS = ("ruas_convolve", "ruas_correlate")
+_CALLS_VERSION = 2  # that of `convolution.cc`
 _DTYPES = (np.float32, np.float64)
 _SHORT = (np.float16, jnp.bfloat16)
 
@@ -56,6 +57,8 @@ def form() -> Form:
     built, here = library.ruas_ffi_version(), _ffi_version()
     if built > here or built // 1000 != here // 1000:  # jax would notice only later, when its backend starts
       return Form(False, f"{LIBRARY.name} was built for a later jaxlib: reinstall ruas_jax")
+    if library.ruas_calls_version() != _CALLS_VERSION:  # a changed call would fail only when it is made
+      return Form(False, f"{LIBRARY.name} was built from other code: reinstall ruas_jax")
     for target in _TARGETS:
       jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
   except Exception as error:  # for another processor or version, or damaged
@@ -88,16 +91,16 @@ def lowering(target: str, *, otherwise: Callable) -> Callable:
   compiled code would gather them again.
   """
 
-  def rule(context, first, second, *, taps, precision):
+  def rule(context, *operands, taps, **parameters):
     dtype = context.avals_in[0].dtype
     if dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
-      return otherwise(context, first, second, taps=taps, precision=precision)
+      return otherwise(context, *operands, taps=taps, **parameters)
     numbers = np.array(taps, np.int64).ravel()
     if dtype in _DTYPES:
-      return jax.ffi.ffi_lowering(target)(context, first, second, taps=numbers)
-    call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(context.avals_out[0].shape, np.float32))
-    in_float32 = lambda *operands: call(*(x.astype(np.float32) for x in operands), taps=numbers).astype(dtype)
-    return mlir.lower_fun(in_float32, multiple_results=False)(context, first, second)
+      return jax.ffi.ffi_lowering(target)(context, *operands, taps=numbers)
+    call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(each.shape, np.float32) for each in context.avals_out])
+    in_float32 = lambda *wide: [x.astype(dtype) for x in call(*(x.astype(np.float32) for x in wide), taps=numbers)]
+    return mlir.lower_fun(in_float32, multiple_results=True)(context, *operands)
 
   return rule
 

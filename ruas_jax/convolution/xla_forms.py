@@ -84,6 +84,27 @@ def shifted_sums(padded, kernel, *, taps):
   return functools.reduce(operator.add, sums[-_CHAINS:])
 
 
+def convolve_on_accelerator(image, kernel, *, taps, precision=EXACT):
+  """`convolve_by_bands` for a window over one channel along rows or columns, else `convolve_by_library`."""
+  along_a_line = 0 in largest_offsets(taps)
+  return (convolve_by_bands if along_a_line and image.shape[2] == kernel.shape[2] == 1 else convolve_by_library)(
+    image, kernel, taps=taps, precision=precision
+  )
+
+
+def convolve_by_bands(image, kernel, *, taps, precision=EXACT):
+  """A product of each row, or each column, with a band matrix. A matrix unit needs at least a hundred channels for a
+  convolution, but an image has hundreds of pixels in a row."""
+  axis = 3 if largest_offsets(taps)[1] == 0 else 4
+  pixels = np.arange(image.shape[axis])
+  distances = pixels[:, None] - pixels
+  which = np.full(distances.shape, len(taps))
+  for tap, offsets in enumerate(taps):
+    which[distances == sum(offsets)] = tap  # the other offset is zero
+  band = jnp.take(jnp.pad(kernel[..., 0, 0], ((0, 0), (0, 1))), which, axis=1)
+  return jnp.einsum("gbcyx,gyz->gbczx" if axis == 3 else "gbcyx,gxz->gbcyz", image, band, precision=precision)
+
+
 def convolve_by_library(image, kernel, *, taps, precision=EXACT):
   """The convolution of XLA's library."""
   reach_y, reach_x = largest_offsets(taps)

@@ -63,7 +63,7 @@ def apply_affine(
 ) -> jax.Array:
   """The convolution and the bias, on planes of `layout`. `mask`, from `ImageLayout.mask`, marks the pixels of the
   image; all others are outside it and count as zero."""
-  return layout.convolve(x, affine.kernel, taps, mask) + affine.bias[None, :, None, None]
+  return layout.convolve(x, affine.kernel, taps, affine.bias, mask)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,6 +84,7 @@ class FoldedModel:
   network: Network = dataclasses.field(metadata={"static": True})
 
 
+@jax.jit
 def fold(model: Model) -> FoldedModel:
   """Does the work that is the same for every image. It is pure, like `enhance_folded`."""
   network = model.network

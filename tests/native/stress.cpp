@@ -82,7 +82,7 @@ std::vector<int64_t> square(int64_t dilation) {
 template <typename T>
 struct Problem {
   Shape shape;
-  std::vector<T> image, kernel, cotangent, convolved, correlated;
+  std::vector<T> image, kernel, bias, cotangent, convolved, correlated;
 
   Problem(const Shape& of, unsigned seed) : shape(of) {
     std::mt19937 random(seed);
@@ -95,17 +95,21 @@ struct Problem {
     const int64_t taps = shape.taps.size() / 2;
     fill(image, groups * batch * channels * height * width);
     fill(kernel, groups * taps * shape.outputs * channels);
+    fill(bias, groups * shape.outputs);
     fill(cotangent, groups * batch * shape.outputs * height * width);
     Pool alone(1);
     call(alone, convolved, correlated);
   }
 
+  // `to_gradient` gets the kernel's gradient and behind it the bias's.
   void call(Pool& pool, std::vector<T>& to_result, std::vector<T>& to_gradient) const {
     to_result.assign(cotangent.size(), T(NAN));
-    to_gradient.assign(kernel.size(), T(NAN));
+    to_gradient.assign(kernel.size() + bias.size(), T(NAN));
     const Taps taps(shape.taps);
-    convolve(pool, taps, shape.image, shape.outputs, image.data(), kernel.data(), to_result.data());
-    correlate(pool, taps, shape.image, shape.outputs, image.data(), cotangent.data(), to_gradient.data());
+    convolve(pool, taps, shape.image, shape.outputs, image.data(), kernel.data(), bias.data(),
+             to_result.data());
+    correlate(pool, taps, shape.image, shape.outputs, image.data(), cotangent.data(), to_gradient.data(),
+              to_gradient.data() + kernel.size());
   }
 
   bool same_bits(const std::vector<T>& result, const std::vector<T>& gradient) const {
@@ -119,7 +123,13 @@ struct Problem {
   double error() const {
     const auto [groups, batch, channels, height, width] = shape.image;
     const int64_t taps = shape.taps.size() / 2, outputs = shape.outputs;
-    std::vector<double> result(cotangent.size(), 0.0), gradient(kernel.size(), 0.0);
+    std::vector<double> result(cotangent.size(), 0.0), gradient(kernel.size() + bias.size(), 0.0);
+    const int64_t plane = height * width;
+    for (size_t i = 0; i < result.size(); ++i) {
+      const int64_t at_bias = i / plane / outputs / batch * outputs + i / plane % outputs;
+      result[i] = bias[at_bias];
+      gradient[kernel.size() + at_bias] += cotangent[i];
+    }
     for (int64_t g = 0; g < groups; ++g)
       for (int64_t b = 0; b < batch; ++b)
         for (int64_t t = 0; t < taps; ++t)
@@ -142,7 +152,7 @@ struct Problem {
         if (!(difference <= largest)) largest = difference;  // NaN too
       }
     };
-    compare(convolved, result, taps * channels);
+    compare(convolved, result, 1 + taps * channels);
     compare(correlated, gradient, batch * height * width);
     return largest;
   }

@@ -37,17 +37,19 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
     """`forward(layout, planes, kernel)` and its gradients by JAX."""
     layout = ImageLayout(size, precision)
     forward = functools.partial(forward, layout)
-    shape = jax.eval_shape(layout.enter, jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32))
-    kernels = jax.ShapeDtypeStruct((len(taps), 2 * channels, channels), jnp.float32)
+    shape = jax.eval_shape(layout.enter, jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)).shape
+    planes, kernel = jnp.zeros(shape), jnp.zeros((len(taps), 2 * channels, channels))  # any, as it is linear in both
     return Form(
       layout,
       forward,
-      lambda cotangent, kernel: jax.linear_transpose(lambda planes: forward(planes, kernel), shape)(cotangent)[0],
-      lambda planes, cotangent: jax.linear_transpose(lambda kernel: forward(planes, kernel), kernels)(cotangent)[0],
+      lambda cotangent, kernel: jax.vjp(lambda planes: forward(planes, kernel), planes)[1](cotangent)[0],
+      lambda planes, cotangent: jax.vjp(lambda kernel: forward(planes, kernel), kernel)[1](cotangent)[0],
     )
 
+  no_bias = jnp.zeros(2 * channels)
+
   def of_package(layout, planes, kernel):
-    return layout.convolve(planes, layout.kernel(kernel, taps), taps, None)
+    return layout.convolve(planes, layout.kernel(kernel, taps), taps, layout.bias(no_bias))
 
   def dense_convolution(layout, planes, kernel):
     dense = layout.kernel(kernel, taps).reshape(3, 3, planes.shape[1], -1)

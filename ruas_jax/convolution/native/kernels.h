@@ -27,7 +27,7 @@ struct ConvolveTile {
   int64_t source_row;
   const int64_t* offsets;  // offset in the source of each term (tap, channel)
   int64_t terms;
-  const T* weights;  // block by block [terms][outputs of the block]
+  const T* weights;  // block by block the biases, then [terms][outputs of the block]
   const int64_t* block_outputs;
   int64_t blocks;
   T* target;

@@ -1,6 +1,7 @@
 // The convolution for few channels and its weight gradient, in terms of pointers, shapes and a pool of threads.
 // The shapes have the axis of groups of `ruas_jax/convolution/primitives.py`,
-//   image [G, B, C, H, W], kernel [G, T, O, C], cotangent and result [G, B, O, H, W].
+//   image [G, B, C, H, W], kernel [G, T, O, C], bias [G, O], cotangent and result [G, B, O, H, W].
+// The bias of a convolution and the gradient of the bias may be null.
 //
 // Both copy one tile of the image into a buffer in the cache, with zeros around the image, and sum products of whole
 // vectors of pixels in registers. Tiles are divided over the threads. The order of every sum is fixed and does not
@@ -76,14 +77,17 @@ constexpr int64_t kLeastShared = 500'000;  // products for which other threads a
 
 template <typename T, typename Pool>
 void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs, const T* image,
-              const T* kernel, T* result) {
+              const T* kernel, const T* bias, T* result) {
   const Kernels<T> kernels = chosen_kernels<T>();
   const int64_t groups = image_shape[0], batch = image_shape[1], channels = image_shape[2];
   int64_t height = image_shape[3], width = image_shape[4];
   const int64_t plane = height * width, terms = taps.size() * channels;
   if (groups * batch * outputs * plane == 0) return;
   if (terms == 0) {
-    std::fill_n(result, groups * batch * outputs * plane, T(0));
+    for (int64_t index = 0; index < groups * batch * outputs; ++index) {
+      const int64_t group = index / outputs / batch;
+      std::fill_n(result + index * plane, plane, bias ? bias[group * outputs + index % outputs] : T(0));
+    }
     return;
   }
   const bool pointwise = taps.reach_y == 0 && taps.reach_x == 0;
@@ -92,14 +96,18 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
   // Sorts the weights in the order of their use.
   const std::vector<int64_t> block_outputs = divide_evenly(outputs, kernels.outputs);
   const int64_t blocks = block_outputs.size();
-  std::vector<T> weights(groups * terms * outputs);
+  const int64_t numbers = (1 + terms) * outputs;
+  std::vector<T> weights(groups * numbers);
   T* packed = weights.data();
   for (int64_t group = 0; group < groups; ++group) {
-    for (int64_t block = 0, first = 0; block < blocks; first += block_outputs[block++])
+    for (int64_t block = 0, first = 0; block < blocks; first += block_outputs[block++]) {
+      for (int64_t output = first; output < first + block_outputs[block]; ++output)
+        *packed++ = bias ? bias[group * outputs + output] : T(0);
       for (int64_t tap = 0; tap < taps.size(); ++tap)
         for (int64_t channel = 0; channel < channels; ++channel)
           for (int64_t output = first; output < first + block_outputs[block]; ++output)
             *packed++ = kernel[((group * taps.size() + tap) * outputs + output) * channels + channel];
+    }
   }
 
   const int64_t columns = std::min(round_up(kTileColumns, kernels.block_pixels), round_up(width, kernels.block_pixels));
@@ -124,7 +132,7 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
     const T* from = image + example * channels * plane;
     ConvolveTile<T> tile{};
     tile.terms = terms;
-    tile.weights = weights.data() + group * terms * outputs;
+    tile.weights = weights.data() + group * numbers;
     tile.block_outputs = block_outputs.data();
     tile.blocks = blocks;
     tile.target = result + example * outputs * plane + top * width + left;
@@ -149,14 +157,16 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
 
 template <typename T, typename Pool>
 void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs, const T* image,
-               const T* cotangent, T* result) {
+               const T* cotangent, T* result, T* bias) {
   const Kernels<T> kernels = chosen_kernels<T>();
   const int64_t groups = image_shape[0], batch = image_shape[1], channels = image_shape[2];
   const int64_t height = image_shape[3], width = image_shape[4];
-  const int64_t plane = height * width, pairs = taps.size() * channels, numbers = pairs * outputs;
-  if (groups * numbers == 0) return;
+  // The gradient of the bias is that of one more pair, which reads ones in place of the image.
+  const int64_t plane = height * width, pairs = taps.size() * channels, numbers = (pairs + 1) * outputs;
+  if (groups * outputs == 0) return;
   if (batch * plane == 0) {
-    std::fill_n(result, groups * numbers, T(0));
+    std::fill_n(result, groups * pairs * outputs, T(0));
+    if (bias) std::fill_n(bias, groups * outputs, T(0));
     return;
   }
   const int64_t columns = round_up(std::min(kSegmentColumns, width), kernels.lanes);
@@ -168,15 +178,18 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
   // sums does. The channels are divided only to occupy all threads.
   const int64_t all_rows = batch * height;
   const int64_t strips = std::min(all_rows, std::clamp<int64_t>(batch * plane / kStripPixels, 1, kMostStrips));
+  const int64_t most_parts = std::max<int64_t>(channels, 1);
   const int64_t parts = numbers * batch * plane < kLeastShared
                             ? 1
-                            : std::clamp<int64_t>(divide_up(pool.num_threads(), groups * strips), 1, channels);
-  std::vector<T> partials(groups * strips * numbers);  // [group, strip, channel, tap, output]
+                            : std::clamp<int64_t>(divide_up(pool.num_threads(), groups * strips), 1, most_parts);
+  std::vector<T> partials(groups * strips * numbers);  // [group, strip, pair (channel, tap), output]
   share_out(pool, groups * strips * parts, [&](int64_t index) {
     const int64_t part = index % parts, strip = index / parts % strips, group = index / parts / strips;
     const int64_t first = part * channels / parts, here = (part + 1) * channels / parts - first;
-    const int64_t own_pairs = here * taps.size(), padded = own_pairs + kMostPairs;
-    const int64_t image_size = round_up(here * image_rows * image_row, kernels.lanes), cotangent_size = outputs * rows * columns;
+    const bool ones = bias && part == parts - 1;
+    const int64_t own_pairs = here * taps.size() + ones, padded = own_pairs + kMostPairs;
+    const int64_t image_plane = image_rows * image_row, cotangent_size = outputs * rows * columns;
+    const int64_t image_size = round_up((here + ones) * image_plane, kernels.lanes);
     const int64_t sums_size = padded * outputs * kernels.lanes;
     T* image_buffer = scratch<T>(image_size + cotangent_size + sums_size);
     T* cotangent_buffer = image_buffer + image_size;
@@ -185,7 +198,11 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
     std::vector<int64_t> offsets(padded, 0);  // the padding of the last block gives unused results
     for (int64_t channel = 0, pair = 0; channel < here; ++channel)
       for (int64_t tap = 0; tap < taps.size(); ++tap)
-        offsets[pair++] = (channel * image_rows + taps.rows[tap]) * image_row + taps.columns[tap];
+        offsets[pair++] = channel * image_plane + taps.rows[tap] * image_row + taps.columns[tap];
+    if (ones) {
+      offsets[own_pairs - 1] = here * image_plane;
+      std::fill_n(image_buffer + here * image_plane, image_plane, T(1));
+    }
 
     CorrelateTile<T> tile{};
     tile.image = image_buffer + taps.reach_y * image_row + taps.reach_x;
@@ -232,14 +249,19 @@ void correlate(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t
   });
 
   const T* partial = partials.data();
-  for (int64_t group = 0; group < groups; ++group, partial += (strips - 1) * numbers)
+  const auto total = [&](const T* partial) {
+    T sum = 0;
+    for (int64_t strip = 0; strip < strips; ++strip) sum += partial[strip * numbers];
+    return sum;
+  };
+  for (int64_t group = 0; group < groups; ++group, partial += (strips - 1) * numbers) {
     for (int64_t channel = 0; channel < channels; ++channel)
       for (int64_t tap = 0; tap < taps.size(); ++tap)
-        for (int64_t output = 0; output < outputs; ++output, ++partial) {
-          T total = 0;
-          for (int64_t strip = 0; strip < strips; ++strip) total += partial[strip * numbers];
-          result[((group * taps.size() + tap) * outputs + output) * channels + channel] = total;
-        }
+        for (int64_t output = 0; output < outputs; ++output)
+          result[((group * taps.size() + tap) * outputs + output) * channels + channel] = total(partial++);
+    for (int64_t output = 0; output < outputs; ++output, ++partial)
+      if (bias) bias[group * outputs + output] = total(partial);
+  }
 }
 
 }  // namespace
