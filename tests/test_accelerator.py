@@ -216,24 +216,8 @@ def test_nothing_is_compared_that_was_not_measured_on_a_gpu():
 
 def test_the_table_of_devices():
   of_gpu = {"device": "gpu: A", "settings": {"quick": False}, "results": made_up_results()}
-  of_tpu = of_gpu | {
-    "device": "tpu: B",
-    "results": {
-      "search_step": {
-        "platform": "tpu",
-        "rows": [
-          {
-            "size": 64,
-            "side": "ours",
-            "precision": "exact",
-            "layout": "blocks",
-            "seconds": 0.004,
-            "compile_seconds": 30.0,
-          }
-        ],
-      }
-    },
-  }
+  step = {"size": 64, "side": "ours", "precision": "exact", "seconds": 0.004, "compile_seconds": 30.0}
+  of_tpu = of_gpu | {"device": "tpu: B", "results": {"search_step": {"platform": "tpu", "rows": [step]}}}
   of_cpu = of_gpu | {"device": "cpu: C", "results": {"search_step": {"platform": "cpu", "rows": []}}}
   header, _, *lines = device_table(
     [of_gpu, of_tpu, of_cpu, of_gpu | {"device": "D", "settings": {"quick": True}}]
