@@ -88,6 +88,30 @@ BARS = {
   "tpu_sharded_times_one_chip": Bar(
     1.1, "at_most", "on four described chips, a chip's share of a step takes at most 1.1 times as long as on one"
   ),
+  "gpu_search_step_64_times_eager": Bar(
+    30.0, "at_least", "an exact search step at 64x64 on a GPU is 30 times faster than eager PyTorch's on it; aim 100"
+  ),
+  "gpu_search_step_320_times_eager": Bar(
+    30.0, "at_least", "an exact search step at 320x320 on a GPU is 30 times faster than eager PyTorch's on it; aim 100"
+  ),
+  "gpu_search_step_64_times_compiled": Bar(
+    5.0, "at_least", "an exact search step at 64x64 on a GPU is 5 times faster than with torch.compile on it"
+  ),
+  "gpu_search_step_320_times_compiled": Bar(
+    5.0, "at_least", "an exact search step at 320x320 on a GPU is 5 times faster than with torch.compile on it"
+  ),
+  "gpu_population_64_times_one": Bar(
+    4.0, "at_most", "a step of 16 searches at 64x64 on a GPU takes at most 4 times as long as one search's"
+  ),
+  "gpu_forward_4k_per_second": Bar(
+    60.0, "at_least", "a GPU enhances 60 images of 4K per second with the precision `fast`, noise removal included"
+  ),
+  "gpu_search_step_compile_seconds": Bar(
+    20.0, "at_most", "a search step compiles for a GPU in 20 s, in each size, layout and precision"
+  ),
+  "gpu_paper_search_minutes": Bar(
+    1.0, "at_most", "the paper's search, 20 x 689 exact steps at 320x320, takes one minute on a GPU (an aim)"
+  ),
   "photo_peak_megabytes": Bar(
     1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB in addition to the imports"
   ),

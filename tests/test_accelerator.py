@@ -7,16 +7,14 @@ import pathlib
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
 import pytest
-from jax import lax
 
+from benchmarks.bars import BARS
 from benchmarks.speed.accelerator.__main__ import PARTS
+from benchmarks.speed.accelerator.figures import gpu_bars
 from benchmarks.speed.accelerator.part import Part
-from benchmarks.speed.accelerator.precision import convolutions_in
 from benchmarks.speed.accelerator.processes import PartOf, measure_parts
-from ruas_jax.convolution.primitives import convolve, correlate, square_taps
+from benchmarks.speed.accelerator.table import device_table
 
 ROOT = pathlib.Path(__file__).parents[1]
 ABSENT = ("grain", "tyro", "tensorflow_datasets", "rich", "matplotlib", "dm_pix", "tifffile", "png")
@@ -78,6 +76,7 @@ def test_a_part_that_crashes_or_hangs_is_named_and_the_others_are_measured(tmp_p
   assert hung["limit"] <= hung["seconds"] < 60
   assert after["status"] == "done" and after["error"] is None
   assert after["rows"] == [{"what": "the report so far", "parts": ["crashes", "hangs"]}]
+  assert after["platform"] == "cpu" and not report["bars"]
 
 
 def test_a_row_that_fails_or_comes_too_late_is_one_and_the_part_goes_on(tmp_path, capsys):
@@ -106,7 +105,7 @@ def test_sides_take_turns(tmp_path):
 
 
 def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
-  """In all processes, since each reads `sitecustomize`. All parts can be imported; one is measured."""
+  """In all processes, since each reads `sitecustomize`. All parts can be imported; two are measured."""
   (tmp_path / "sitecustomize.py").write_text(BLOCK)
   environment = os.environ | {"PYTHONPATH": python_path(tmp_path)}
   modules = ", ".join(part.module for part in PARTS.values())
@@ -115,16 +114,18 @@ def test_it_runs_without_what_a_lent_machine_may_lack(tmp_path):
   assert "blocked by a test" in done.stdout
 
   path = tmp_path / "report.json"
-  arguments = "--parts", "convolution", "--commit", "abc"
+  arguments = "--parts", "convolution,enhancing", "--commit", "abc"
   done = subprocess.run(command(path, *arguments), env=environment, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout + done.stderr
   report = json.loads(path.read_text())
   assert {"device", "versions", "commit", "date", "settings", "results", "bars"} == set(report)
   assert report["settings"]["quick"] and report["commit"] == "abc"
-  rows = report["results"]["convolution"]["rows"]
+  rows, enhancing = (report["results"][name]["rows"] for name in ("convolution", "enhancing"))
+  assert [row["layout"] for row in enhancing] == ["pixels"] * 2 + ["blocks"] * 2
+  assert all(row["milliseconds"] > 0 and row["precision"] == "fast" for row in enhancing)
   assert not [row for row in rows if "error" in row or "skipped" in row]
   compared = [row for row in rows if "form" in row]
-  assert len(compared) == 13 + 13 + 16 and all(row["difference"] < 1e-5 for row in compared)
+  assert len(compared) == 9 + 9 + 10 and all(row["difference"] < 1e-5 for row in compared)
   assert all(row["seconds"] > 0 and row["compile_seconds"] > 0 for row in rows[1:])
   assert f"side {compared[0]['side']}" in done.stdout
 
@@ -145,20 +146,98 @@ def test_an_unknown_part_is_refused(tmp_path):
   assert done.returncode == 2 and "no part 'speed'" in done.stderr and "whole_search" in done.stderr
 
 
-@pytest.mark.parametrize("function", ["convolve", "correlate"])
-def test_the_precision_reaches_what_a_gpu_compiles(function):
-  def text(precision):
-    taps, images = square_taps(3), jnp.ones((1, 2, 4, 4))
-    if function == "convolve":
-      traced = jax.jit(lambda image, kernel: convolve(image, kernel, taps)).trace(images, jnp.ones((9, 2, 2)))
-    else:
-      traced = jax.jit(lambda image, cotangent: correlate(image, cotangent, taps)).trace(images, images)
-    with convolutions_in(precision):
-      return traced.lower(lowering_platforms=("cuda",)).as_text()
+def made_up_results():
+  """What a GPU might give: for each figure, the rows that it is made from and others that must not count."""
+  layouts = [{"precision": "exact", "layout": layout} for layout in ("pixels", "blocks")]
+  fast = [of | {"precision": "fast"} for of in layouts]
+  ours = [
+    {"size": size, "side": "ours", "seconds": seconds / 1e3, "compile_seconds": 10.0 + seconds, **of}
+    for size, seconds, of in [(64, 2.0, layouts[0]), (64, 1.5, layouts[1]), (320, 8.0, layouts[1]), (64, 0.5, fast[0])]
+  ]
+  torch = [
+    {"size": size, "side": side, "times_faster": times, "torch_device": "cuda"}
+    for size, side, times in [
+      (64, "eager", 80.0),
+      (64, "eager, TF32", 9.0),
+      (64, "torch.compile", 6.0),
+      (320, "eager", 29.0),
+      (320, "torch.compile", 5.0),
+    ]
+  ]
+  one = {"size": 64, "seconds_of_one": 1.5}
+  rows = {
+    "search_step": [*ours, *torch, {"size": 320, "side": "ours", **layouts[0], "error": "out of memory"}],
+    "paper_search": [{"size": 320, "hours": 1 / 20, **layouts[1]}, {"size": 320, "hours": 1 / 40, **fast[1]}],
+    "enhancing": [
+      {"image": "4K", "variant": variant, "dtype": dtype, "milliseconds": taken, **of}
+      for variant, dtype, taken, of in [
+        ("i+n", "float32", 20.0, fast[0]),
+        ("i+n", "float32", 10.0, fast[1]),
+        ("i+n", "bfloat16", 5.0, fast[1]),
+        ("i", "float32", 4.0, fast[1]),
+        ("i+n", "float32", 3.0, layouts[1]),
+      ]
+    ],
+    "population": [
+      one | {"members": 16, "seconds": 6.0, **layouts[1]},
+      one | {"members": 16, "seconds": 4.5, "seconds_of_one": 2.0, **layouts[0]},
+      one | {"members": 64, "seconds": 1.0, **layouts[0]},
+    ],
+  }
+  return {name: {"platform": "gpu", "rows": of_part} for name, of_part in rows.items()}
 
-  assert "HIGHEST" in text(lax.Precision.HIGHEST)
-  assert "HIGHEST" not in text(lax.Precision.DEFAULT)
-  assert "HIGHEST" in text(lax.Precision.HIGHEST)
+
+def test_what_a_gpu_measured_is_compared_with_every_threshold():
+  results = made_up_results()
+  expected = {
+    "search_step_64_times_eager": 80.0,
+    "search_step_320_times_eager": 29.0,
+    "search_step_64_times_compiled": 6.0,
+    "search_step_320_times_compiled": 5.0,
+    "population_64_times_one": 3.0,
+    "forward_4k_per_second": 100.0,
+    "search_step_compile_seconds": 18.0,
+    "paper_search_minutes": 3.0,
+  }
+  assert gpu_bars(results) == pytest.approx({f"gpu_{name}": value for name, value in expected.items()})
+  assert set(gpu_bars(results)) == {name for name in BARS if name.startswith("gpu_")}
+
+
+def test_nothing_is_compared_that_was_not_measured_on_a_gpu():
+  results = made_up_results()
+  results["enhancing"]["platform"] = "cpu"
+  results["population"]["platform"] = "tpu"
+  results["paper_search"] = {"platform": None, "rows": []}
+  for row in results["search_step"]["rows"]:
+    row |= {"torch_device": "cpu"} if "torch_device" in row else {}
+  assert list(gpu_bars(results)) == ["gpu_search_step_compile_seconds"]
+  assert not gpu_bars({})
+
+
+def test_the_table_of_devices():
+  of_gpu = {"device": "gpu: A", "settings": {"quick": False}, "results": made_up_results()}
+  step = {"size": 64, "side": "ours", "precision": "exact", "seconds": 0.004, "compile_seconds": 30.0}
+  of_tpu = of_gpu | {"device": "tpu: B", "results": {"search_step": {"platform": "tpu", "rows": [step]}}}
+  of_cpu = of_gpu | {"device": "cpu: C", "results": {"search_step": {"platform": "cpu", "rows": []}}}
+  header, _, *lines = device_table(
+    [of_gpu, of_tpu, of_cpu, of_gpu | {"device": "D", "settings": {"quick": True}}]
+  ).splitlines()
+  assert header == "|  | gpu: A | tpu: B |"
+  assert lines[0] == "| an exact search step at 64x64 | 1.5 ms; 80× eager PyTorch; 6× `torch.compile` | 4 ms |"
+  assert lines[2:] == [
+    "| a step of 16 searches at 64x64 | 3 times as long as one search's | not measured |",
+    "| 4K images with noise removal, `fast` | 100 per second | not measured |",
+    "| the paper's search, exact, extrapolated | 3 minutes | not measured |",
+    "| compiling a search step | at most 18 s | at most 30 s |",
+  ]
+  assert device_table([of_cpu]).startswith("No GPU or TPU has been measured yet.")
+
+
+def test_the_targets_for_a_gpu_are_in_the_documentation():
+  text = (ROOT / "docs" / "performance.md").read_text()
+  for name, bar in BARS.items():
+    if name.startswith("gpu_"):
+      assert f"| {bar.source} | {bar.sense.replace('_', ' ')} {bar.threshold:g} |" in text
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 import test_mutations
 
 import ruas_jax
+from benchmarks.speed.accelerator.table import device_records, device_table
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -116,7 +117,11 @@ def mutations():
   return [f"{len(test_mutations.MUTATIONS)} known bugs"]
 
 
-@pytest.mark.parametrize("figures", [quality, demo, speed, memory, start, faults, mutations])
+def devices():
+  return [device_table(device_records())]
+
+
+@pytest.mark.parametrize("figures", [quality, demo, speed, memory, start, faults, mutations, devices])
 def test_figures_are_those_of_the_records(figures):
   for figure in figures():
     assert figure in README

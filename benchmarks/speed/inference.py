@@ -6,6 +6,7 @@ The weights are random, in the released form, because the cost does not depend o
 measured in a separate process, as its peak resident size minus that after its imports (Linux).
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -67,8 +69,11 @@ def forward_rows(
   *,
   size: tuple[int, int] = FORWARD,
   variants: Sequence[str] = VARIANTS,
+  dtypes: Sequence[str] = DTYPES,
+  network: Mapping[str, Any] | None = None,
 ) -> list[dict]:
-  """Seconds for one image in device memory, of the compiled forward pass only, compiled as in `Enhancer`."""
+  """Seconds for one image in device memory, of the compiled forward pass only, compiled as in `Enhancer`. `network` has
+  options of the network that replace the released ones."""
   import jax
 
   from ruas_jax.engine.compiler import compiler_options
@@ -77,11 +82,13 @@ def forward_rows(
   image = as_float(dark_photo(*size))
   rows = []
   for variant in variants:
-    elsewhere = counterpart(random_model(variant), image) if counterpart else None
+    model = random_model(variant)
+    model = dataclasses.replace(model, options=dataclasses.replace(model.options, **network or {}))
+    elsewhere = counterpart(model, image) if counterpart else None
     results = {}
-    for dtype in DTYPES:
+    for dtype in dtypes:
       cast = lambda tree, dtype=dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-      arguments = cast(jax.jit(fold)(random_model(variant))), cast(jax.numpy.asarray(image))
+      arguments = cast(jax.jit(fold)(model)), cast(jax.numpy.asarray(image))
       start = time.perf_counter()
       forward = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
       compiled = time.perf_counter()
@@ -95,6 +102,7 @@ def forward_rows(
           "variant": variant,
           "dtype": dtype,
           "milliseconds": 1e3 * seconds["ours"],
+          "images_per_second": 1 / seconds["ours"],
           "megapixels_per_second": image[..., 0].size / seconds["ours"] / 1e6,
           "compile_seconds": compiled - start,
           "largest_deviation": float(np.abs(results[dtype] - results["float32"]).max()),

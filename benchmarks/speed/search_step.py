@@ -29,6 +29,7 @@ from ruas_jax.nas.setting import Setting
 
 IMAGES = 8  # in each set
 MODULES = ("illumination", "denoising")
+EPOCHS, IMAGES_PER_EPOCH = 20, 689  # of the paper's search
 
 
 class Problem(NamedTuple):
@@ -145,3 +146,14 @@ class Runner:
     self._run, log = self._program(*self._arguments(steps))
     if not log.sound[:steps].all():
       raise RuntimeError("a loss is not finite")
+
+
+def extrapolated_search(run: Runner, steps: int, in_call: int) -> dict:
+  """Hours of the paper's search, extrapolated from this number of steps in a row, with logging as in the package."""
+  run(1)  # compiles
+  start = time.perf_counter()
+  for _ in range(steps // in_call):
+    run(in_call)
+  seconds = (time.perf_counter() - start) / (steps // in_call * in_call)
+  total = EPOCHS * IMAGES_PER_EPOCH
+  return {"steps_measured": steps, "seconds_per_step": seconds, "steps": total, "hours": seconds * total / 3600}

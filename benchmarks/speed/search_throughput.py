@@ -17,12 +17,11 @@ import torch
 from benchmarks.limits import Machine, count_work, measure_machine
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.speed import torch_counterpart as counterpart
-from benchmarks.speed.search_step import Problem, Runner, build_problem
+from benchmarks.speed.search_step import EPOCHS, IMAGES_PER_EPOCH, Problem, Runner, build_problem, extrapolated_search
 from ruas_jax.optimizers import make_optimizer
 
 AGREEMENT = 1e-4
 _RATE = 5.0  # learning rate of the weights for the comparison of the two sides
-EPOCHS, IMAGES_PER_EPOCH = 20, 689  # of the paper's search
 _STEPS = {64: 40, 320: 4}  # steps in one of our calls, about as in a search; PyTorch takes a quarter
 
 
@@ -52,7 +51,8 @@ def main() -> None:
   )
   results = {"steps": rows, "agreement": agreement, "machine": machine._asdict()}
   if not arguments.quick:
-    results["search"] = whole_search(200)
+    run = Runner(build_problem(320, ("illumination",), "mixed_mode"))
+    results["search"] = extrapolated_search(run, 200, in_call=10)
     print_table([results["search"]], f"a search of {EPOCHS} epochs x {IMAGES_PER_EPOCH} steps at 320x320")
   write_report(
     arguments.json,
@@ -150,24 +150,6 @@ def row(size: int, module: str, hypergradient: str, *, repeats: int, machine: Ma
     "gigaflop": work.operations / 1e9,
     **limits,
     "share_of_limit": max(limits.values()) / ours_seconds,
-  }
-
-
-def whole_search(steps: int) -> dict:
-  """Extrapolated from this number of steps in a row, with logging as in the package."""
-  run = Runner(build_problem(320, ("illumination",), "mixed_mode"))
-  run(1)
-  seconds = []
-  while len(seconds) < steps:
-    start = time.perf_counter()
-    run(10)
-    seconds += [(time.perf_counter() - start) / 10] * 10
-  total = EPOCHS * IMAGES_PER_EPOCH
-  return {
-    "steps_measured": len(seconds),
-    "seconds_per_step": float(np.mean(seconds)),
-    "steps": total,
-    "hours": float(np.mean(seconds)) * total / 3600,
   }
 
 

@@ -1,9 +1,9 @@
-"""The convolution for few channels and its gradients in every form, in exact float32 and with TF32.
+"""The convolution for few channels and its gradients in every form, with exact and with fast products.
 
 A row is the median time of one computation in a loop of many, where each depends on all results of the one before. The
-row "loop alone" is the time of the loop itself. Images stay in the form's layout. The dense kernel is computed once
+row "loop alone" is the time of the loop itself. Images stay in the form's layout. The kernel of blocks is computed once
 before the loop, but the weight gradient is converted to taps in each iteration. `difference` is the largest difference
-from the library's result in float32, relative to the largest number of that result.
+from the exact result of `pixels`, relative to its largest number.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from jax import lax
 from benchmarks.limits import measure_machine
 from benchmarks.speed.accelerator.forms import Form, forms
 from benchmarks.speed.accelerator.part import Figures, Part, compiled
-from benchmarks.speed.accelerator.precision import convolutions_in
+from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
 _SHAPES = [(128, 7), (128, 3), (128, 6), (1024, 7)]  # side, channels; outputs are twice as many; most important first
 _CALLS = 20  # in one program
-_PRECISIONS = {"float32": lax.Precision.HIGHEST, "TF32": lax.Precision.DEFAULT}
+_PRECISIONS = {"exact": lax.Precision.HIGHEST, "fast": lax.Precision.DEFAULT}
 _WHATS = ("forward", "image_gradient", "weight_gradient")
 _SECONDS = 0.5  # for the repeats of one row
-_NO_PRODUCT = {("shifted sums", "forward"), ("shifted sums", "image_gradient")}  # hence no TF32
+_NO_PRODUCT = "shifted sums"
 
 
 def measure(part: Part) -> None:
@@ -36,10 +36,10 @@ def measure(part: Part) -> None:
     part.measure(what | {"what": "loop alone"}, case.loop_alone)
     for name in _WHATS:
       for form in forms(case.taps, side, channels, lax.Precision.HIGHEST):
-        for numbers in ("float32",) if (form, name) in _NO_PRODUCT else _PRECISIONS:
+        for precision in ("exact",) if form == _NO_PRODUCT else _PRECISIONS:
           if case.has(form, name):
-            row = what | {"what": name, "form": form, "numbers": numbers}
-            part.measure(row, lambda: case.figures(form, name, numbers))
+            row = what | {"what": name, "form": form, "precision": precision}
+            part.measure(row, lambda: case.figures(form, name, precision))
     for block in (4, 2):
       part.measure(what | {"what": f"into blocks {block}x{block} and back"}, lambda: case.conversion(block))
 
@@ -56,20 +56,19 @@ class _Case:
     self._kernel = draw(len(self.taps), 2 * channels, channels) / (4 * len(self.taps) * channels) ** 0.5
     self._references: dict[str, np.ndarray] = {}
 
-  def _form(self, name: str, numbers: str) -> Form:
-    return forms(self.taps, self._side, self._channels, _PRECISIONS[numbers])[name]
+  def _form(self, name: str, precision: str) -> Form:
+    return forms(self.taps, self._side, self._channels, _PRECISIONS[precision])[name]
 
   def has(self, form: str, what: str) -> bool:
-    return getattr(self._form(form, "float32"), what) is not None
+    return getattr(self._form(form, "exact"), what) is not None
 
-  def figures(self, name: str, what: str, numbers: str) -> Figures:
-    with convolutions_in(_PRECISIONS[numbers]):
-      form = self._form(name, numbers)
-      operands = form.arrange(self._image), self._kernel, form.arrange(self._cotangent)
-      figures, result = self._loop(self._steps(form)[what], operands)
-    result = result if what == "weight_gradient" else form.restore(result, self._side)
+  def figures(self, name: str, what: str, precision: str) -> Figures:
+    form = self._form(name, precision)
+    planes = lambda image: form.layout.enter(jnp.moveaxis(image, 1, -1))
+    figures, result = self._loop(self._steps(form)[what], (planes(self._image), self._kernel, planes(self._cotangent)))
+    result = result if what == "weight_gradient" else form.layout.leave(result, self._side, self._side)
     result = np.asarray(result, np.float64)
-    if (name, numbers) == ("library NCHW", "float32"):
+    if (name, precision) == ("pixels", "exact"):
       self._references[what] = result
     if (reference := self._references.get(what)) is not None:
       figures["difference"] = float(np.abs(result - reference).max() / np.abs(reference).max())
@@ -80,11 +79,11 @@ class _Case:
     """Functions `(image, kernel, cotangent) -> (the same for the next step, the result)`."""
 
     def forward(image, kernel, cotangent):
-      image = 0.5 * image + form.halve(form.forward(image, kernel), self._channels)
+      image = 0.5 * image + sum(jnp.split(form.forward(image, kernel), 2, axis=1))
       return (image, kernel, cotangent), image
 
     def image_gradient(image, kernel, cotangent):
-      cotangent = 0.5 * cotangent + form.double(form.image_gradient(cotangent, kernel), self._channels)
+      cotangent = 0.5 * cotangent + jnp.concatenate([form.image_gradient(cotangent, kernel)] * 2, axis=1)
       return (image, kernel, cotangent), cotangent
 
     def weight_gradient(image, kernel, cotangent):
@@ -94,20 +93,20 @@ class _Case:
     return {"forward": forward, "image_gradient": image_gradient, "weight_gradient": weight_gradient}
 
   def loop_alone(self) -> Figures:
-    form = Form(0, forward=lambda image, kernel: jnp.concatenate([image, image], axis=1) * kernel[0, 0, 0])
+    form = Form(ImageLayout(), lambda image, kernel: jnp.concatenate([image, image], axis=1) * kernel[0, 0, 0])
     return self._loop(self._steps(form)["forward"], (self._image, self._kernel, self._cotangent))[0]
 
   def conversion(self, block: int) -> Figures:
     """Conversion of an image to blocks and back, where the compiler cannot merge the two or move them out of the
     loop."""
-    form = Form(block)
+    layout = ImageLayout(block)
 
     def step(image, kernel, cotangent):
-      blocks = lax.optimization_barrier(form.arrange(image))
-      image = lax.optimization_barrier(form.restore(blocks, self._side))
+      blocks = lax.optimization_barrier(layout.enter(image))
+      image = lax.optimization_barrier(layout.leave(blocks, self._side, self._side))
       return (image, kernel, cotangent), image
 
-    return self._loop(step, (self._image, self._kernel, self._cotangent))[0]
+    return self._loop(step, (jnp.moveaxis(self._image, 1, -1), self._kernel, self._cotangent))[0]
 
   def _loop(self, step: Callable, operands: tuple) -> tuple[Figures, Any]:
     """Seconds of a step and of compiling the loop; and the result of the last step."""

@@ -40,7 +40,9 @@ class Part:
   def note(self) -> None:
     """Writes the environment of this process. It is called again at the end, because imports change it."""
     kind = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else "cpu"
-    self._write({"about": {"device": device_in_words(), "versions": versions()}, "kind": kind})
+    self._write(
+      {"about": {"device": device_in_words(), "versions": versions()}, "kind": kind, "platform": jax.default_backend()}
+    )
 
   def measure(self, what: Mapping[str, Any], function: Callable[[], Figures | list[Figures]]) -> None:
     """Writes and prints the row, or the rows, `what | function()`.

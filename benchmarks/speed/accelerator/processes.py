@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.report import write_report
+from benchmarks.speed.accelerator.figures import gpu_bars
+from benchmarks.speed.accelerator.table import RESULTS
 from ruas_jax.engine.report import checked_out_commit
 
-RESULTS = pathlib.Path(__file__).parents[2] / "results"
 _ROOT = pathlib.Path(__file__).parents[3]
 _ERROR_LINES = 30  # of the output of a failed process
 
@@ -42,8 +43,8 @@ def measure_parts(
   """The report on these parts, written after each of them.
 
   The result of a part has `status` ("done", "failed", "timed out" or "stopped"), `error` (None, or the reason why it
-  did not finish, with the last output of a failed process), `seconds`, `limit` (its time limit in seconds), `memory`
-  (the maximum, and which memory) and `rows`.
+  did not finish, with the last output of a failed process), `platform` ("cpu", "gpu" or "tpu"; None if jax did not
+  start), `seconds`, `limit` (its time limit in seconds), `memory` (the maximum, and which memory) and `rows`.
 
   Args:
     parts: parts by name, in the order in which they run.
@@ -73,7 +74,9 @@ def measure_parts(
       if result["error"]:
         print(result["error"], flush=True)
       to = path or RESULTS / f"accelerator_{re.sub('[^a-z0-9]+', '_', kind.lower())}.json"
-      report = write_report(to, settings=settings, results=results, bars={}, about=about)
+      report = write_report(
+        to, settings=settings, results=results, bars={} if quick else gpu_bars(results), about=about
+      )
       print(f"--- written: {to}", flush=True)
       if result["status"] == "stopped":
         sys.exit(1)
@@ -105,6 +108,7 @@ def _measure(name: str, module: str, folder: pathlib.Path, *, limit: float, quic
   return {
     "status": status,
     "error": error,
+    "platform": next((record["platform"] for record in records if "platform" in record), None),
     "seconds": time.monotonic() - start,
     "limit": limit,
     "memory": next((record["memory"] for record in reversed(records) if "memory" in record), None),

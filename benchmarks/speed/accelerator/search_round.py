@@ -1,6 +1,7 @@
-"""One round of `configs/lol.py`: both modules, exact hypergradients."""
+"""One round of `configs/lol.py` in all layouts and precisions: both modules, exact hypergradients."""
 
 from benchmarks.speed.accelerator.part import Figures, Part
+from benchmarks.speed.accelerator.ways import in_way, ways
 from benchmarks.speed.search_step import Problem, Runner, problem_of, resized
 from ruas_jax.config import Config, load_config
 
@@ -17,17 +18,17 @@ def lol_config(quick: bool) -> Config:
 
 def measure(part: Part) -> None:
   config = lol_config(part.quick)
-  part.measure({"crop": config.data.crop}, lambda: round_figures(part, problem_of(config)))
+  for way in ways()[:1] if part.quick else ways():
+    part.measure({"crop": config.data.crop, **way}, lambda: round_figures(part, problem_of(in_way(config, way))))
 
 
-def round_figures(part: Part, problem: Problem, members: int | None = None) -> Figures:
-  """Seconds of a round, for all members together, and of compiling it."""
-  runner = Runner(problem, members)
+def round_figures(part: Part, problem: Problem) -> Figures:
+  """Seconds of a round and of compiling it."""
+  runner = Runner(problem)
   compile_seconds = runner.compile()
   figures = part.median_seconds({"ours": lambda: runner(_ROUNDS)})
   return {
     "seconds": figures["ours"] / _ROUNDS,
-    "member_rounds_per_second": (members or 1) * _ROUNDS / figures["ours"],
     "compile_seconds": compile_seconds,
     "repeats": figures["repeats"],
   }

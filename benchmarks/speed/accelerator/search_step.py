@@ -1,56 +1,75 @@
-"""The exact search step of the released code's problem, compared with PyTorch's by finite differences on one device."""
+"""The exact search step of the released code's problem in all layouts and precisions; and compared with PyTorch's, by
+finite differences on the same device, in the layout that is faster with exact products."""
 
 import importlib.util
 import time
 from typing import Any
 
 from benchmarks.speed.accelerator.part import Figures, Part
+from benchmarks.speed.accelerator.ways import Way, in_way, ways
 from benchmarks.speed.search_step import Problem, Runner, problem_of, resized, search_config
 
-_MODULE = "illumination"
+MODULE = "illumination"
 _STEPS = 10  # in one of our calls; PyTorch takes one
-_SIDES = {  # variants of PyTorch; those that compile long are last
+_SIDES = {  # variants of PyTorch
   "eager": {"compiled": False, "tf32": False},
-  "eager, TF32": {"compiled": False, "tf32": True},
   "torch.compile": {"compiled": True, "tf32": False},
+  "eager, TF32": {"compiled": False, "tf32": True},
 }
 
 
 def measure(part: Part) -> None:
-  problems = {size: _problem(size, part.quick) for size in ((16,) if part.quick else (64, 320))}
-  ours = {size: _Ours(part, problem) for size, problem in problems.items()}
-  for size, side in ours.items():
-    part.measure({"size": size, "side": "ours", "hypergradient": "unrolled"}, side.alone)
+  sizes = (16,) if part.quick else (64, 320)
+  exact = {size: [_Ours(part, size, way) for way in ways(("exact",))] for size in sizes}
+  for size in sizes:
+    for ours in exact[size]:
+      ours.measure()
   if importlib.util.find_spec("torch") is None:
     part.measure({"side": "PyTorch"}, lambda: {"skipped": "PyTorch is not installed"})
-    return
-  for side, how in _SIDES.items():
-    if part.quick and how["compiled"]:
-      part.measure({"side": side}, lambda: {"skipped": "a minute to compile"})
-      continue
-    for size, problem in problems.items():
-      what = {"size": size, "side": side, "hypergradient": "finite_difference"}
-      part.measure(what, lambda: _against_torch(part, problem, ours[size], **how))
+  else:
+    for side, how in _SIDES.items():
+      if part.quick and how["compiled"]:
+        part.measure({"side": side}, lambda: {"skipped": "a minute to compile"})
+        continue
+      for size in sizes:
+        ours = min(exact[size], key=lambda ours: ours.seconds)
+        what = {"size": size, "side": side, "hypergradient": "finite_difference"}
+        part.measure(what, lambda: _against_torch(part, ours, **how))
+  for size in () if part.quick else sizes:
+    for way in ways(("fast", "high")):
+      _Ours(part, size, way).measure()
 
 
-def _problem(size: int, quick: bool) -> Problem:
-  config = search_config(size)
-  return problem_of(resized(config, stages=1, crop=size) if quick else config, (_MODULE,))
+def step_problem(part: Part, size: int, way: Way) -> Problem:
+  """The released code's problem; with one stage in the quick version."""
+  config = in_way(search_config(size), way)
+  return problem_of(resized(config, stages=1, crop=size) if part.quick else config, (MODULE,))
 
 
 class _Ours:
-  """Our side, compiled when it is first used."""
+  """Our side, compiled when it is measured.
 
-  def __init__(self, part: Part, problem: Problem):
-    self._part, self._problem, self._runner = part, problem, None
+  Attributes:
+    way: layout and precision.
+    problem: the search.
+    seconds: median time of a step; infinite before it is measured.
+  """
 
-  def alone(self) -> Figures:
-    self._runner = None
-    runner = Runner(self._problem)
-    seconds = runner.compile()
+  def __init__(self, part: Part, size: int, way: Way):
+    self._part, self._size, self._runner = part, size, None
+    self.way, self.problem, self.seconds = way, step_problem(part, size, way), float("inf")
+
+  def measure(self) -> None:
+    what = {"size": self._size, "side": "ours", **self.way, "hypergradient": "unrolled"}
+    self._part.measure(what, self._figures)
+
+  def _figures(self) -> Figures:
+    runner = Runner(self.problem)
+    compile_seconds = runner.compile()
     self._runner = runner
     figures = self._part.median_seconds({"ours": self})
-    return {"seconds": figures["ours"] / _STEPS, "compile_seconds": seconds, "repeats": figures["repeats"]}
+    self.seconds = figures["ours"] / _STEPS
+    return {"seconds": self.seconds, "compile_seconds": compile_seconds, "repeats": figures["repeats"]}
 
   def __call__(self) -> None:
     if self._runner is None:
@@ -58,24 +77,26 @@ class _Ours:
     self._runner(_STEPS)
 
 
-def _against_torch(part: Part, problem: Problem, ours: _Ours, *, compiled: bool, tf32: bool) -> Figures:
+def _against_torch(part: Part, ours: _Ours, *, compiled: bool, tf32: bool) -> Figures:
   """Both sides in turns. PyTorch's first call, which compiles, is timed separately."""
   import torch
 
   from benchmarks.speed.search_throughput import torch_images, torch_step
 
+  ours()
   device = "cuda" if torch.cuda.is_available() else "cpu"
   torch.backends.cudnn.benchmark = True  # as in the released code
   torch.backends.cudnn.allow_tf32 = tf32  # for convolutions; PyTorch's default is True
-  state = problem.state
-  theirs = torch_step(problem, _MODULE, state.weights, state.alpha, device=device, compiled=compiled)
-  images = torch_images(problem, device)
+  state = ours.problem.state
+  theirs = torch_step(ours.problem, MODULE, state.weights, state.alpha, device=device, compiled=compiled)
+  images = torch_images(ours.problem, device)
   start = time.perf_counter()
   theirs(*images)  # it waits, because it reads the loss
   first = time.perf_counter() - start
   figures = part.median_seconds({"ours": ours, "theirs": lambda: theirs(*images)})
   seconds = figures["ours"] / _STEPS
   return {
+    **ours.way,
     "torch_device": device,
     "torch_seconds": figures["theirs"],
     "seconds": seconds,
