@@ -7,16 +7,11 @@ import pathlib
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
 import pytest
-from jax import lax
 
 from benchmarks.speed.accelerator.__main__ import PARTS
 from benchmarks.speed.accelerator.part import Part
-from benchmarks.speed.accelerator.precision import convolutions_in
 from benchmarks.speed.accelerator.processes import PartOf, measure_parts
-from ruas_jax.convolution.primitives import convolve, correlate, square_taps
 
 ROOT = pathlib.Path(__file__).parents[1]
 ABSENT = ("grain", "tyro", "tensorflow_datasets", "rich", "matplotlib", "dm_pix", "tifffile", "png")
@@ -143,22 +138,6 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path):
 def test_an_unknown_part_is_refused(tmp_path):
   done = subprocess.run(command(tmp_path / "a", "--parts", "speed"), cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2 and "no part 'speed'" in done.stderr and "whole_search" in done.stderr
-
-
-@pytest.mark.parametrize("function", ["convolve", "correlate"])
-def test_the_precision_reaches_what_a_gpu_compiles(function):
-  def text(precision):
-    taps, images = square_taps(3), jnp.ones((1, 2, 4, 4))
-    if function == "convolve":
-      traced = jax.jit(lambda image, kernel: convolve(image, kernel, taps)).trace(images, jnp.ones((9, 2, 2)))
-    else:
-      traced = jax.jit(lambda image, cotangent: correlate(image, cotangent, taps)).trace(images, images)
-    with convolutions_in(precision):
-      return traced.lower(lowering_platforms=("cuda",)).as_text()
-
-  assert "HIGHEST" in text(lax.Precision.HIGHEST)
-  assert "HIGHEST" not in text(lax.Precision.DEFAULT)
-  assert "HIGHEST" in text(lax.Precision.HIGHEST)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ PARTS = {
   "search_round": PartOf("benchmarks.speed.accelerator.search_round", 0.13),
   "population": PartOf("benchmarks.speed.accelerator.population", 0.14),
   "enhancing": PartOf("benchmarks.speed.accelerator.enhancing", 0.06),
-  "tf32": PartOf("benchmarks.speed.accelerator.tf32", 0.07),
+  "precision": PartOf("benchmarks.speed.accelerator.precision", 0.07),
   "whole_search": PartOf("benchmarks.speed.accelerator.whole_search", 0.06),
 }
 

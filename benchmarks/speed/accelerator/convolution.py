@@ -17,7 +17,6 @@ from jax import lax
 from benchmarks.limits import measure_machine
 from benchmarks.speed.accelerator.forms import Form, forms
 from benchmarks.speed.accelerator.part import Figures, Part, compiled
-from benchmarks.speed.accelerator.precision import convolutions_in
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 
 _SHAPES = [(128, 7), (128, 3), (128, 6), (1024, 7)]  # side, channels; outputs are twice as many; most important first
@@ -63,10 +62,9 @@ class _Case:
     return getattr(self._form(form, "float32"), what) is not None
 
   def figures(self, name: str, what: str, numbers: str) -> Figures:
-    with convolutions_in(_PRECISIONS[numbers]):
-      form = self._form(name, numbers)
-      operands = form.arrange(self._image), self._kernel, form.arrange(self._cotangent)
-      figures, result = self._loop(self._steps(form)[what], operands)
+    form = self._form(name, numbers)
+    operands = form.arrange(self._image), self._kernel, form.arrange(self._cotangent)
+    figures, result = self._loop(self._steps(form)[what], operands)
     result = result if what == "weight_gradient" else form.restore(result, self._side)
     result = np.asarray(result, np.float64)
     if (name, numbers) == ("library NCHW", "float32"):

@@ -59,13 +59,12 @@ class Form(NamedTuple):
 
 
 def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dict[str, Form]:
-  """Forms by name. `precision` applies to the forms in this file; `convolutions_in` sets that of the package's
-  forms."""
+  """Forms by name, whose products have this precision; but shifted sums are exact."""
   outputs = 2 * channels
   opposite = tuple((-dy, -dx) for dy, dx in taps)
 
-  def grouped(function, taps):  # the package's forms have a leading axis of groups
-    return lambda first, second: function(first[None], second[None], taps=taps)[0]
+  def grouped(function, taps, **options):  # the package's forms have a leading axis of groups
+    return lambda first, second: function(first[None], second[None], taps=taps, **options)[0]
 
   def transposed(function):
     convolve = grouped(function, opposite)
@@ -88,9 +87,9 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
   def in_blocks(size, multiply):
     return derived(size, lambda image, kernel: multiply(image, block_kernel(kernel, taps, size), precision=precision))
 
-  library = derived(0, grouped(xla_forms.convolve_by_library, taps))
+  library = derived(0, grouped(xla_forms.convolve_by_library, taps, precision=precision))
   return {
-    "library NCHW": library._replace(weight_gradient=grouped(library_correlate, taps)),
+    "library NCHW": library._replace(weight_gradient=grouped(library_correlate, taps, precision=precision)),
     "library NHWC": derived(1, lambda image, kernel: _channels_last(image, kernel, taps, precision)),
     "shifted sums": Form(
       0,
@@ -98,7 +97,7 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
       transposed(_shifted_sums),
       lambda image, cotangent: _product_for_each_tap(image, cotangent, taps, precision),
     ),
-    "row-column product": Form(0, weight_gradient=grouped(xla_forms.correlate_by_product, taps)),
+    "row-column product": Form(0, weight_gradient=grouped(xla_forms.correlate_by_product, taps, precision=precision)),
     "blocks 4x4, convolution": in_blocks(4, convolve_blocks),
     "blocks 4x4, product": in_blocks(4, multiply_blocks),
     "blocks 2x2, convolution": in_blocks(2, convolve_blocks),
