@@ -76,6 +76,8 @@ BARS = {
   "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
   "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
   "precision_effects_seen": Bar(
-    0, "at_most", "the default precision changes no hypergradient, search, training or image that can be seen"
+    0,
+    "at_most",
+    "the default precision of a search, a training or an enhancement has an effect that can be seen in no figure",
   ),
 }
