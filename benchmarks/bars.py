@@ -78,6 +78,6 @@ BARS = {
   "precision_effects_seen": Bar(
     0,
     "at_most",
-    "the default precision of a search, a training or an enhancement has an effect that can be seen in no figure",
+    "no effect of the default precision of a search, a training or an enhancement can be seen in the figures",
   ),
 }
