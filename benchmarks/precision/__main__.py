@@ -65,6 +65,8 @@ class Sizes:
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
+  if arguments.quick:  # a test of the code, which compiles faster this way
+    jax.config.update("jax_disable_most_optimizations", True)
   sizes = Sizes(arguments.quick)
   parts = {"hypergradient": hypergradients, "images": images, "training": trainings, "search": searches}
   results = {}
