@@ -99,7 +99,7 @@ def test_precision(tmp_path):
   assert all(results[part] for part in ("hypergradient", "images", "training", "search"))
   for part, figure in (("hypergradient", "direct_relative_error"), ("images", "mean_levels")):
     figures = {row["arithmetic"]: row[figure] for row in results[part]}
-    assert figures["exact"] < figures["high, TPU"] < figures["fast, GPU"] < figures["fast, TPU"]
+    assert max(figures["exact"], figures["high, TPU"]) < figures["fast, GPU"] / 10 < figures["fast, TPU"] / 20
     assert "fast, TPU" in results["seen"][part]
 
 

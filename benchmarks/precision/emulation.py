@@ -9,7 +9,8 @@ products of parts are added, except the smallest:
 
 This is done where a convolution or a weight gradient is lowered, so it is part of the operation: derivatives are those
 of the exact operation, each computed in this arithmetic. Products of a small float32 kernel with zeros and ones stay
-exact, as in the package. Operands are the same numbers in pixels and in blocks of pixels, so images stay in pixels. An emulation shows the rounding of operands. The order of an accelerator's sums is not known.
+exact, as in the package. The operands are the same numbers in pixels and in blocks of pixels; here images stay in
+pixels. An emulation shows the rounding of operands. The order of an accelerator's sums is not known.
 """
 
 import contextlib
