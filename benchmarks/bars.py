@@ -123,4 +123,7 @@ BARS = {
   ),
   "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
   "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
+  "precision_enhanced_levels": Bar(
+    0.5, "at_most", "the default precision changes no number of an enhanced image by more than half a level of 255"
+  ),
 }

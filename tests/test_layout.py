@@ -193,6 +193,14 @@ def test_a_cpu_has_pixels_and_options_choose():
   assert image_layout(NetworkOptions(layout="blocks")).side == 4
 
 
+@pytest.mark.parametrize(("backend", "expected"), [("tpu", "HIGHEST HIGH DEFAULT"), ("gpu", "HIGHEST HIGHEST DEFAULT")])
+def test_high_precision_is_never_tf32(monkeypatch, backend, expected):
+  """A GPU has nothing between float32 and TF32."""
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  found = [image_layout(NetworkOptions(precision=name)).precision for name in ("exact", "high", "fast")]
+  assert [precision.name for precision in found] == expected.split()
+
+
 def test_precision_reaches_every_product_and_its_derivatives():
   """Of an accelerator's program, in both layouts."""
   kernel, image = jnp.ones((9, 2, 3)), jnp.ones((1, 3, 8, 8))

@@ -93,6 +93,16 @@ def test_inference(tmp_path):
   assert shared["compiled"] < own["compiled"] == own["sizes"]
 
 
+def test_precision(tmp_path):
+  """Fewer bits, larger errors."""
+  results = report(tmp_path, "precision")["results"]
+  assert all(results[part] for part in ("hypergradient", "images", "training", "search"))
+  for part, figure in (("hypergradient", "direct_relative_error"), ("images", "mean_levels")):
+    figures = {row["arithmetic"]: row[figure] for row in results[part]}
+    assert max(figures["exact"], figures["high, TPU"]) < figures["fast, GPU"] / 10 < figures["fast, TPU"] / 20
+    assert "fast, TPU" in results["seen"][part]
+
+
 def test_hypergrad(tmp_path):
   """On a short search; what does not depend on how busy the machine is must hold."""
   values = run(tmp_path, "-c", "from ruas_jax.commands.app import main; main()", "hypergrad")

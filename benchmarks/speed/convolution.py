@@ -37,11 +37,11 @@ def in_groups(function: Callable) -> Callable:
   return of_groups
 
 
-def library_correlate(image, cotangent, *, taps):
+def library_correlate(image, cotangent, *, taps, precision=xla_forms.EXACT):
   """The weight gradient that the library derives for its convolution."""
   groups, _, channels = image.shape[:3]
   kernel = jnp.zeros((groups, len(taps), cotangent.shape[2], channels), image.dtype)
-  convolve = lambda kernel: xla_forms.convolve_by_library(image, kernel, taps=taps)
+  convolve = lambda kernel: xla_forms.convolve_by_library(image, kernel, taps=taps, precision=precision)
   return jax.vjp(convolve, kernel)[1](cotangent)[0]
 
 

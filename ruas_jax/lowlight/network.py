@@ -18,6 +18,7 @@ from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions, Variant
 
 _PRECISIONS = {"exact": lax.Precision.HIGHEST, "high": lax.Precision.HIGH, "fast": lax.Precision.DEFAULT}
+_GPU_PRECISIONS = _PRECISIONS | {"high": lax.Precision.HIGHEST}  # its HIGH is TF32, which has fewer bits than a TPU's
 _BLOCK_SIDE = 4  # 4x4 pixels of 7 channels are 112 channels, of the 128 that a matrix unit multiplies at a time
 
 
@@ -92,8 +93,10 @@ def build_network(
 
 def image_layout(options: NetworkOptions) -> ImageLayout:
   """The layout and precision of these options on the default backend."""
-  in_blocks = options.layout == "blocks" or (options.layout == "auto" and jax.default_backend() == "tpu")
-  return ImageLayout(_BLOCK_SIDE if in_blocks else 1, _PRECISIONS[options.precision])
+  backend = jax.default_backend()
+  in_blocks = options.layout == "blocks" or (options.layout == "auto" and backend == "tpu")
+  precisions = _GPU_PRECISIONS if backend == "gpu" else _PRECISIONS
+  return ImageLayout(_BLOCK_SIDE if in_blocks else 1, precisions[options.precision])
 
 
 class RUASOutput(NamedTuple):

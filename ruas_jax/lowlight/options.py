@@ -85,8 +85,8 @@ class NetworkOptions:
   layout: Literal["auto", "pixels", "blocks"] = "auto"
   """How images lie in memory. blocks: 4x4 pixels are channels, which suits matrix units. auto: blocks on a TPU."""
   precision: Precision = "exact"
-  """Products of the convolutions on an accelerator. exact: float32. high: three bfloat16 passes on a TPU, TF32 on a
-  GPU. fast: one pass."""
+  """Products of the convolutions on an accelerator. exact: float32. high: three bfloat16 passes on a TPU, float32
+  on a GPU. fast: one bfloat16 pass on a TPU, TF32 on a GPU."""
 
   def __post_init__(self):
     require_at_least(0, self, "network", "smoothing")

@@ -50,7 +50,7 @@ def enhance_files(
   *,
   strength: float = 1.0,
   dtype: Dtype = "float32",
-  precision: Precision = "exact",
+  precision: Precision = "high",
   tile: int = TILE,
   quality: int | None = None,
   overwrite: bool = False,

@@ -88,7 +88,7 @@ class Enhancer:
     tile: side in pixels of the windows for large images.
   """
 
-  def __init__(self, model: Model, *, dtype: Dtype = "float32", precision: Precision = "exact", tile: int = TILE):
+  def __init__(self, model: Model, *, dtype: Dtype = "float32", precision: Precision = "high", tile: int = TILE):
     model = dataclasses.replace(model, options=dataclasses.replace(model.options, precision=precision))
     folded = jax.jit(fold)(model)
     self.shapes = Shapes()

@@ -20,7 +20,7 @@ PARTS = {
   "population": PartOf("benchmarks.speed.accelerator.population", 0.10),
   "search_round": PartOf("benchmarks.speed.accelerator.search_round", 0.12),
   "convolution": PartOf("benchmarks.speed.accelerator.convolution", 0.12),
-  "tf32": PartOf("benchmarks.speed.accelerator.tf32", 0.07),
+  "precision": PartOf("benchmarks.speed.accelerator.precision", 0.07),
   "whole_search": PartOf("benchmarks.speed.accelerator.whole_search", 0.06),
 }
 
