@@ -53,6 +53,22 @@ def normal(*shape):
 
 
 @pytest.mark.parametrize("name", EMULATED)
+def test_a_bias_is_added_exactly(name):
+  arithmetic = ARITHMETICS[name]
+  image, kernel, bias, cotangent = normal(1, 2, 6, 7), normal(2, 3, 2), normal(3), normal(1, 3, 6, 7)
+
+  def convolved(bias):
+    return convolve(image, kernel, TAPS, bias, precision=_PRECISIONS[arithmetic.option])
+
+  with computed_in(arithmetic):
+    value, pull_back = jax.vjp(convolved, bias)
+    np.testing.assert_allclose(
+      value - convolved(np.zeros(3, np.float32)), np.broadcast_to(bias[:, None, None], value.shape), atol=2e-6
+    )
+    np.testing.assert_allclose(pull_back(cotangent)[0], cotangent.sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EMULATED)
 def test_products_and_derivatives_are_of_rounded_operands(name):
   """Each derivative is computed from the operands, not from rounded ones, and rounds its operands itself."""
   arithmetic = ARITHMETICS[name]
@@ -60,8 +76,8 @@ def test_products_and_derivatives_are_of_rounded_operands(name):
   image, kernel, cotangent = normal(1, 2, 6, 7), normal(2, 3, 2), normal(1, 3, 6, 7) + np.float32(0.1)
 
   def everything(image, kernel, cotangent):
-    value, pull_back = jax.vjp(lambda *at: convolve(*at, TAPS, precision), image, kernel)
-    return value, *pull_back(cotangent), correlate(image, cotangent, TAPS, precision)
+    value, pull_back = jax.vjp(lambda *at: convolve(*at, TAPS, precision=precision), image, kernel)
+    return value, *pull_back(cotangent), correlate(image, cotangent, TAPS, precision=precision)
 
   with computed_in(arithmetic):
     found = jax.jit(everything)(image, kernel, cotangent)
@@ -79,7 +95,7 @@ def test_products_and_derivatives_are_of_rounded_operands(name):
 
 def test_exact_products_and_float64_are_not_rounded():
   image, kernel = normal(1, 2, 6, 7), normal(2, 3, 2)
-  compute = lambda *at: (convolve(*at, TAPS), convolve(*at, TAPS, jax.lax.Precision.DEFAULT))
+  compute = lambda *at: (convolve(*at, TAPS), convolve(*at, TAPS, precision=jax.lax.Precision.DEFAULT))
   with computed_in(ARITHMETICS["fast, TPU"]):
     exact, fast = jax.jit(compute)(image, kernel)
     with jax.enable_x64(True):

@@ -28,8 +28,8 @@ from ruas_jax.convolution import native, primitives, xla_forms
 from ruas_jax.lowlight.options import Precision
 
 _FORMS = {
-  primitives._convolve_p: xla_forms.convolve_by_shifts,
-  primitives._correlate_p: xla_forms.correlate_by_product,
+  primitives._convolve_p: primitives.with_bias(xla_forms.convolve_by_shifts),
+  primitives._correlate_p: primitives.correlate_with_bias,
 }
 _EXPONENT = 8  # bits, as in float32
 
@@ -103,17 +103,31 @@ def _register(arithmetic: Arithmetic) -> None:
 
 
 def _rule(primitive: Primitive, arithmetic: Arithmetic) -> Callable:
-  by_xla = mlir.lower_fun(_FORMS[primitive], multiple_results=False)
+  by_xla = mlir.lower_fun(_FORMS[primitive], primitive.multiple_results)
   exact = by_xla if arithmetic.by_xla else native.lowering(primitive.name, otherwise=by_xla)
 
-  def rounded(first, second, *, taps, precision):
-    assert arithmetic.rounding is not None
-    multiply = functools.partial(primitive.bind, taps=taps, precision=xla_forms.EXACT)
-    return arithmetic.rounding.product(multiply, first, second)
-
-  def rule(context, first, second, **parameters: Any):
+  def rule(context, *operands, **parameters: Any):
     is_exact = arithmetic.rounding is None or parameters["precision"] == xla_forms.EXACT
-    lower = exact if is_exact or context.avals_in[0].dtype != "float32" else mlir.lower_fun(rounded, False)
-    return lower(context, first, second, **parameters)
+    if is_exact or context.avals_in[0].dtype != "float32":
+      return exact(context, *operands, **parameters)
+    form = functools.partial(_ROUNDED[primitive], arithmetic.rounding)
+    return mlir.lower_fun(form, primitive.multiple_results)(context, *operands, **parameters)
 
   return rule
+
+
+def _rounded_convolve(rounding, image, kernel, *bias, taps, precision):
+  multiply = functools.partial(primitives._convolve_p.bind, taps=taps, precision=xla_forms.EXACT)
+  result = rounding.product(multiply, image, kernel)
+  return result + bias[0][:, None, :, None, None] if bias else result
+
+
+def _rounded_correlate(rounding, image, cotangent, *, taps, precision, with_bias):
+  def multiply(image, cotangent):
+    return primitives._correlate_p.bind(image, cotangent, taps=taps, precision=xla_forms.EXACT, with_bias=False)[0]
+
+  gradients = [rounding.product(multiply, image, cotangent)]
+  return [*gradients, cotangent.sum((1, 3, 4))] if with_bias else gradients
+
+
+_ROUNDED = {primitives._convolve_p: _rounded_convolve, primitives._correlate_p: _rounded_correlate}

@@ -183,7 +183,9 @@ def _define(name, shapes_of, platforms, jvp, transpose, **batching_axes):
   return primitive
 
 
-def _and_bias(form):
+def with_bias(form):
+  """`form`, a convolution in XLA's operations, with the bias as an optional operand."""
+
   def convolved(image, kernel, bias=None, **how):
     result = form(image, kernel, **how)
     return result if bias is None else result + bias[:, None, :, None, None]
@@ -191,7 +193,8 @@ def _and_bias(form):
   return convolved
 
 
-def _correlated(image, cotangent, *, with_bias, **how):
+def correlate_with_bias(image, cotangent, *, with_bias, **how):
+  """`correlate_by_product`, and the gradient of the bias if it is asked for."""
   gradients = [correlate_by_product(image, cotangent, **how)]
   return [*gradients, jnp.sum(cotangent, axis=(1, 3, 4))] if with_bias else gradients
 
@@ -200,7 +203,7 @@ def _correlated(image, cotangent, *, with_bias, **how):
 _convolve_p = _define(
   "ruas_convolve",
   lambda image, kernel, *bias, **_: [(*image.shape[:2], kernel.shape[2], *image.shape[3:])],
-  {None: _and_bias(convolve_on_accelerator), "cpu": _and_bias(convolve_by_shifts)},
+  {None: with_bias(convolve_on_accelerator), "cpu": with_bias(convolve_by_shifts)},
   _convolve_jvp,
   _convolve_transpose,
   image=((1,), (1,)),
@@ -212,7 +215,7 @@ _correlate_p = _define(
     (image.shape[0], len(taps), cotangent.shape[2], image.shape[2]),
     *[(image.shape[0], cotangent.shape[2])] * with_bias,
   ],
-  {None: _correlated, "cpu": _correlated},
+  {None: correlate_with_bias, "cpu": correlate_with_bias},
   _correlate_jvp,
   _correlate_transpose,
   image=((2,), (3, None)),

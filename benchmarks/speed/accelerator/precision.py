@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.precision.hypergradient import errors, hypergradient_terms, in_numbers
 from benchmarks.speed.accelerator.part import Figures, Part, compiled
-from benchmarks.speed.accelerator.search_round import lol_config, round_figures
+from benchmarks.speed.accelerator.search_round import lol_config
 from benchmarks.speed.search_step import MODULES, Problem, Runner, problem_of
 from ruas_jax.bilevel.diagnostics import Decomposition
 from ruas_jax.config import Config
@@ -26,10 +26,6 @@ def measure(part: Part) -> None:
   state = jax.device_get(problem.state) if part.quick else _state_after(problem, _ROUNDS)
   for module in MODULES[:1] if part.quick else MODULES:
     part.measure({"module": module}, lambda: _deviations(part, problem, state, module))
-  for precision in () if part.quick else get_args(Precision):
-    part.measure(
-      {"what": "a round", "precision": precision}, lambda: round_figures(part, problem_of(_config(part, precision)))
-    )
 
 
 def _config(part: Part, precision: Precision) -> Config:
