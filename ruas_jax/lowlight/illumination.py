@@ -189,7 +189,11 @@ class IlluminationModule:
 
   def _for_all_colours(self, channel, shape):
     """The planes of one channel `[B, side**2, rows, columns]` repeated for each colour."""
-    return jnp.broadcast_to(channel[:, None], (shape[0], 3, *channel.shape[1:])).reshape(shape)
+    if self.cell.layout.side == 1:  # XLA merges a plain broadcast into the next operation
+      return jnp.broadcast_to(channel, shape)
+    return jnp.broadcast_to(channel[:, None], (shape[0], shape[1] // channel.shape[1], *channel.shape[1:])).reshape(
+      shape
+    )
 
 
 def local_maximum(
