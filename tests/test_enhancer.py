@@ -66,7 +66,7 @@ def dark(*shape, seed=1, dtype=np.float64):
 def test_what_is_outside_the_mask_changes_nothing(name, x64):
   """Not even NaN, for any of the results; the batch has two masks."""
   model = make_model(name, jnp.float64)
-  folded = jax.jit(fold)(model)
+  folded = fold(model)
   forward = jax.jit(lambda images, valid: run_folded(folded.network, folded.convolutions, images, valid))
   sizes = [(7, 5), (4, 9)]
   images, valid = np.full((2, 9, 10, 3), np.nan), np.zeros((2, 1, 9, 10), bool)

@@ -43,7 +43,7 @@ def by_layout(layout, taps, image, kernel):
   height, width = image.shape[2:]
   planes = layout.enter(jnp.moveaxis(image, 1, -1))
   bias = layout.bias(jnp.sum(kernel, axis=(0, 2)))
-  result = layout.convolve(planes, layout.kernel(kernel, taps), taps, bias, layout.mask(None, height, width))
+  result = layout.convolve(planes, layout.kernel(kernel, taps), bias, taps, layout.mask(None, height, width))
   return jnp.moveaxis(layout.leave(result, height, width), -1, 1)
 
 

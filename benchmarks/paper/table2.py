@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _forward(model: Model):
   """A function that calls the compiled forward pass, which has run once."""
-  arguments = jax.jit(fold)(model), jax.numpy.asarray(as_float(dark_photo(*MACS_SIZE)))
+  arguments = fold(model), jax.numpy.asarray(as_float(dark_photo(*MACS_SIZE)))
   compiled = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
   call = lambda: compiled(*arguments).block_until_ready()
   assert np.isfinite(call()).all()

@@ -27,18 +27,18 @@ import numpy as np
 
 from benchmarks.report import print_table
 from ruas_jax.config import Config, load_config
+from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
 from ruas_jax.lowlight.cell import NODES, PAIRS, Cell
 from ruas_jax.lowlight.genotype import EDGES, Genotype
-from ruas_jax.lowlight.network import build_network, image_layout
+from ruas_jax.lowlight.network import BLOCK_SIDE, build_network
 from ruas_jax.lowlight.operations import CANDIDATES
-from ruas_jax.lowlight.options import NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 
 FLOAT = 4  # bytes
 UNIT = 128
 COLOURS = 3
-BLOCKS = image_layout(NetworkOptions(layout="blocks"))
+BLOCKS = ImageLayout(BLOCK_SIDE)
 MODULES = ("illumination", "denoising")
 
 FORWARD, GRADIENT, SECOND = np.array([1, 0, 0]), np.array([1, 1, 1]), np.array([2, 2, 2])

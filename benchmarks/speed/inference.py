@@ -88,7 +88,7 @@ def forward_rows(
     results = {}
     for dtype in dtypes:
       cast = lambda tree, dtype=dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-      arguments = cast(jax.jit(fold)(model)), cast(jax.numpy.asarray(image))
+      arguments = cast(fold(model)), cast(jax.numpy.asarray(image))
       start = time.perf_counter()
       forward = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
       compiled = time.perf_counter()

@@ -115,7 +115,7 @@ class ImageLayout:
     return math.prod(2 * blocks + 1 for blocks in _reach(taps, self.side))
 
   def convolve(
-    self, planes: jax.Array, kernel: jax.Array, taps: Taps, bias: jax.Array, mask: jax.Array | None = None
+    self, planes: jax.Array, kernel: jax.Array, bias: jax.Array, taps: Taps, mask: jax.Array | None = None
   ) -> jax.Array:
     """`primitives.convolve` of planes, with a kernel from `kernel` and a bias from `bias`. What `mask` excludes counts
     as zero, even NaN.

@@ -58,14 +58,6 @@ def in_layout(layout: ImageLayout, kernel: jax.Array, bias: jax.Array, taps: Tap
   return Affine(layout.kernel(kernel, taps), layout.bias(bias))
 
 
-def apply_affine(
-  layout: ImageLayout, x: jax.Array, affine: Affine, taps: Taps, mask: jax.Array | None = None
-) -> jax.Array:
-  """The convolution and the bias, on planes of `layout`. `mask`, from `ImageLayout.mask`, marks the pixels of the
-  image; all others are outside it and count as zero."""
-  return layout.convolve(x, affine.kernel, taps, affine.bias, mask)
-
-
 @dataclasses.dataclass(frozen=True)
 class Cell:
   """A cell with `channels` channels over `operations`: the supernet, or the network of `genotype`.
@@ -164,11 +156,11 @@ class Cell:
     return in_layout(self.layout, kernel, of_edge["bias"], taps)
 
   def apply(self, folded: FoldedCell, x: jax.Array, activation: Activation, mask: jax.Array | None = None) -> jax.Array:
-    """Maps planes of the cell's layout to planes of the same shape; `mask` as in `apply_affine`."""
+    """Maps planes of the cell's layout to planes of the same shape; `mask` is that of the layout."""
     taps = self.node_taps()
 
-    def convolve(x, affine, taps):
-      return apply_affine(self.layout, x, affine, taps, mask)
+    def convolve(x, affine: Affine, taps):
+      return self.layout.convolve(x, *affine, taps, mask)
 
     distilled = []
     for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
@@ -193,7 +185,7 @@ class Cell:
     distilled.append(activation(edge(2 * PAIRS, x)))
     pixels = ImageLayout()
     fusion = fold_fusion(pixels, weights["fusion"], identity_taps)
-    return apply_affine(pixels, jnp.concatenate(distilled, axis=1), fusion, identity_taps)
+    return pixels.convolve(jnp.concatenate(distilled, axis=1), *fusion, identity_taps)
 
 
 def _is_remain(edge: int) -> bool:

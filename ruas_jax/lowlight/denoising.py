@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ruas_jax.convolution.primitives import reach, square_taps
 from ruas_jax.lowlight import kinks
-from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, apply_affine, fold_fusion
+from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, fold_fusion
 from ruas_jax.lowlight.mixed_op import init_kernels
 from ruas_jax.lowlight.options import DenoisingOptions
 from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
@@ -101,10 +101,10 @@ class DenoisingModule:
 
     def features_of(x):
       seen = x if t is None else jnp.concatenate([x, t], axis=1)
-      return apply_affine(layout, seen, folded.stem, _TAPS, mask)
+      return layout.convolve(seen, *folded.stem, _TAPS, mask)
 
     def correction(features):
-      noise = apply_affine(layout, features, folded.head, _TAPS, mask)
+      noise = layout.convolve(features, *folded.head, _TAPS, mask)
       return noise if t is None else (1 - t) * noise
 
     def residual_stage(x, folded_cell):

@@ -19,7 +19,7 @@ from ruas_jax.lowlight.options import NetworkOptions, Variant
 
 _PRECISIONS = {"exact": lax.Precision.HIGHEST, "high": lax.Precision.HIGH, "fast": lax.Precision.DEFAULT}
 _GPU_PRECISIONS = _PRECISIONS | {"high": lax.Precision.HIGHEST}  # its HIGH is TF32, which has fewer bits than a TPU's
-_BLOCK_SIDE = 4  # 4x4 pixels of 7 channels are 112 channels, of the 128 that a matrix unit multiplies at a time
+BLOCK_SIDE = 4  # 4x4 pixels of 7 channels are 112 channels, of the 128 that a matrix unit multiplies at a time
 
 
 class FoldedNetwork(NamedTuple):
@@ -96,7 +96,7 @@ def image_layout(options: NetworkOptions) -> ImageLayout:
   backend = jax.default_backend()
   in_blocks = options.layout == "blocks" or (options.layout == "auto" and backend == "tpu")
   precisions = _GPU_PRECISIONS if backend == "gpu" else _PRECISIONS
-  return ImageLayout(_BLOCK_SIDE if in_blocks else 1, precisions[options.precision])
+  return ImageLayout(BLOCK_SIDE if in_blocks else 1, precisions[options.precision])
 
 
 class RUASOutput(NamedTuple):

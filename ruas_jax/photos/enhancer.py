@@ -90,7 +90,7 @@ class Enhancer:
 
   def __init__(self, model: Model, *, dtype: Dtype = "float32", precision: Precision = "high", tile: int = TILE):
     model = dataclasses.replace(model, options=dataclasses.replace(model.options, precision=precision))
-    folded = jax.jit(fold)(model)
+    folded = fold(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile
     self._needs_mean = model.options.illumination.adaptive

@@ -49,7 +49,7 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
   no_bias = jnp.zeros(2 * channels)
 
   def of_package(layout, planes, kernel):
-    return layout.convolve(planes, layout.kernel(kernel, taps), taps, layout.bias(no_bias))
+    return layout.convolve(planes, layout.kernel(kernel, taps), layout.bias(no_bias), taps)
 
   def dense_convolution(layout, planes, kernel):
     dense = layout.kernel(kernel, taps).reshape(3, 3, planes.shape[1], -1)
