@@ -101,6 +101,12 @@ def start():
   return [f"{of('ruas --help')}; {of('ruas enhance')} (`import jax` alone: {of('import jax')})"]
 
 
+def first_step():
+  rows = record("first_step")["seconds"]
+  empty, filled = (row["first_step"] for row in rows if row["command"] == "search tiny")
+  return [f"cache empty and filled | {empty:.0f} s, {filled:.1f} s |"]
+
+
 def faults():
   results = record("faults")
   runs = sum(results[kind]["runs"] for kind in ("kill", "terminate", "corruption"))
@@ -121,7 +127,7 @@ def devices():
   return [device_table(device_records())]
 
 
-@pytest.mark.parametrize("figures", [quality, demo, speed, memory, start, faults, mutations, devices])
+@pytest.mark.parametrize("figures", [quality, demo, speed, memory, start, first_step, faults, mutations, devices])
 def test_figures_are_those_of_the_records(figures):
   for figure in figures():
     assert figure in README
