@@ -1,5 +1,6 @@
 """The search step of some players, for tests that take single steps."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,9 +14,10 @@ from ruas_jax.nas.state import Optimizers, init_state
 from ruas_jax.nas.step import make_search_step
 
 
-def players_of(options, objectives, beta):
-  """RUAS's players with these losses."""
-  return make_players(options, lambda hyper: (objectives, beta))
+def players_of(options, objectives, beta, *, relaxed=True):
+  """RUAS's players with these losses, which receive mixing weights, or alpha itself."""
+  players = make_players(options, lambda hyper: (objectives, beta))
+  return tuple(dataclasses.replace(player, relaxed=relaxed) for player in players)
 
 
 def problem_of(network, players, crop):

@@ -58,13 +58,13 @@ def search(options, alpha_optimizer=None, weight_optimizer=None):
   """The jitted step of the stand-ins and its first state."""
   weight_optimizer = weight_optimizer or optax.sgd(RATE, momentum=MOMENTUM)
   alpha_optimizer = alpha_optimizer or optax.sgd(ALPHA_RATE)
-  problem = problem_of(stand_in_network(), players_of(options, OBJECTIVES, BETA), CROP)
+  problem = problem_of(stand_in_network(), players_of(options, OBJECTIVES, BETA, relaxed=False), CROP)
   step, init = step_of(problem, options, weight_optimizer, alpha_optimizer)
   return jax.jit(step), first_state(init)
 
 
 def batches_of(options):
-  return batches_per_step(problem_of(None, players_of(options, OBJECTIVES, BETA), CROP), options)
+  return batches_per_step(problem_of(None, players_of(options, OBJECTIVES, BETA, relaxed=False), CROP), options)
 
 
 def images(count, seed, side=CROP):
@@ -385,7 +385,7 @@ def test_a_real_round_keeps_the_shape_of_its_state():
   network = build_network(one_stage, operations=CANDIDATES[:2])
   objectives = make_objectives(network)
   optimizers = make_optimizer(options.weight_optimizer), make_optimizer(options.alpha_optimizer)
-  problem = problem_of(network, players_of(options, objectives, BETA), 8)
+  problem = problem_of(network, players_of(options, objectives, BETA, relaxed=False), 8)
   with jax.enable_x64(False):
     step, init = step_of(problem, options, *optimizers)
     state = jax.eval_shape(lambda: first_state(init))
@@ -408,7 +408,9 @@ def test_constant_leaves_of_weights_and_alpha_pass_through_the_search():
   objectives = OBJECTIVES._replace(illumination=lambda w, a, y: OBJECTIVES.illumination(w["w"], a["x"], y))
   options = RUASSearchOptions(illumination_length=2, unroll_steps=2)
   optimizers = optax.sgd(RATE, momentum=MOMENTUM), make_optimizer(options.alpha_optimizer)
-  step, init = step_of(problem_of(network, players_of(options, objectives, BETA), CROP), options, *optimizers)
+  step, init = step_of(
+    problem_of(network, players_of(options, objectives, BETA, relaxed=False), CROP), options, *optimizers
+  )
   step, state = jax.jit(step), first_state(init)
   expected_step, expected = search(options, optimizers[1])
   train, validation = images(4, 0), images(2, 1)

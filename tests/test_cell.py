@@ -43,21 +43,21 @@ def assert_close(actual, expected):
 
 
 def make_supernet(operations):
-  """A cell, its weights, alpha, and its two forms `(weights, alpha, x) -> [B, C, H, W]`, each with how it is run.
+  """A cell, its weights, mixing weights, and its two forms `(weights, shares, x) -> [B, C, H, W]` and how they are run.
 
   The summed form is not jitted: its derivatives' many operations would take half a minute to compile.
   """
   cell = Cell(CHANNELS, operations)
   weights = random_like(cell.init(jax.random.key(0), dtype=jnp.float64))
-  alpha = np.random.default_rng(3).normal(size=(len(EDGES), len(cell.operations)))
+  shares = np.random.default_rng(3).normal(size=(len(EDGES), len(cell.operations)))
 
-  def folded(weights, alpha, x):
-    return cell.apply(cell.fold(weights, alpha), x, activation)
+  def folded(weights, shares, x):
+    return cell.apply(cell.fold(weights, shares), x, activation)
 
-  def summed(weights, alpha, x):
-    return cell.apply_unfolded(weights, alpha, x, activation)
+  def summed(weights, shares, x):
+    return cell.apply_unfolded(weights, shares, x, activation)
 
-  return cell, weights, alpha, (folded, jax.jit), (summed, lambda function: function)
+  return cell, weights, shares, (folded, jax.jit), (summed, lambda function: function)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def supernet(x64_module):
 
 
 def test_folded_equals_summed_in_value_and_gradients(supernet):
-  _, weights, alpha, *forms = supernet
+  _, weights, shares, *forms = supernet
 
   def value_and_gradients(form, compiled):
-    def loss(weights, alpha, x):
-      value = form(weights, alpha, x)
+    def loss(weights, shares, x):
+      value = form(weights, shares, x)
       return jnp.sum(value * TARGET[:, :1] + value**2), value
 
-    return compiled(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(weights, alpha, IMAGES[:1])
+    return compiled(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(weights, shares, IMAGES[:1])
 
   folded, summed = (value_and_gradients(*form) for form in forms)
   assert_close(folded, summed)
@@ -84,17 +84,17 @@ def test_folded_equals_summed_in_value_and_gradients(supernet):
 
 def test_folded_equals_summed_in_the_hypergradient(x64_module):
   """Through one step of SGD with momentum already under way, with one operation of each kind."""
-  _, weights, alpha, *forms = make_supernet((*FEW, ROW_MEAN))
+  _, weights, shares, *forms = make_supernet((*FEW, ROW_MEAN))
   optimizer = optax.sgd(0.1, momentum=0.9)
   estimator = make_estimator("unrolled", inner=optimizer)
   state = random_like(optimizer.init(weights), seed=4)
 
   def estimate(form, compiled):
-    def loss(weights, alpha, x):
-      return jnp.mean((form(weights, alpha, x[None]) - TARGET) ** 2)
+    def loss(weights, shares, x):
+      return jnp.mean((form(weights, shares, x[None]) - TARGET) ** 2)
 
     problem = BilevelProblem(loss, loss)
-    return compiled(lambda alpha: estimator(problem, weights, alpha, state, IMAGES[:1], IMAGES[1]))(alpha)
+    return compiled(lambda shares: estimator(problem, weights, shares, state, IMAGES[:1], IMAGES[1]))(shares)
 
   folded, summed = (estimate(*form) for form in forms)
   assert_close(folded.gradient, summed.gradient)
@@ -105,8 +105,8 @@ def test_folded_equals_summed_in_the_hypergradient(x64_module):
 
 
 def test_supernet_folds_into_pairs(supernet):
-  cell, weights, alpha, *_ = supernet
-  folded = jax.eval_shape(cell.fold, weights, alpha)
+  cell, weights, shares, *_ = supernet
+  folded = jax.eval_shape(cell.fold, weights, shares)
   taps = len(cell.node_taps()[0][0])
   shapes = jax.tree.map(jnp.shape, folded)
   assert shapes.pairs == ((((taps, 2 * CHANNELS, CHANNELS), (2 * CHANNELS,)),),) * 3
@@ -175,23 +175,23 @@ def test_derived_cell_computes_only_its_own_taps():
 
 
 def test_derived_cell_is_the_limit_of_the_supernet():
-  """Where alpha is one-hot the supernet with the same weights computes what the derived network computes."""
+  """Where the mixing weights are one-hot, the supernet computes what the derived network with its weights computes."""
   genotype = GENOTYPES["mixed"]
   supernet, derived = (Cell(CHANNELS, OPERATIONS, names) for names in (None, genotype))
   weights = random_like(supernet.init(jax.random.key(0), dtype=jnp.float64))
   names = [operation.name for operation in supernet.operations]
-  alpha = np.array([[0.0 if name == own else -800.0 for name in names] for own in genotype])
+  shares = np.array([[float(name == own) for name in names] for own in genotype])
   own = {
     edge: jax.tree.map(lambda leaf, row=row: leaf[row], weights["edges"][name])
     for row, (edge, name) in enumerate(zip(EDGES, genotype, strict=True))
     if name != "skip"
   }
 
-  def value(cell, weights, alpha):
-    return jax.jit(lambda weights: cell.apply(cell.fold(weights, alpha), IMAGES, activation))(weights)
+  def value(cell, weights, shares):
+    return jax.jit(lambda weights: cell.apply(cell.fold(weights, shares), IMAGES, activation))(weights)
 
   of_derived = value(derived, {"edges": own, "fusion": weights["fusion"]}, None)
-  assert_close(of_derived, value(supernet, weights, alpha))
+  assert_close(of_derived, value(supernet, weights, shares))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

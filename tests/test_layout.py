@@ -24,6 +24,7 @@ from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOp
 from ruas_jax.lowlight.search_options import RUASSearchOptions
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import as_it_is
+from ruas_jax.nas.relaxation import softmax
 from ruas_jax.photos.model import Model, describe
 
 pytestmark = pytest.mark.usefixtures("x64_module")
@@ -141,15 +142,15 @@ def test_the_network_and_its_gradient(options, genotype):
     network = build_network(dataclasses.replace(options, layout=layout), genotype)
     weights = jax.jit(network.init_weights, static_argnums=1)(jax.random.key(0), jnp.float64)
 
-    def forward(weights, alpha):
+    def forward(weights, shares):
       light = network.illumination.run(
-        network.illumination.fold(weights["illumination"], alpha.get("illumination")), images, valid
+        network.illumination.fold(weights["illumination"], shares.get("illumination")), images, valid
       )
-      folded = network.denoising.fold(weights["denoising"], alpha.get("denoising"))
+      folded = network.denoising.fold(weights["denoising"], shares.get("denoising"))
       return network.denoising.run(folded, light.result, light.illumination, valid)[:, :6, :8]
 
     loss = lambda *at: jnp.sum(jnp.square(forward(*at)))
-    at = weights, network.init_alpha(jnp.float64)
+    at = weights, softmax(network.init_alpha(jnp.float64))
     return jax.jit(lambda *at: (forward(*at), jax.grad(loss)(*at)))(*at)
 
   for value, expected in zip(*map(jax.tree.leaves, (compute("blocks"), compute("pixels"))), strict=True):

@@ -23,6 +23,7 @@ from ruas_jax.lowlight.module import RUAS
 from ruas_jax.lowlight.network import build_network, count_macs, count_parameters, run
 from ruas_jax.lowlight.operations import CANDIDATES, SKIP, convolution_operation
 from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions
+from ruas_jax.nas.relaxation import softmax
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -277,10 +278,11 @@ def test_flax_module_of_the_supernet():
   alpha = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape), variables["arch"])
   network = build_network(SMALL, operations=operations)
   output = jax.jit(model.apply)({"params": variables["params"], "arch": alpha}, IMAGES)
-  expected = compiled(network, "i+n")(variables["params"], alpha, IMAGES)
+  expected = compiled(network, "i+n")(variables["params"], softmax(alpha), IMAGES)
   jax.tree.map(np.testing.assert_array_equal, output, expected)
   # each module has its own alpha: that of the denoising changes x alone
-  half = compiled(network, "i+n")(variables["params"], alpha | {"denoising": variables["arch"]["denoising"]}, IMAGES)
+  half = softmax(alpha | {"denoising": variables["arch"]["denoising"]})
+  half = compiled(network, "i+n")(variables["params"], half, IMAGES)
   np.testing.assert_array_equal(half.u, output.u)
   assert np.max(np.abs(half.x - output.x)) > 1e-5
   at_zero = compiled(network, "i+n")(variables["params"], variables["arch"], IMAGES)

@@ -107,19 +107,19 @@ def test_folded_edges_equal_the_sum_of_operations(operations):
   channels, edges, rng = 3, 2, np.random.default_rng(0)
   weights = init_edges(jax.random.key(0), operations, channels, edges, jnp.float64)
   weights = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), weights)  # biases too
-  alpha, x = rng.normal(size=(edges, len(operations))), rng.normal(size=(2, channels, 6, 5))
+  shares, x = rng.normal(size=(edges, len(operations))), rng.normal(size=(2, channels, 6, 5))
   taps = live_taps(operations, channels)
 
   @jax.jit
-  def both(weights, alpha):
-    kernel, bias = fold_edges(weights, alpha, operations, taps, channels)
+  def both(weights, shares):
+    kernel, bias = fold_edges(weights, shares, operations, taps, channels)
     folded = jnp.split(convolve(x, kernel, taps) + bias[None, :, None, None], edges, axis=1)
     summed = [
-      sum_of_operations(x, jax.tree.map(lambda leaf: leaf[e], weights), alpha[e], operations) for e in range(edges)
+      sum_of_operations(x, jax.tree.map(lambda leaf: leaf[e], weights), shares[e], operations) for e in range(edges)
     ]
     return jnp.stack(folded), jnp.stack(summed)
 
-  folded, summed = both(weights, alpha)
+  folded, summed = both(weights, shares)
   np.testing.assert_allclose(folded, summed, rtol=1e-12, atol=1e-12 * np.max(np.abs(summed)))
 
 

@@ -319,12 +319,12 @@ def test_the_plain_supernet_is_the_folded_one():
     **{name: fig8_architectures._with_plain_cell(getattr(network, name)) for name in network._fields}
   )
   image = np.random.default_rng(0).uniform(0, 0.3, (20, 24, 3)).astype(np.float32)
-  alpha = dict.fromkeys(network._fields, np.random.default_rng(1).normal(size=(7, 7)).astype(np.float32))
+  shares = dict.fromkeys(network._fields, np.random.default_rng(1).dirichlet(np.ones(7), 7).astype(np.float32))
 
   @jax.jit
   def both(key):
     weights = network.init_weights(key)
-    return [enhance_folded(FoldedModel(own.fold("i+n", weights, alpha), own), image) for own in (network, plain)]
+    return [enhance_folded(FoldedModel(own.fold("i+n", weights, shares), own), image) for own in (network, plain)]
 
   results = both(jax.random.key(0))
   np.testing.assert_allclose(*results, atol=1e-5)

@@ -9,14 +9,15 @@ from conftest import shared
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network, count_macs, count_parameters, run
 from ruas_jax.lowlight.options import RELEASED
+from ruas_jax.nas.relaxation import softmax
 from ruas_jax.photos.released import convert_released
 
 PUBLISHED = Genotype.named("published")
 
 
-def forward(network, weights, alpha, y):
-  output = jax.jit(lambda weights, alpha, y: run(network, "i+n", weights, alpha, y))(
-    weights, alpha, jnp.asarray(y)[None]
+def forward(network, weights, shares, y):
+  output = jax.jit(lambda weights, shares, y: run(network, "i+n", weights, shares, y))(
+    weights, shares, jnp.asarray(y)[None]
   )
   return {"t": output.t[:, 0], "u": output.u[:, 0], "x": output.x[0]}
 
@@ -38,8 +39,8 @@ def test_released_supernet():
   golden = np.load(shared("reference/golden_supernet.npz"))
   arrays = {name.removeprefix("weights/"): golden[name] for name in golden.files if name.startswith("weights/")}
   weights = convert_released(arrays, None)
-  alpha = {"illumination": jnp.asarray(golden["alpha_iem"]), "denoising": jnp.asarray(golden["alpha_nrm"])}
-  assert_golden(forward(build_network(RELEASED), weights, alpha, golden["y"]), golden)
+  shares = softmax({"illumination": jnp.asarray(golden["alpha_iem"]), "denoising": jnp.asarray(golden["alpha_nrm"])})
+  assert_golden(forward(build_network(RELEASED), weights, shares, golden["y"]), golden)
 
 
 def test_published_size_and_operations():

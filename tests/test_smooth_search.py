@@ -42,10 +42,11 @@ def test_hypergradient_against_central_differences_on_a_smooth_network(smooth_pr
   rate = 0.1
 
   def after_one_step(alpha_t):  # eq. 5 written out
-    gradient = jax.grad(lambda w: objectives.illumination(w, alpha_t, train)[0])(weights["illumination"])
+    shares_t, shares_n = jax.nn.softmax(alpha_t), jax.nn.softmax(alpha["denoising"])
+    gradient = jax.grad(lambda w: objectives.illumination(w, shares_t, train)[0])(weights["illumination"])
     moved = jax.tree.map(lambda w, g, m: w - rate * (g + MOMENTUM * m), weights["illumination"], gradient, trace)
-    loss, u = objectives.illumination(moved, alpha_t, validation)
-    return loss + BETA * objectives.denoising(weights["denoising"], alpha["denoising"], u)
+    loss, u = objectives.illumination(moved, shares_t, validation)
+    return loss + BETA * objectives.denoising(weights["denoising"], shares_n, u)
 
   def estimate(alpha_t):
     player = players_of(RUASSearchOptions(), objectives, BETA)[0]

@@ -38,6 +38,7 @@ from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.genotype import CELLS, EDGES, SHORT_NAMES, Genotype
 from ruas_jax.lowlight.network import build_network, count_macs, count_parameters
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.nas.relaxation import softmax
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.photos.model import FoldedModel, fold
 from ruas_jax.photos.pretrained import load_pretrained
@@ -52,8 +53,8 @@ _REPEATS, _QUICK_REPEATS = 20, 2
 class PlainCell(Cell):
   """The supernet's cell by its definition: every candidate is computed separately."""
 
-  def fold(self, weights, alpha):
-    return weights, alpha
+  def fold(self, weights, shares):
+    return weights, shares
 
   def apply(self, folded, x, activation, valid=None):
     return self.apply_unfolded(*folded, x, activation)
@@ -149,11 +150,11 @@ def _supernet(config: Config, images: ImageSource) -> tuple[Trained, FoldedModel
     ),
     alpha_optimizer=optax.set_to_zero(),
   )
-  weights, alpha = found.state.weights, found.state.alpha
+  weights, shares = found.state.weights, softmax(found.state.alpha)
   network = build_network(config.network)
   plain = network._replace(**{name: _with_plain_cell(getattr(network, name)) for name in network._fields})
   folded, unfolded = (
-    FoldedModel(jax.jit(form.fold, static_argnums=0)(_VARIANT, weights, alpha), form) for form in (network, plain)
+    FoldedModel(jax.jit(form.fold, static_argnums=0)(_VARIANT, weights, shares), form) for form in (network, plain)
   )
   return Trained(folded, count_parameters(weights), count_macs(network, _VARIANT, *MACS_SIZE), None), unfolded
 

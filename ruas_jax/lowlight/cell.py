@@ -121,17 +121,17 @@ class Cell:
     fusion = init_kernels(fusion_key, {"kernel": (1, 1, NODES * self.channels, self.channels)}, dtype=dtype)["kernel"]
     return {"edges": edges, "fusion": {"kernel": output_scale * fusion, "bias": jnp.zeros((self.channels,), dtype)}}
 
-  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedCell:
-    """Folds edges, pairs and residuals of one stage. Only the supernet uses `alpha [E, O]`."""
-    *pairs, (last,) = self._supernet_nodes(weights, alpha) if self.genotype is None else self._derived_nodes(weights)
+  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedCell:
+    """Folds edges, pairs and residuals of one stage. Only the supernet uses the mixing weights `shares [E, O]`."""
+    *pairs, (last,) = self._supernet_nodes(weights, shares) if self.genotype is None else self._derived_nodes(weights)
     return FoldedCell(tuple(pairs), last, fold_fusion(self.layout, weights["fusion"], identity_taps))
 
-  def _supernet_nodes(self, weights: Weights, alpha: jax.Array | None) -> list[tuple[Affine, ...]]:
+  def _supernet_nodes(self, weights: Weights, shares: jax.Array | None) -> list[tuple[Affine, ...]]:
     """The convolutions at each node. All edges are folded side by side and divided once, because every operation on
     small arrays, and its derivatives, takes time to compile."""
-    assert alpha is not None
+    assert shares is not None
     taps, identity = self.edge_taps()[0], np.eye(self.channels)
-    kernel, bias = fold_edges(weights["edges"], alpha, self.operations, taps, self.channels)
+    kernel, bias = fold_edges(weights["edges"], shares, self.operations, taps, self.channels)
     residual = np.concatenate([identity * _is_remain(edge) for edge in range(len(EDGES))])
     kernel += jnp.array([residual * (tap == (0, 0)) for tap in taps], kernel.dtype)
     folded = in_layout(self.layout, kernel, bias, taps)
@@ -170,13 +170,13 @@ class Cell:
     distilled.append(activation(convolve(x, folded.last, *taps[-1])))
     return convolve(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
-  def apply_unfolded(self, weights: Weights, alpha: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
+  def apply_unfolded(self, weights: Weights, shares: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
     """Reference for `apply` of the supernet on `[B, C, H, W]`: the definition, with each candidate computed
     separately."""
 
     def edge(index, r):
       of_edge = jax.tree.map(lambda leaf: leaf[index], weights["edges"])
-      return sum_of_operations(r, of_edge, alpha[index], self.operations)
+      return sum_of_operations(r, of_edge, shares[index], self.operations)
 
     distilled = []
     for node in range(PAIRS):

@@ -59,21 +59,21 @@ class DenoisingModule:
     }
 
   def __call__(
-    self, weights: Weights, alpha: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
+    self, weights: Weights, shares: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
   ) -> jax.Array:
     """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]. The result has the same shape and is not clipped.
 
     Args:
       weights: weights from `init`.
-      alpha: `[E, O]` logits of the supernet; a derived network ignores them.
+      shares: `[E, O]` mixing weights of the supernet; a derived network ignores them.
       images: u_K.
       illumination: t_K, with the same shape; only a guided module reads it.
     """
-    return self.run(self.fold(weights, alpha), images, illumination)
+    return self.run(self.fold(weights, shares), images, illumination)
 
-  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedDenoising:
+  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedDenoising:
     """The convolutions that `run` needs."""
-    cells = fold_stages(self.cell, weights["cells"], alpha)
+    cells = fold_stages(self.cell, weights["cells"], shares)
     stem, head = (fold_fusion(self.cell.layout, weights[end], _TAPS) for end in ("stem", "head"))
     return FoldedDenoising(stem, cells, head)
 

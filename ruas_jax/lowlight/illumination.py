@@ -87,20 +87,20 @@ class IlluminationModule:
     offset = -math.log(_FIRST_MEAN / (1 - _FIRST_MEAN))
     return weights | {"level": {"slope": jnp.ones((), dtype), "offset": jnp.array(offset, dtype)}}
 
-  def __call__(self, weights: Weights, alpha: jax.Array | None, images: jax.Array) -> IlluminationOutput:
+  def __call__(self, weights: Weights, shares: jax.Array | None, images: jax.Array) -> IlluminationOutput:
     """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
 
     Args:
       weights: weights from `init`.
-      alpha: `[E, O]` logits of the supernet; a derived network ignores them.
+      shares: `[E, O]` mixing weights of the supernet; a derived network ignores them.
     """
-    return self.run(self.fold(weights, alpha), images)
+    return self.run(self.fold(weights, shares), images)
 
-  def fold(self, weights: Weights, alpha: jax.Array | None) -> FoldedIllumination:
+  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedIllumination:
     """The convolutions that `run` needs."""
     cells = {name: leaf for name, leaf in weights.items() if name != "level"}
     level = Level(**weights["level"]) if self.options.adaptive else None
-    return FoldedIllumination(fold_stages(self.cell, cells, alpha), level)
+    return FoldedIllumination(fold_stages(self.cell, cells, shares), level)
 
   def run(
     self,

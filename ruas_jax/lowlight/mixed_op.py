@@ -1,9 +1,10 @@
 """The mixed operation (continuous relaxation) on all searched edges of a cell.
 
-    mixed_e(x) = sum_o softmax(alpha_e)_o * operation_o(x; weights_{e,o})
+    mixed_e(x) = sum_o shares_{e,o} * operation_o(x; weights_{e,o})
 
-Every candidate is affine, so the sum is exactly one convolution. Its kernel is the weighted sum of the candidates'
-kernels (`fold_edges`). `sum_of_operations` computes the plain sum; tests compare with it.
+The shares are the mixing weights of the candidates: the softmax of alpha, or another relaxation of the search
+(`nas.relaxation`). Every candidate is affine, so the sum is exactly one convolution. Its kernel is the weighted sum of
+the candidates' kernels (`fold_edges`). `sum_of_operations` computes the plain sum; tests compare with it.
 
 Weights of `E` edges: `{operation name: {"kernel": [E, *weight_shape], "bias": [E, C]}}`, without operations that have
 no weights.
@@ -48,24 +49,23 @@ def init_edges(
 
 
 def fold_edges(
-  weights: EdgeWeights, alpha: jax.Array, operations: Sequence[Operation], taps: Taps, channels: int
+  weights: EdgeWeights, shares: jax.Array, operations: Sequence[Operation], taps: Taps, channels: int
 ) -> tuple[jax.Array, jax.Array]:
   """The mixed operations of all edges side by side, as one convolution.
 
   Args:
     weights: weights of `E` edges; see the module's docstring.
-    alpha: `[E, O]` architecture logits.
+    shares: `[E, O]` mixing weights.
   Returns:
     Kernel `[T, E * C, C]` for `convolve` on `taps`, and bias `[E * C]`.
   """
-  probabilities = jax.nn.softmax(alpha, axis=-1)
-  edges = alpha.shape[0]
-  kernels, bias = [], jnp.zeros((edges, channels), alpha.dtype)
+  edges = shares.shape[0]
+  kernels, bias = [], jnp.zeros((edges, channels), shares.dtype)
   for position, operation in enumerate(operations):
-    share = probabilities[:, position]
+    share = shares[:, position]
     entry = weights.get(operation.name)
     if entry is None:
-      each = operation.to_kernel(None, channels).astype(alpha.dtype)[None]
+      each = operation.to_kernel(None, channels).astype(shares.dtype)[None]
     else:
       each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(entry["kernel"])
       bias = bias + share[:, None] * entry["bias"]
@@ -74,21 +74,20 @@ def fold_edges(
 
 
 def sum_of_operations(
-  x: jax.Array, weights: EdgeWeights, alpha: jax.Array, operations: Sequence[Operation]
+  x: jax.Array, weights: EdgeWeights, shares: jax.Array, operations: Sequence[Operation]
 ) -> jax.Array:
   """Reference for one edge: every candidate computed by the library's convolution, then the weighted sum.
 
   Args:
     x: `[B, C, H, W]`.
     weights: weights of this edge, without the leading axis.
-    alpha: `[O]`.
+    shares: `[O]`.
   """
-  probabilities = jax.nn.softmax(alpha)
   channels = x.shape[1]
   total = jnp.zeros_like(x)
   for position, operation in enumerate(operations):
     entry = weights.get(operation.name, {"kernel": None, "bias": jnp.zeros((channels,), x.dtype)})
     kernel = operation.to_kernel(entry["kernel"], channels).astype(x.dtype)
     result = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NCHW", "HWIO", "NCHW"))
-    total = total + probabilities[position] * (result + entry["bias"][None, :, None, None])
+    total = total + shares[position] * (result + entry["bias"][None, :, None, None])
   return total

@@ -12,6 +12,7 @@ from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import RUASOutput, build_network, run
 from ruas_jax.lowlight.operations import CANDIDATES, Operation
 from ruas_jax.lowlight.options import NetworkOptions
+from ruas_jax.nas.relaxation import softmax
 
 
 class RUAS(nn.Module):
@@ -30,4 +31,4 @@ class RUAS(nn.Module):
     network = build_network(self.options, self.genotype, self.operations)
     weights = {name: self.param(name, getattr(network, name).init) for name in network._fields}
     alpha = {name: self.variable("arch", name, lambda v=value: v).value for name, value in network.init_alpha().items()}
-    return run(network, self.options.variant, weights, alpha, images)
+    return run(network, self.options.variant, weights, softmax(alpha), images)

@@ -30,7 +30,7 @@ class FoldedNetwork(NamedTuple):
 
 
 class Network(NamedTuple):
-  """The two modules. Each has `module.init(key)` and `module(weights, alpha, images)`."""
+  """The two modules. Each has `module.init(key)` and `module(weights, shares, images)`."""
 
   illumination: IlluminationModule
   denoising: DenoisingModule
@@ -51,11 +51,11 @@ class Network(NamedTuple):
     shape = (len(EDGES), len(self.illumination.cell.operations))
     return {"illumination": jnp.zeros(shape, dtype), "denoising": jnp.zeros(shape, dtype)}
 
-  def fold(self, variant: Variant, weights: Weights, alpha: dict[str, Any]) -> FoldedNetwork:
+  def fold(self, variant: Variant, weights: Weights, shares: dict[str, Any]) -> FoldedNetwork:
     """Folds edges, pairs and residuals of all stages; `run_folded` can use the result many times."""
 
     def folded(name):
-      return getattr(self, name).fold(weights[name], alpha.get(name))
+      return getattr(self, name).fold(weights[name], shares.get(name))
 
     return FoldedNetwork(folded("illumination"), folded("denoising") if variant == "i+n" else None)
 
@@ -115,9 +115,9 @@ class RUASOutput(NamedTuple):
   x: jax.Array | None
 
 
-def run(network: Network, variant: Variant, weights: Weights, alpha: dict[str, Any], images: jax.Array) -> RUASOutput:
+def run(network: Network, variant: Variant, weights: Weights, shares: dict[str, Any], images: jax.Array) -> RUASOutput:
   """The whole forward pass. Variant "i" skips noise removal."""
-  return run_folded(network, network.fold(variant, weights, alpha), images)
+  return run_folded(network, network.fold(variant, weights, shares), images)
 
 
 def run_folded(

@@ -1,4 +1,4 @@
-"""The paper's objectives L_t and L_n as pure functions of (weights, alpha, batch), for search and training."""
+"""The paper's objectives L_t and L_n as pure functions of (weights, shares, batch), for search and training."""
 
 import functools
 from collections.abc import Callable
@@ -28,8 +28,8 @@ class Objectives(NamedTuple):
   """Losses of the two modules.
 
   Attributes:
-    illumination: `(weights_t, alpha_t, images [B, H, W, 3]) -> (L_t, Illuminated)`.
-    denoising: `(weights_n, alpha_n, Illuminated) -> L_n`.
+    illumination: `(weights_t, shares_t, images [B, H, W, 3]) -> (L_t, Illuminated)`.
+    denoising: `(weights_n, shares_n, Illuminated) -> L_n`.
   """
 
   illumination: Callable[..., tuple[jax.Array, Illuminated]]
@@ -49,13 +49,13 @@ def make_objectives(
   loss_t = illumination_loss or _illumination_loss(options, charbonnier)
   loss_n = _denoising_loss(options, charbonnier)
 
-  def illumination(weights, alpha, images):
-    output = network.illumination(weights, alpha, images)
+  def illumination(weights, shares, images):
+    output = network.illumination(weights, shares, images)
     return loss_t(output, images), Illuminated(output.result, output.illumination)
 
-  def denoising(weights, alpha, illuminated):
+  def denoising(weights, shares, illuminated):
     def denoise(u, t):
-      return network.denoising(weights, alpha, u, t)
+      return network.denoising(weights, shares, u, t)
 
     x = denoise(*illuminated)
     return denoising_loss(x, illuminated.u) if denoising_loss else loss_n(denoise, illuminated, x)

@@ -26,7 +26,7 @@ def make_players(options: RUASSearchOptions, losses_of: LossesOf) -> tuple[Playe
   """The players of `options.strategy`, in the order of their updates."""
 
   def player(name, problem, length, modules=None, active=None):
-    return Player(name, problem, modules or (name,), length, active, tolerance)
+    return Player(name, problem, modules or (name,), length, active, tolerance, relaxed=True)
 
   def tolerance(hyper):
     return hyper.get("search.tolerance", options.tolerance)
@@ -48,19 +48,19 @@ def make_players(options: RUASSearchOptions, losses_of: LossesOf) -> tuple[Playe
 
 
 def _illumination_problem(losses_of: LossesOf, *, cooperative: bool, look_ahead: bool = True) -> MakeProblem:
-  def problem(all_weights, all_alpha, hyper):
+  def problem(all_weights, all_shares, hyper):
     objectives, beta = losses_of(hyper)
 
-    def inner(weights, alpha, images):
-      return objectives.illumination(weights["illumination"], alpha["illumination"], images)[0]
+    def inner(weights, shares, images):
+      return objectives.illumination(weights["illumination"], shares["illumination"], images)[0]
 
-    def outer(weights, alpha, images):
-      loss, illuminated = objectives.illumination(weights["illumination"], alpha["illumination"], images)
+    def outer(weights, shares, images):
+      loss, illuminated = objectives.illumination(weights["illumination"], shares["illumination"], images)
       if not cooperative or is_zero(beta):
         return loss
       if not look_ahead:
-        _, illuminated = objectives.illumination(all_weights["illumination"], alpha["illumination"], images)
-      return loss + beta * objectives.denoising(all_weights["denoising"], all_alpha["denoising"], illuminated)
+        _, illuminated = objectives.illumination(all_weights["illumination"], shares["illumination"], images)
+      return loss + beta * objectives.denoising(all_weights["denoising"], all_shares["denoising"], illuminated)
 
     return BilevelProblem(inner, outer)
 
@@ -68,12 +68,12 @@ def _illumination_problem(losses_of: LossesOf, *, cooperative: bool, look_ahead:
 
 
 def _denoising_problem(losses_of: LossesOf) -> MakeProblem:
-  def problem(all_weights, all_alpha, hyper):
+  def problem(all_weights, all_shares, hyper):
     objectives, _ = losses_of(hyper)
 
-    def loss(weights, alpha, images):
-      _, illuminated = objectives.illumination(all_weights["illumination"], all_alpha["illumination"], images)
-      return objectives.denoising(weights["denoising"], alpha["denoising"], lax.stop_gradient(illuminated))
+    def loss(weights, shares, images):
+      _, illuminated = objectives.illumination(all_weights["illumination"], all_shares["illumination"], images)
+      return objectives.denoising(weights["denoising"], shares["denoising"], lax.stop_gradient(illuminated))
 
     return BilevelProblem(loss, loss)
 
@@ -81,13 +81,13 @@ def _denoising_problem(losses_of: LossesOf) -> MakeProblem:
 
 
 def _joint_problem(losses_of: LossesOf) -> MakeProblem:
-  def problem(all_weights, all_alpha, hyper):
-    del all_weights, all_alpha
+  def problem(all_weights, all_shares, hyper):
+    del all_weights, all_shares
     objectives, beta = losses_of(hyper)
 
-    def loss(weights, alpha, images):
-      illumination, illuminated = objectives.illumination(weights["illumination"], alpha["illumination"], images)
-      return illumination + beta * objectives.denoising(weights["denoising"], alpha["denoising"], illuminated)
+    def loss(weights, shares, images):
+      illumination, illuminated = objectives.illumination(weights["illumination"], shares["illumination"], images)
+      return illumination + beta * objectives.denoising(weights["denoising"], shares["denoising"], illuminated)
 
     return BilevelProblem(loss, loss)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ruas_jax.bilevel import BilevelProblem
 from ruas_jax.errors import UserError
 from ruas_jax.nas.derive import argmax_of_rows, entropies
+from ruas_jax.nas.relaxation import of_alpha, softmax
 
 PyTree = Any
 
@@ -20,8 +21,10 @@ MakeProblem = Callable[[PyTree, PyTree, PyTree], BilevelProblem]
 class Player:
   """One bilevel problem of a search. In every step the players update their variables one after the other.
 
-  The losses are `(weights, alpha, batch) -> []`. A loss with a parameter `key` receives a PRNG key. A loss may return
-  `(loss, metrics)` with a dictionary of scalars, which are logged.
+  The losses are `(weights, alpha, batch) -> []`. If the player is relaxed, they are `(weights, shares, batch) -> []`:
+  alpha are architecture logits, and shares are the mixing weights that the relaxation makes of them. A loss with a
+  parameter `key` receives a PRNG key. A loss may return `(loss, metrics)` with a dictionary of scalars, which are
+  logged.
 
   Attributes:
     name: prefix of its metrics, and key of its optimiser states.
@@ -33,6 +36,8 @@ class Player:
     active: a function of the step (`[]` int32) that returns whether the player takes part; None: always.
     tolerance: a function of the problem's `hyper` that returns the tolerance of its inner loop, so that a population
       can sweep it; None: that of the options.
+    relaxed: whether the losses and the function `problem` receive mixing weights in the place of alpha. Alpha then has
+      logits `[..., O]` of O alternatives in every leaf.
   """
 
   name: str
@@ -41,6 +46,7 @@ class Player:
   length: int = 1
   active: Callable[[jax.Array], jax.Array] | None = None
   tolerance: Callable[[PyTree], float | jax.Array] | None = None
+  relaxed: bool = False
 
   def pick(self, tree: PyTree) -> PyTree:
     """The part of `tree` (weights or alpha) that this player updates."""
@@ -51,10 +57,14 @@ class Player:
     return moved if self.modules is None else tree | moved
 
   def bilevel_problem(self, weights: PyTree, alpha: PyTree, hyper: PyTree) -> BilevelProblem:
-    """The player's bilevel problem, given all weights and all alpha."""
-    if isinstance(self.problem, BilevelProblem):
-      return self.problem
-    return self.problem(weights, alpha, hyper)
+    """The player's bilevel problem in alpha, given all weights and all alpha."""
+    if not self.relaxed:
+      return self._problem(weights, alpha, hyper)
+    return BilevelProblem(*(of_alpha(loss, softmax) for loss in self._problem(weights, softmax(alpha), hyper)))
+
+  def _problem(self, weights: PyTree, shares: PyTree, hyper: PyTree) -> BilevelProblem:
+    """The problem as it was given, in mixing weights if the player is relaxed."""
+    return self.problem if isinstance(self.problem, BilevelProblem) else self.problem(weights, shares, hyper)
 
   def length_at(self, step: jax.Array) -> int | jax.Array:
     """Maximum number of iterations in this step."""
