@@ -1,5 +1,6 @@
 """Strict numerics for every test, quick compilation, a compilation cache, and the reference data where it exists."""
 
+import functools
 import gc
 import importlib.metadata
 import os
@@ -23,7 +24,11 @@ os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
+# jax makes a new MLIR context for every program, which takes as long as lowering a small one and a megabyte that stays.
+if hasattr(mlir, "make_ir_context"):  # no public name: later releases may have another
+  mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that a population is shared out
 # Tracing makes millions of objects that live as long as the process: searching them for garbage again and again takes
