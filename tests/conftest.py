@@ -16,6 +16,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("RUAS_JAX_CACHE", "off")  # no traced program of another test: some change what is traced
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would wait in a loop while another process works
 # Tests compile much and compute little: several times faster so. Small programs are not worth dividing among threads.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end the process over a flag they do not know
