@@ -24,6 +24,8 @@ from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 from ruas_jax.plots import plot_population
 from ruas_jax.sweep import PopulationOptions, list_members
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 RATE = "search.weight_optimizer.learning_rate"
 FINISHED = [
   *("alpha.npz", "alpha.png", "config.json", "genotype.json", "genotype.png", "losses.png", "metrics.jsonl", "state"),
@@ -31,7 +33,7 @@ FINISHED = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, kept_programs):
   """The work directory and the output of a population of four, of which two fail; an earlier one of six lay there."""
   place = tmp_path_factory.mktemp("population")
   images, workdir = write_images(place / "images", dark_images(6)), place / "run"
