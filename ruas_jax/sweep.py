@@ -9,7 +9,9 @@ from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.option_values import paths, perhaps_meant
 
-_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance")
+_SWEPT = (
+  *("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance", "search.cost_"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,10 +71,23 @@ class SearchOptions:
   """A player's inner loop ends when its training loss changes by less than this share between two iterations. 0: it
   runs for its full length. A loop of one or two iterations always does."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
+  cost: str | None = None
+  """Name of the architecture's cost that the search takes into account."""
+  cost_weight: float = 0.0
+  """Weight of the expected cost in the outer losses; 0: it is not part of them."""
+  cost_target: float | None = None
+  """Only cost above this value counts: the weight then multiplies max(0, cost / target - 1)."""
 
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps")
-    require_at_least(0, self, "search", "tolerance")
+    require_at_least(0, self, "search", "tolerance", "cost_weight")
+    if self.cost_target is not None:
+      require_at_least(0, self, "search", "cost_target")
+      if not self.cost_target:
+        raise UserError("`search.cost_target` must be above 0; a target of 0 is a cost without a target")
+    for name in ("cost_weight", "cost_target"):
+      if getattr(self, name) and not self.cost:
+        raise UserError(f"`search.{name}` needs `search.cost`: name a cost")
     if self.hypergradient != "unrolled" or self.hypergradient_options:  # the default needs no check, hence no jax
       self._check_estimator()
 

@@ -1,7 +1,7 @@
 """A search problem: everything that the engine needs to know about it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,10 +59,10 @@ class Player:
   def bilevel_problem(self, weights: PyTree, alpha: PyTree, hyper: PyTree) -> BilevelProblem:
     """The player's bilevel problem in alpha, given all weights and all alpha."""
     if not self.relaxed:
-      return self._problem(weights, alpha, hyper)
-    return BilevelProblem(*(of_alpha(loss, softmax) for loss in self._problem(weights, softmax(alpha), hyper)))
+      return self.given_problem(weights, alpha, hyper)
+    return BilevelProblem(*(of_alpha(loss, softmax) for loss in self.given_problem(weights, softmax(alpha), hyper)))
 
-  def _problem(self, weights: PyTree, shares: PyTree, hyper: PyTree) -> BilevelProblem:
+  def given_problem(self, weights: PyTree, shares: PyTree, hyper: PyTree) -> BilevelProblem:
     """The problem as it was given, in mixing weights if the player is relaxed."""
     return self.problem if isinstance(self.problem, BilevelProblem) else self.problem(weights, shares, hyper)
 
@@ -89,6 +89,8 @@ class SearchProblem:
     derive: `alpha -> result` of the search, any value that JSON can hold. Default: argmax of every row.
     hyper: pytree of numbers that a population may sweep. The players' problems and the optimisers receive it.
     statistics: `alpha -> {name: []}`, inside jit: statistics of alpha for the diagnostics. Default: entropies.
+    costs: name -> `shares -> []`: an architecture's expected costs, differentiable in the mixing weights of all
+      modules. `SearchOptions.cost` names the one that the search takes into account (`nas.cost`).
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -97,6 +99,7 @@ class SearchProblem:
   derive: Callable[[PyTree], Any] = argmax_of_rows
   hyper: PyTree = dataclasses.field(default_factory=dict)
   statistics: Callable[[PyTree], dict[str, jax.Array]] = entropies
+  costs: Mapping[str, Callable[[PyTree], jax.Array]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     names = [player.name for player in self.players]

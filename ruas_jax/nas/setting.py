@@ -9,6 +9,7 @@ import optax
 
 from ruas_jax.engine.identity import describe_source, plain
 from ruas_jax.engine.sources import Source
+from ruas_jax.nas.cost import with_cost
 from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.state import MakeOptimizer, Optimizers, SearchState, init_state
@@ -19,7 +20,7 @@ from ruas_jax.optimizers import make_optimizer
 @dataclasses.dataclass(frozen=True)
 class Setting:
   """Attributes:
-  problem: the search problem.
+  problem: the search problem, with the cost of the options in its players' outer losses.
   options: the options of the search.
   optimizers: the optimisers of weights and alpha.
   """
@@ -70,9 +71,9 @@ def make_setting(
 
   Raises:
     ProblemError: a player's weights or alpha have a complex leaf, or no floating leaf.
-    UserError: a player's module does not exist.
+    UserError: a player's module does not exist, or the cost does not fit to the problem.
   """
   optimizers = Optimizers(
     weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)
   )
-  return Setting(problem, options, optimizers)
+  return Setting(with_cost(problem, options), options, optimizers)
