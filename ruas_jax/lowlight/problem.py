@@ -83,13 +83,18 @@ def make_search_problem(
 def network_costs(
   network: NetworkOptions, latency_table: str | None, operations: tuple[Operation, ...] = CANDIDATES
 ) -> dict[str, Callable[[], NetworkCost]]:
-  """The costs by name, latency only with a table. Each is computed when it is first called."""
+  """The costs by name, latency only with a table. The others are computed when they are first called.
+
+  Raises:
+    UserError: the table cannot be read, or does not fit the network.
+  """
   costs = {
     "parameters": lambda: parameter_cost(network, operations),
     "macs": lambda: mac_cost(network, operations),
   }
   if latency_table is not None:
-    costs["latency"] = lambda: read_latency(latency_table, network, operations)
+    latency = read_latency(latency_table, network, operations)
+    costs["latency"] = lambda: latency
   return {name: functools.cache(make) for name, make in costs.items()}
 
 
