@@ -29,6 +29,7 @@ MAY_IMPORT = {
   "nas": {*GROUND, "bilevel", "engine", "optimizers"},  # searches any problem
   "lowlight": SEARCHING,
   "data": {*GROUND, "engine"},
+  "search_spaces": PHOTOGRAPHS,  # the problems of the tables of `nas.benchmark`, which imports them by name
   "config": {*GROUND, "optimizers", *(f"lowlight.{name}" for name in CONFIGURED), "data.options"},
   "sweep": {*GROUND, "config"},
   "plots": {*GROUND, "lowlight", "engine"},
