@@ -30,7 +30,7 @@ MAY_IMPORT = {
   "lowlight": SEARCHING,
   "data": {*GROUND, "engine"},
   "config": {*GROUND, "optimizers", *(f"lowlight.{name}" for name in CONFIGURED), "data.options"},
-  "sweep": {*GROUND, "config"},
+  "sweep": {*GROUND, "config", "nas.options"},
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
   "photos": PHOTOGRAPHS,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.lowlight.budget import by_edges, derive_within, require_within
+from ruas_jax.lowlight.denoising import COLOURS
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
@@ -72,6 +73,8 @@ def make_search_problem(
     derive=derive,
     hyper=dict(hyper or {}),
     statistics=lambda alpha: alpha_statistics(alpha, names),
+    skip=names.index("skip") if "skip" in names else None,
+    channels={"illumination": COLOURS, "denoising": network.denoising.channels},
   )
 
 
