@@ -61,6 +61,7 @@ def test_a_query_gives_metrics_and_costs(table):
     (lambda table: table.column("ssim"), ["'ssim'", "psnr"]),
     (lambda table: table.rank_correlation([1, 2]), ["4 scores"]),
     (lambda table: table.rank_correlation([1, 2, np.nan, 4]), ["finite"]),
+    (lambda table: table.search_problem(), ["tiny", "no search space"]),
     (lambda table: nas.benchmark.load("nowhere"), ["'nowhere'", "denoising"]),
   ],
 )

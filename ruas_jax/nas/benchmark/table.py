@@ -184,8 +184,17 @@ class Table:
     """The space of the table: its network, its data and its recipe of training.
 
     It is imported by its name, since a space may need networks and photographs, of which `nas` knows nothing.
+
+    Raises:
+      UserError: this version of ruas_jax has no space of this name.
     """
-    return importlib.import_module(f"ruas_jax.search_spaces.{self.name}").SPACE
+    module = f"ruas_jax.search_spaces.{self.name}"
+    try:
+      return importlib.import_module(module).SPACE
+    except ModuleNotFoundError as error:
+      if error.name != module:
+        raise
+      raise UserError(f"table {self.name}: this version of ruas_jax has no search space of this name") from None
 
   def search_problem(self) -> SearchProblem:
     """The supernet of the space as a search problem. What it derives is what `query` takes."""
