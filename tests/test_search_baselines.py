@@ -136,9 +136,9 @@ def test_baselines_run_on_a_search_problem():
 
 def test_what_cannot_be_a_baseline_is_one_line():
   table = Table()
-  with pytest.raises(UserError, match=r"^`steps` 10 must be at least 1 and at most `budget`, which is 5$"):
+  with pytest.raises(UserError, match=r"^steps must be at least 1 and at most the budget, 5, not 10$"):
     baselines.random_search(table, CHOICES, steps=10, budget=5)
-  with pytest.raises(UserError, match=r"^`choices` must be the number of operations"):
+  with pytest.raises(UserError, match=r"^choices must be the number of operations"):
     baselines.ageing_evolution(table, (), steps=1, budget=5)
   player = nas.Player("cell", nas.BilevelProblem(toy_choices.error, toy_choices.error))
   with pytest.raises(UserError, match=r"^player 'cell' is not relaxed, so a single architecture cannot be trained"):

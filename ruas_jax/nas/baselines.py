@@ -134,9 +134,9 @@ def successive_halving(
 
 def _check(choices: Sequence[int], steps: int, budget: int) -> None:
   if not choices or min(choices) < 1:
-    raise UserError(f"`choices` must be the number of operations of every choice, not {tuple(choices)}")
+    raise UserError(f"choices must be the number of operations of every choice, not {tuple(choices)}")
   if not 1 <= steps <= budget:
-    raise UserError(f"`steps` {steps} must be at least 1 and at most `budget`, which is {budget}")
+    raise UserError(f"steps must be at least 1 and at most the budget, {budget}, not {steps}")
 
 
 def _random(rng: np.random.Generator, choices: Sequence[int]) -> Architecture:

@@ -129,7 +129,7 @@ class Trainer:
     shares = jax.tree.map(jnp.zeros_like, one_hot_shares(alpha, np.zeros(len(self.choices), int)))
     self._start = TrainingState(jnp.zeros((), jnp.int32), weights, states, shares)
     self._loops: dict[int, DeviceLoop] = {}
-    self._kept: dict[Architecture, tuple[int, Any]] = {}
+    self._kept: dict[Architecture, TrainingState] = {}
     self._evaluate = self._make_evaluate(held_out, validation_batches, seed)
 
   def __call__(self, architecture: Sequence[int], steps: int) -> float:
@@ -139,21 +139,31 @@ class Trainer:
   def all(self, architectures: Sequence[Sequence[int]], steps: int) -> list[float]:
     """The validation losses of several architectures after `steps` training steps each. NaN: its training failed."""
     members = [tuple(map(int, architecture)) for architecture in architectures]
-    done = {self._kept[member][0] if member in self._kept else 0 for member in members}
+    done = {int(self._kept[member].step) if member in self._kept else 0 for member in members}
     first = done.pop() if len(done) == 1 and max(done) <= steps else 0
-    states = [self._kept[member][1] if first else self._first_state(member) for member in members]
-    loop = self._loop(len(members))
-    loop.resume_from(Run(jax.tree.map(lambda *leaves: np.stack(leaves), *states), np.ones(len(members), bool)), first)
-    for _ in loop.calls(steps):
-      pass
-    run = jax.device_get(loop.snapshot())
-    self.steps += len(members) * (steps - first)
-    states = [jax.tree.map(lambda leaf, at=at: leaf[at], run.state) for at in range(len(members))]
-    self._kept = {member: (steps, state) for member, state in zip(members, states, strict=True)}
-    losses = np.asarray(self._evaluate(run.state))
-    return [float(loss) if sound else float("nan") for loss, sound in zip(losses, run.sound, strict=True)]
+    states = [self._kept[member] if first else self._first_state(member) for member in members]
+    states = self.advance(states, steps - first)
+    self._kept = dict(zip(members, states, strict=True))
+    losses = self.losses(states)
+    return [loss if state.step == steps else float("nan") for loss, state in zip(losses, states, strict=True)]
 
-  def _first_state(self, architecture: Architecture) -> Any:
+  def advance(self, states: Sequence[TrainingState], steps: int) -> list[TrainingState]:
+    """The states after so many more steps, of trainings that have done equally many. A training whose loss or weights
+    are not finite stays where it was."""
+    count, first = len(states), int(states[0].step)
+    loop = self._loop(count)
+    loop.resume_from(Run(_stacked(states), np.ones(count, bool)), first)
+    for _ in loop.calls(first + steps):
+      pass
+    self.steps += count * steps
+    state = jax.device_get(loop.snapshot().state)
+    return [jax.tree.map(lambda leaf, at=at: leaf[at], state) for at in range(count)]
+
+  def losses(self, states: Sequence[TrainingState]) -> list[float]:
+    """The validation loss of each."""
+    return np.asarray(self._evaluate(_stacked(states))).tolist()
+
+  def _first_state(self, architecture: Architecture) -> TrainingState:
     return jax.device_get(self._start._replace(shares=one_hot_shares(self._alpha, np.array(architecture, int))))
 
   def _loop(self, members: int) -> DeviceLoop:
@@ -178,3 +188,8 @@ class Trainer:
       return jax.lax.map(loss, (batches, keys)).mean()
 
     return jax.jit(lambda states: jax.lax.map(of_one, states))
+
+
+def _stacked(states: Sequence[TrainingState]) -> TrainingState:
+  """The states with a leading axis of members, numpy arrays."""
+  return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
