@@ -118,6 +118,17 @@ BARS = {
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
   "ruas_i_times_faster": Bar(5.0, "at_least", "RUAS_i at 600x400 is at least 5 times faster than PyTorch eager"),
   "ruas_i+n_times_faster": Bar(4.0, "at_least", "RUAS_i+n at 600x400 is at least 4 times faster than PyTorch eager"),
+  "table_architectures": Bar(2000, "at_least", "the table of images has at least 2,000 architectures"),
+  "table_architectures_with_seeds": Bar(300, "at_least", "at least 300 of them were trained with three seeds"),
+  "table_denoising_noise_over_spread": Bar(
+    0.25, "at_most", "PSNR: the deviation between seeds is at most a quarter of that between architectures"
+  ),
+  "table_digits_noise_over_spread": Bar(0.25, "at_most", "the same for the accuracy of the digits"),
+  "table_denoising_retrained_over_tolerance": Bar(
+    1.0, "at_most", "20 random entries trained from scratch agree with the table within its tolerance"
+  ),
+  "table_digits_retrained_over_tolerance": Bar(1.0, "at_most", "the same for 20 entries of the digits"),
+  "table_megabytes": Bar(2.0, "at_most", "the two tables have at most 2 MB in the package"),
   "normal_photographs_kept": Bar(
     25.0, "at_least", "a normal photograph keeps at least 25 dB to itself with the general weights"
   ),

@@ -25,6 +25,8 @@ from ruas_jax.optimizers import OptimizerOptions, make_optimizer
 from ruas_jax.plots import plot_population
 from ruas_jax.sweep import PopulationOptions, list_members
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 COSTLY = ("--search.cost", "parameters", "--search.cost-weight", 0.1)
 RATE = "search.weight_optimizer.learning_rate"
 FINISHED = [
@@ -33,7 +35,7 @@ FINISHED = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, kept_programs):
   """The work directory and the output of a population of four, of which two fail; an earlier one of six lay there."""
   place = tmp_path_factory.mktemp("population")
   images, workdir = write_images(place / "images", dark_images(6)), place / "run"

@@ -21,9 +21,10 @@ from ruas_jax.experiments.setting import (
   RESULTS,
   arithmetic,
   engine_arguments,
-  identify,
   open_images,
+  search_identity,
   search_setting,
+  written,
 )
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
@@ -104,10 +105,8 @@ def search_population(
     workdir=workdir,
     run=run,
     files=engine.PopulationFiles(
-      config=dataclasses.asdict(config),
-      identity=identify(
-        *("population", config, "training", "search.steps"), images=images, population=dataclasses.asdict(population)
-      ),
+      config=written(config),
+      identity=search_identity("population", config, images=images, population=dataclasses.asdict(population)),
       arithmetic=arithmetic(),
       member=lambda member: search_files(of_member[member.seed, tuple(member.values.values())], names),
       outputs=RESULTS,

@@ -125,6 +125,18 @@ def engine_arguments(
   }
 
 
+def written(config: Config) -> dict[str, Any]:
+  """The content of a search's `config.json`: the configuration, and beside it the parts that its method consists of."""
+  return dataclasses.asdict(config) | {"parts": dataclasses.asdict(config.search.parts)}
+
+
+def search_identity(kind: str, config: Config, **others: Any) -> dict[str, Any]:
+  """`identify` of a search or a population. The number of steps may grow, unless the method's schedule depends on
+  it."""
+  ignored = ("training",) if config.search.scheduled else ("training", "search.steps")
+  return identify(kind, config, *ignored, parts=dataclasses.asdict(config.search.parts), **others)
+
+
 def identify(
   kind: str, config: Config, *ignored: str, images: Mapping[str, ImageSource | None], **more: Any
 ) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ruas_jax.lowlight.budget import derive_within, require_within
 from ruas_jax.lowlight.cost import NetworkCost, mac_cost, parameter_cost
+from ruas_jax.lowlight.denoising import COLOURS
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.latency import read_latency
 from ruas_jax.lowlight.loss_options import LossOptions
@@ -77,6 +78,8 @@ def make_search_problem(
     hyper=dict(hyper or {}),
     statistics=lambda alpha: alpha_statistics(alpha, names),
     costs={name: lambda shares, make=make: make().relative(shares) for name, make in costs.items()},
+    skip=names.index("skip") if "skip" in names else None,
+    channels={"illumination": COLOURS, "denoising": network.denoising.channels},
   )
 
 

@@ -1,5 +1,6 @@
 # The public names: type checkers read this file, and `__init__.py` imports each name from here when it is first used.
 
+from . import benchmark as benchmark
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
 from .one_search import RunOptions as RunOptions

@@ -101,7 +101,7 @@ def search(
       stack.enter_context(contextlib.closing(held_out))
       observer = DiagnosticsObserver(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=files.program)
-    watch = ConvergenceWatch(options.hypergradient)
+    watch = ConvergenceWatch(options.parts.hypergradient)
     outcome = iterate(
       loop, steps=options.steps, description="search", run_folder=folder, observer=observer, watch=watch
     )

@@ -29,7 +29,7 @@ from ruas_jax.nas.convergence import ConvergenceWatch
 from ruas_jax.nas.data import check_data, open_data, readings_of
 from ruas_jax.nas.files import RunFiles, finish
 from ruas_jax.nas.losses import wrap
-from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.options import SearchOptions, is_swept
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
 from ruas_jax.nas.setting import Setting, make_setting
@@ -111,7 +111,9 @@ def search_population(
 
   Args:
     seeds: number of seeds, counted from 0, or a list of seeds.
-    sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values.
+    sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values. If
+      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"`, `"search.final_temperature"` and
+      `"search.perturbation_size"` are allowed too.
     workdir: folder for `config.json`, `snapshots`, and the run folder of each member, `member_000` and so on.
     others: as in `search`. The data must fit into device memory.
 
@@ -126,6 +128,7 @@ def search_population(
   members = list_members(seeds, sweep)
   if not members:
     raise UserError("a population needs at least one seed and one value of every swept number")
+  problem = _with_swept_options(problem, sweep)
   setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
   train = as_source("train", train)
   _check_sweep(setting, train, list(sweep))
@@ -154,7 +157,7 @@ def search_population(
   with opened as folder:
     folders = [folder.path and folder.path / name for name in names]
     loop = _begin(setting, members, feed, layout, largest_loss=run.largest_loss)
-    description, watch = f"search of {len(members)}", ConvergenceWatch(options.hypergradient, names)
+    description, watch = f"search of {len(members)}", ConvergenceWatch(options.parts.hypergradient, names)
     outcome = iterate(
       loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
     )
@@ -220,6 +223,14 @@ def _path(path) -> str:
 def _with_values(hyper: Any, values: Mapping[str, Any]) -> Any:
   """The problem's `hyper` with the numbers at these paths replaced."""
   return jax.tree.map_with_path(lambda path, leaf: values.get(_path(path), leaf), hyper)
+
+
+def _with_swept_options(problem: SearchProblem, sweep: Mapping[str, Sequence[float]]) -> SearchProblem:
+  """The problem whose `hyper` has the options of the search that are swept."""
+  options = {path: values[0] for path, values in sweep.items() if values and is_swept(path)}
+  if not options or not isinstance(problem.hyper, Mapping):
+    return problem
+  return dataclasses.replace(problem, hyper=dict(problem.hyper) | options)
 
 
 def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
