@@ -134,6 +134,29 @@ BARS = {
   ),
   "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
   "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
+  "expected_cost_rank_correlation": Bar(
+    0.9,
+    "at_least",
+    "rank correlation between the expected cost of searches and the counted cost of what they derive",
+  ),
+  "cost_front_times_random_search": Bar(
+    1.2, "at_least", "the front of one population has 1.2 times the area of random search with the same training steps"
+  ),
+  "cost_front_share_of_the_true_front": Bar(
+    0.95, "at_least", "the front of one population has at least 95 % of the area of the table's true front"
+  ),
+  "cost_front_rank_correlation": Bar(
+    0.9, "at_least", "rank correlation between the expected cost of searches and the counted cost of what they derive"
+  ),
+  "cost_aware_operations_share": Bar(
+    0.6, "at_most", "a cost-aware architecture on LOL has at most 60 % of the bundled one's operations"
+  ),
+  "cost_aware_psnr_below_bundled": Bar(
+    0.1, "at_most", "that architecture is at most 0.1 dB below the bundled one on LOL's development pairs, three seeds"
+  ),
+  "cost_aware_ssim_below_bundled": Bar(
+    0.003, "at_most", "that architecture is at most 0.003 SSIM below the bundled one on LOL's development pairs"
+  ),
   "precision_enhanced_levels": Bar(
     0.5, "at_most", "the default precision changes no number of an enhanced image by more than half a level of 255"
   ),

@@ -1,5 +1,7 @@
 """The cost as a part of any search, on one edge between a cheap operation and one that is better and expensive."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from ruas_jax import nas
 from ruas_jax.errors import UserError
-from ruas_jax.nas.cost import with_cost
+from ruas_jax.nas.cost import cost_of_edges, with_cost
 from ruas_jax.nas.losses import wrap
 
 COST = np.array([0.2, 1.0])
@@ -60,6 +62,15 @@ def test_a_target_holds_the_cost_at_it():
   assert held.metrics[-1]["cell_validation_cost"] == pytest.approx(0.3, abs=0.05)
   within = search(problem(), steps=3, cost="size", cost_weight=2.0, cost_target=0.9)
   assert within.metrics[0]["cell_validation_loss"] == pytest.approx(0.15)  # the cost, 0.36, is below the target
+
+
+def test_a_cost_of_edges_is_exact_for_every_architecture():
+  names, prices = ("skip", "small", "large"), {"skip": 0, "small": 2, "large": 7}
+  of = lambda chosen: 10 + prices[chosen[0]] + 3 * prices[chosen[1]]
+  expected = cost_of_edges(of, 2, names)
+  for chosen in itertools.product(range(3), repeat=2):
+    shares = jnp.eye(3)[np.array(chosen)]
+    assert float(expected(shares)) == pytest.approx(of([names[index] for index in chosen]) / of(["large"] * 2))
 
 
 def test_a_zero_weight_changes_no_bit():

@@ -10,7 +10,7 @@ import pytest
 import ruas_jax
 
 PACKAGE = pathlib.Path(ruas_jax.__file__).parent
-COMMANDS = ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "info"]
+COMMANDS = ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "latency", "info"]
 SLOW_TO_IMPORT = [
   "jax",
   "flax",

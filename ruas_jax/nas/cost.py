@@ -12,10 +12,12 @@ these numbers replace the options, so that a population can sweep them: a weight
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from ruas_jax.bilevel import BilevelProblem
 from ruas_jax.errors import UserError
@@ -28,6 +30,23 @@ WEIGHT, TARGET = "search.cost_weight", "search.cost_target"
 
 Cost = Callable[[Any], jax.Array]
 """Mixing weights of all modules -> expected cost, `[]`, differentiable."""
+
+
+def cost_of_edges(cost: Callable[[Sequence[str]], float], edges: int, operations: Sequence[str]) -> Cost:
+  """The expected cost for mixing weights `[E, O]`, as a share of the most expensive architecture's cost.
+
+  Args:
+    cost: the cost of the operations on all edges; it must be a sum over edges.
+    edges: E.
+    operations: the names of the O operations.
+  """
+  first = [operations[0]] * edges
+  base = cost(first)
+  more = np.array(
+    [[cost([*first[:edge], name, *first[edge + 1 :]]) - base for name in operations] for edge in range(edges)]
+  )
+  largest = base + more.max(axis=1).sum()
+  return lambda shares: (base + jnp.sum(shares * jnp.asarray(more, shares.dtype))) / largest
 
 
 def with_cost(problem: SearchProblem, options: SearchOptions) -> SearchProblem:
