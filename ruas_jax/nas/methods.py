@@ -18,6 +18,9 @@ MethodName = Literal[
   "fair_darts",
   "beta_darts",
   "darts_pt",
+  "robust_darts",
+  "darts_plus",
+  "oles",
   "smooth_darts",
   "reinmax",
   "sparse_darts",
@@ -37,6 +40,7 @@ Hypergradient = Literal[
 RelaxationName = Literal["softmax", "gumbel", "dirichlet", "sigmoid", "sparse", "reinmax"]
 Annealing = Literal["exponential", "linear"]
 Perturbation = Literal["none", "random", "adversarial"]
+Stop = Literal["never", "eigenvalue", "skips", "gradient_match"]
 Selection = Literal["argmax", "sample", "perturbation", "budget"]
 
 
@@ -59,6 +63,7 @@ class Parts:
   selection: Selection = "argmax"
   tuning_steps: int = 10
   budget: tuple[str, ...] = ()
+  stop: Stop = "never"
 
   @property
   def scheduled(self) -> bool:
@@ -132,6 +137,22 @@ METHODS: dict[MethodName, Method] = {
     "an operation is chosen for what its removal costs, not for its mixing weight",
     "Wang et al., ICLR 2021",
     selection="perturbation",
+  ),
+  "robust_darts": _row(
+    "stops before alpha gets where the outer loss is sharp, by the largest eigenvalue of its Hessian",
+    "Zela et al., ICLR 2020",
+    Parts(),
+    stop="eigenvalue",
+  ),
+  "darts_plus": _row(
+    "stops when a cell chooses skip twice",
+    "Liang et al., 2019",
+    stop="skips",
+  ),
+  "oles": _row(
+    "stops when training and validation gradients of the weights no longer agree",
+    "Jiang et al., NeurIPS 2023",
+    stop="gradient_match",
   ),
   "smooth_darts": _row(
     "the weights learn under random changes of the mixing weights, which grow to 0.3",
