@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 
 import jax
@@ -519,3 +520,9 @@ def test_no_skip_and_no_population_for_stops_are_one_line():
   with pytest.raises(UserError, match=r"^`search\.stop` does not work in a population, which has no diagnostics"):
     options = nas.SearchOptions(method="robust_darts")
     nas.search_population(toy_choices.problem(), train=toy_choices.data(), options=options)
+
+
+def test_the_page_has_every_method():
+  page = (pathlib.Path(ruas_jax.__file__).parents[1] / "docs" / "search.md").read_text()
+  rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*\d{4}) \|$", page, re.MULTILINE)
+  assert rows == [(name, method.change, method.paper) for name, method in METHODS.items()]

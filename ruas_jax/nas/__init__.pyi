@@ -3,6 +3,7 @@
 from . import baselines as baselines
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
+from .methods import METHODS as METHODS
 from .one_search import RunOptions as RunOptions
 from .one_search import search as search
 from .options import DiagnosticsOptions as DiagnosticsOptions

@@ -91,6 +91,7 @@ def _row(change: str, paper: str, start: Parts = _FIRST_ORDER, **parts) -> Metho
   return Method(dataclasses.replace(start, **parts), change, paper)
 
 
+# The name of each method maps to its parts, what it changes in DARTS, and its paper.
 METHODS: dict[MethodName, Method] = {
   "darts": _row("softmax, exact hypergradient", "Liu, Simonyan and Yang, ICLR 2019", Parts()),
   "first_order_darts": _row("the hypergradient's direct term only", "Liu, Simonyan and Yang, ICLR 2019"),
