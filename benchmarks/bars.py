@@ -14,6 +14,12 @@ BARS = {
   ),
   "round_milliseconds": Bar(60.0, "at_most", "a round of the tiny search takes at most 60 ms on two idle cores"),
   "exact_times_first_order": Bar(2.0, "at_most", "an exact round of tiny takes at most twice a first-order round"),
+  "method_times_softmax_tiny": Bar(
+    1.1, "at_most", "a step of every search method of tiny takes at most 1.1 times one with plain softmax"
+  ),
+  "method_times_softmax_classifier": Bar(
+    1.1, "at_most", "a step of every search method of a small classifier takes at most 1.1 times one with plain softmax"
+  ),
   "search_step_compile_seconds": Bar(
     10.0, "at_most", "compiling a search step takes at most 10 s with an empty cache, on two idle cores"
   ),
