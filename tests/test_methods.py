@@ -332,6 +332,18 @@ def test_each_method_finds_the_best_operations(method):
   assert toy_choices.search(method=method).derived == {"rows": toy_choices.BEST}
 
 
+def test_a_population_sweeps_a_temperature():
+  """Each member is the search with its temperature, where it is annealed too."""
+  arguments = {"train": toy_choices.data(), "batch_size": 16}
+  options = nas.SearchOptions(steps=4, method="snas")
+  found = nas.search_population(
+    toy_choices.problem(), sweep={"search.temperature": (1.0, 5.0)}, options=options, **arguments
+  )
+  for value, result in zip((1.0, 5.0), found.results, strict=True):
+    alone = nas.search(toy_choices.problem(), options=dataclasses.replace(options, temperature=value), **arguments)
+    np.testing.assert_allclose(result.alpha["rows"], alone.alpha["rows"], atol=1e-12)
+
+
 def test_a_population_sweeps_regularisers():
   found = nas.search_population(
     toy_choices.problem(),

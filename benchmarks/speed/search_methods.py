@@ -25,7 +25,7 @@ from ruas_jax.nas.methods import METHODS
 from ruas_jax.nas.setting import make_setting
 
 STEPPING = ("snas", "gdas", "drnas", "pc_darts", "fair_darts", "beta_darts", "smooth_darts", "reinmax", "sparse_darts")
-_STEPS = {"tiny": 10, "classifier": 50}  # in one call of the program
+_STEPS = {"tiny": 5, "classifier": 50}  # in one call of the program
 LAYERS, WIDTH, BATCH = 4, 48, 64
 OPERATIONS = (
   lambda x, kernel: x,
@@ -79,7 +79,7 @@ PROBLEMS = {"tiny": tiny, "classifier": classifier}
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   jax.config.update("jax_enable_compilation_cache", False)
-  repeats, methods = (2, STEPPING[:2]) if arguments.quick else (40, STEPPING)
+  repeats, methods = (2, STEPPING[:2]) if arguments.quick else (15, STEPPING)
   rows = [row for name in PROBLEMS for row in rows_of(name, methods, repeats)]
   print_table(rows, "a step of a search by method")
   largest = {name: max(row["times_softmax"] for row in rows if row["problem"] == name) for name in PROBLEMS}
@@ -100,7 +100,8 @@ def rows_of(name: str, methods: tuple[str, ...], repeats: int) -> list[dict]:
   runners, seconds = {}, {way: [] for way in ways}
   for way, (method, options) in ways.items():
     runners[way] = Runner(PROBLEMS[name](method, **options))
-    runners[way].compile()
+    print(f"{name}, {way}: compiled in {runners[way].compile():.1f} s", flush=True)
+  print(f"{name}: {repeats} turns", flush=True)
   for turn in range(repeats + 1):
     for way, run in runners.items():
       start = time.perf_counter()
