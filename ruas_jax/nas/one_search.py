@@ -96,7 +96,7 @@ def search(
     )
     observer = None
     if options.diagnostics.every:
-      diagnose = jax.jit(make_diagnostics(setting.problem, options, setting.optimizers))
+      diagnose = jax.jit(make_diagnostics(problem, options, setting.optimizers))
       held_out = StreamFeed([Reading(validation, (options.diagnostics.batches, batch_size), seed=2 * seed + 1)])
       stack.enter_context(contextlib.closing(held_out))
       observer = DiagnosticsObserver(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
