@@ -24,6 +24,7 @@ from ruas_jax.nas.options import REGULARISERS
 from ruas_jax.nas.regularisers import TERMS
 from ruas_jax.nas.relaxation import KINDS, PartialChannels, Relaxation, softmax, sparsemax
 from ruas_jax.nas.schedule import moment
+from ruas_jax.nas.selection import sampled, within
 from ruas_jax.nas.state import Optimizers, init_state
 from ruas_jax.nas.step import make_search_step
 
@@ -384,8 +385,8 @@ BAD = {
   "method": (dict(method="dart"), r"`search\.method` 'dart' is not one of .*perhaps you meant darts"),
   "relaxation": (dict(relaxation="gumble"), r"`search\.relaxation` 'gumble' is not one of .*perhaps you meant gumbel"),
   "term": (dict(regularisers=("entrpy=1",)), "'entrpy' is not one of .*perhaps you meant entropy"),
-  "weight": (dict(regularisers=("beta=much",)), "must be NAME=WEIGHT with a finite number, not 'beta=much'"),
-  "no weight": (dict(regularisers=("beta",)), "must be NAME=WEIGHT"),
+  "weight": (dict(regularisers=("beta=much",)), "must be NAME=NUMBER with a finite number, not 'beta=much'"),
+  "no weight": (dict(regularisers=("beta",)), "must be NAME=NUMBER"),
   "straight": (dict(straight_through=True), r"`search\.straight_through` is for gumbel, not .* softmax"),
   "no temperature": (
     dict(method="drnas", temperature=2.0),
@@ -393,8 +394,10 @@ BAD = {
   ),
   "no cost": (
     dict(regularisers=("cost:size=1",)),
-    "cost:size: the problem has no such cost; it has sizes.*meant sizes",
+    "size: the problem has no such cost; it has sizes.*meant sizes",
   ),
+  "budget": (dict(selection="budget"), r"`search\.budget` and `search\.selection` budget need each other"),
+  "no such cost": (dict(selection="budget", budget=("size=1",)), "`search.budget` size: .* it has sizes"),
   "share": (dict(warm_up=2.0), r"`search\.warm_up` must be at most 1"),
 }
 
@@ -429,3 +432,50 @@ def test_the_command_line_says_so_in_one_line(argument, said, tmp_path, capfd):
   lines = capfd.readouterr().err.splitlines()
   assert len(lines) == 1, lines
   assert re.search(said, lines[0])
+
+
+# Selection.
+
+
+def test_a_selection_within_a_budget_gives_up_the_least():
+  rows = [np.array([0.1, 0.2, 0.7]), np.array([0.36, 0.4, 0.24]), np.array([0.05, 0.05, 0.9])]
+  price = np.array([0, 1, 9])
+  costs_of = lambda architectures: {"size": [price[list(one)].sum() for one in architectures]}
+  assert within({"size": 100}, rows, costs_of) == (2, 1, 2)  # 19
+  assert within({"size": 18}, rows, costs_of) == (2, 0, 2)  # loses .04 for 1
+  assert within({"size": 17}, rows, costs_of) == (1, 0, 2)  # then .5 for 8
+  assert within({"size": 9}, rows, costs_of) == (1, 0, 0)  # .85 for 9, which is less than .1 for 1
+  assert within({"size": 0}, rows, costs_of) == (0, 0, 0)
+  with pytest.raises(UserError, match=r"^`search\.budget` size=-1: no exchange of an operation gets below 0; allow"):
+    within({"size": -1}, rows, costs_of)
+  both = lambda architectures: costs_of(architectures) | {"skips": [one.count(0) for one in architectures]}
+  assert within({"size": 3, "skips": 0}, rows, both) == (1, 1, 1)
+
+
+def test_a_drawn_selection_has_the_mixing_weights_as_probabilities():
+  rows, rng = [np.array([0.2, 0.3, 0.5]), np.array([1.0, 3.0])], np.random.default_rng(0)  # sigmoids do not sum to one
+  drawn = np.array([sampled(rows, rng) for _ in range(4000)])
+  assert_mean(np.eye(3)[drawn[:, 0]], rows[0])
+  assert_mean(drawn[:, 1], 0.75)
+
+
+def test_darts_pt_finds_what_is_needed_where_mixing_weights_mislead():
+  """The weights have learnt everything; alpha, which prefers others, is not asked."""
+  misled = {"rows": 0.3 * jnp.array([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])}
+  start = lambda key: (toy_choices.init(key)[0], misled)
+  problem = lambda: dataclasses.replace(toy_choices.problem(), init=start)
+  for selection, expected in (("argmax", [0, 1, 2]), ("perturbation", toy_choices.BEST)):
+    found = toy_choices.search(problem=problem, warm_up=1.0, hypergradient="first_order", selection=selection)
+    assert found.derived == {"rows": expected}
+    np.testing.assert_array_equal(found.alpha["rows"], misled["rows"])
+
+
+def test_a_budget_and_a_draw_reach_derive_in_a_search_and_a_population():
+  costs = {"first": lambda shares: 1 - shares["rows"][:, 0].mean()}
+  problem = toy_choices.problem(costs=costs)
+  options = nas.SearchOptions(steps=3, selection="budget", budget=("first=0",))
+  arguments = {"train": toy_choices.data(), "batch_size": 8}
+  assert nas.search(problem, options=options, **arguments).derived == {"rows": [0, 0, 0]}
+  options = dataclasses.replace(options, selection="sample", budget=None)
+  found = nas.search_population(problem, seeds=4, options=options, **arguments)
+  assert len({str(result and result.derived) for result in found.results}) > 1

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +61,7 @@ def test_a_query_gives_metrics_and_costs(table):
     (lambda table: table.column("ssim"), ["'ssim'", "psnr"]),
     (lambda table: table.rank_correlation([1, 2]), ["4 scores"]),
     (lambda table: table.rank_correlation([1, 2, np.nan, 4]), ["finite"]),
+    (lambda table: table.search_problem(), ["tiny", "no search space"]),
     (lambda table: nas.benchmark.load("nowhere"), ["'nowhere'", "denoising"]),
   ],
 )
@@ -296,16 +299,35 @@ def test_an_entry_does_not_depend_on_its_chunk():
     np.testing.assert_array_equal(values[2:], alone[name])
 
 
-def test_a_method_is_searched_rated_and_compared(monkeypatch):
-  """`evaluate` looks up what the searches derive; the supernet ranks the two architectures as the table does."""
+@pytest.fixture
+def lines(monkeypatch):
+  """A table of the two lines, and their space."""
   whole = {
     Entry(index, seed): {"fit": [0, 0, 0, fit + seed / 100], "train_loss": [0] * 4, "validation_loss": [0] * 4}
     for index, fit in enumerate((-1.0, 0.0))
     for seed in range(3)
   }
-  table = nas.benchmark.Table(content_of(LINE, whole))
   monkeypatch.setattr(nas.benchmark.Table, "space", LINE)
-  (record,) = table.evaluate(nas.SearchOptions(steps=60), seeds=[3])
+  return nas.benchmark.Table(content_of(LINE, whole))
+
+
+def test_a_method_is_searched_rated_and_compared(lines):
+  """`evaluate` looks up what the searches derive; the supernet ranks the two architectures as the table does."""
+  (record,) = lines.evaluate(nas.SearchOptions(steps=60), seeds=[3])
   assert record["architecture"] == ("absolute",) and record["seed"] == 3
   assert record["regret"] == 0 and record["percentile"] == 75 and record["tau"] == pytest.approx(1)
-  assert table.search_problem().derive({"edges": np.array([[1.0, 0.0]])}) == {"only": "identity"}
+  assert lines.search_problem().derive({"edges": np.array([[1.0, 0.0]])}) == {"only": "identity"}
+
+
+def test_the_page_runs_as_it_is_printed(lines, capsys):
+  """Its lookups in the table of the package; its searches with two lines, which take a second."""
+  page = (pathlib.Path(__file__).parents[1] / "docs" / "search_benchmark.md").read_text()
+  lookup, search, methods, correlation = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+  values = {}
+  exec(lookup, values)
+  assert "'psnr'" in capsys.readouterr().out
+  exec(correlation, values)
+  assert "ceiling" in capsys.readouterr().out
+  values["table"] = lines
+  exec(search + methods, values)
+  assert "'regret'" in capsys.readouterr().out

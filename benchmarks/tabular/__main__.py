@@ -28,12 +28,12 @@ _CHECKED = 20
 
 
 def main() -> None:
-  parser = argument_parser(__doc__.split("\n")[0])
+  parser = argument_parser("The tables of ruas_jax.nas.benchmark: make them, train an entry again, check them.")
   actions = parser.add_subparsers(dest="action", required=True)
   make = actions.add_parser("make", help="train all entries and write the table")
   make.add_argument("name", choices=REPEATED)
-  make.add_argument("--out", metavar="FILE", type=pathlib.Path, help="the table; default: the one in the package")
-  make.add_argument("--chunks", metavar="FILE", type=pathlib.Path, help="finished chunks; default: beside the table")
+  make.add_argument("--out", metavar="FILE", type=pathlib.Path, help="the table; default: in the package, or in runs")
+  make.add_argument("--chunks", metavar="FILE", type=pathlib.Path, help="finished chunks; default: in runs/tabular")
   entry = actions.add_parser("entry", help="train one entry again and print it beside the table's")
   entry.add_argument("name", choices=REPEATED)
   entry.add_argument("architecture", nargs="+", metavar="OPERATION", help="the operation on every edge")
@@ -54,11 +54,12 @@ def main() -> None:
 
 def make_table(name: str, out: pathlib.Path | None, chunks: pathlib.Path | None, *, quick: bool) -> None:
   space: Space = importlib.import_module(f"ruas_jax.search_spaces.{name}").SPACE
-  out = out or FOLDER / f"{name}.npz"
+  folder = pathlib.Path("runs/tabular")
+  out = out or (folder if quick else FOLDER) / f"{name}.npz"
   entries = entries_of(len(space.architectures()), REPEATED[name])
   if quick:
     space, entries = dataclasses.replace(space, recipe=dataclasses.replace(space.recipe, steps=8)), entries[: 3 * SEEDS]
-  found = train_entries(space, entries, chunks or out.with_suffix(".chunks.jsonl"))
+  found = train_entries(space, entries, chunks or folder / f"{name}{'-quick' * quick}.jsonl")
   write_table(out, content_of(space, {entry: found[entry] for entry in entries}))
   print(Table.read(out).card)
 

@@ -21,6 +21,10 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
   """The text of the card, in Markdown."""
   seeds, recipe = np.isfinite(metrics[space.objective][:, :, -1]).sum(axis=0), space.recipe
   noise = {name: measure_noise(values[:, :, -1].astype(np.float64)) for name, values in metrics.items()}
+  trained = f"All were trained with {seeds.min()} seeds."
+  if seeds.min() < seeds.max():
+    some = f"{np.sum(seeds > 1)} of them, drawn at random, with {seeds.max()} seeds."
+    trained = f"All were trained with seed 0, and {some}"
   allowed = f"{tolerance(noise[space.objective]):.3g}"
   lengths = ", ".join(map(str, recipe.lengths))
   costs = (
@@ -36,9 +40,8 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
     f'# The table "{space.name}"',
     space.about,
     "## Entries",
-    f"{len(seeds)} architectures: {len(space.operations)} operations on each of {len(space.edges)} edges. All were "
-    f"trained with seed 0, and {np.sum(seeds > 1)} of them, drawn at random, with {seeds.max()} seeds. The seed "
-    "determines the first weights. The batches and their order are the same in all trainings.",
+    f"{len(seeds)} architectures: {len(space.operations)} operations on each of {len(space.edges)} edges. {trained} "
+    "The seed determines the first weights. The batches and their order are the same in all trainings.",
     "## Training",
     f"{recipe.steps} steps with batches of {recipe.batch_size}; Adam with a learning rate of {recipe.learning_rate}, "
     f"which falls to zero along a cosine. The metrics are those of averaged weights (decay {recipe.averaging}) "

@@ -1,5 +1,6 @@
 # The public names: type checkers read this file, and `__init__.py` imports each name from here when it is first used.
 
+from . import baselines as baselines
 from . import benchmark as benchmark
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
@@ -15,3 +16,4 @@ from .problem import Player as Player
 from .problem import SearchProblem as SearchProblem
 from .result import SearchResult as SearchResult
 from .state import SearchState as SearchState
+from .training import Trainer as Trainer

@@ -17,6 +17,7 @@ MethodName = Literal[
   "pc_darts",
   "fair_darts",
   "beta_darts",
+  "darts_pt",
   "smooth_darts",
   "reinmax",
   "sparse_darts",
@@ -36,6 +37,7 @@ Hypergradient = Literal[
 RelaxationName = Literal["softmax", "gumbel", "dirichlet", "sigmoid", "sparse", "reinmax"]
 Annealing = Literal["exponential", "linear"]
 Perturbation = Literal["none", "random", "adversarial"]
+Selection = Literal["argmax", "sample", "perturbation", "budget"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,9 @@ class Parts:
   regularisers: tuple[str, ...] = ()
   ramp: float = 0.0
   warm_up: float = 0.0
+  selection: Selection = "argmax"
+  tuning_steps: int = 10
+  budget: tuple[str, ...] = ()
 
   @property
   def scheduled(self) -> bool:
@@ -122,6 +127,11 @@ METHODS: dict[MethodName, Method] = {
     "Ye et al., CVPR 2022",
     regularisers=("beta=50",),
     ramp=1.0,
+  ),
+  "darts_pt": _row(
+    "an operation is chosen for what its removal costs, not for its mixing weight",
+    "Wang et al., ICLR 2021",
+    selection="perturbation",
   ),
   "smooth_darts": _row(
     "the weights learn under random changes of the mixing weights, which grow to 0.3",

@@ -1,6 +1,7 @@
 """Searching: takes a problem and data, returns the derived result."""
 
 import contextlib
+import functools
 import os
 from typing import Any
 
@@ -23,8 +24,10 @@ from ruas_jax.nas.observer import DiagnosticsObserver
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.selection import select
 from ruas_jax.nas.setting import make_setting
 from ruas_jax.nas.state import MakeOptimizer
+from ruas_jax.nas.training import Trainer
 
 
 def search(
@@ -108,4 +111,14 @@ def search(
     state = jax.device_put(outcome.state)
     if observer:
       state = state._replace(alpha=observer.chosen_alpha(state.alpha))
-    return finish(problem, state, outcome.records[0], folder.path, files)
+    make_trainer = lambda: Trainer(
+      problem,
+      train=train,
+      validation=validation,
+      batch_size=batch_size,
+      seed=seed,
+      weight_optimizer=setting.optimizers.weights,
+      repeat=repeat,
+    )
+    selecting = functools.partial(select, problem, options, state, make_trainer, seed)
+    return finish(problem, state, outcome.records[0], folder.path, files, selecting)

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
   from ruas_jax.bilevel import Estimator
 
 from ruas_jax.errors import UserError, require_at_least
-from ruas_jax.nas.methods import METHODS, Annealing, Hypergradient, MethodName, Parts, Perturbation, RelaxationName
+from ruas_jax.nas.methods import (
+  METHODS,
+  Annealing,
+  Hypergradient,
+  MethodName,
+  Parts,
+  Perturbation,
+  RelaxationName,
+  Selection,
+)
 from ruas_jax.optimizers import OptimizerOptions
 from ruas_jax.option_values import perhaps_meant
 
@@ -91,6 +100,14 @@ class SearchOptions:
   """Share of the steps over which the regularisers' weights rise linearly from zero."""
   warm_up: float | None = None
   """Share of the steps before alpha moves."""
+  selection: Selection | None = None
+  """How the architecture is chosen in the end: the strongest operations, a draw, the operations whose removal hurts
+  most (perturbation, DARTS-PT), or the strongest ones within `budget`."""
+  tuning_steps: int | None = None
+  """Steps that tune the weights between two choices of the selection perturbation."""
+  budget: tuple[str, ...] | None = None
+  """Largest costs of the architecture as NAME=LIMIT, for the selection budget; the names are those of the problem's
+  costs."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
   cost: str | None = None
   """Name of the architecture's cost that the search takes into account."""
@@ -119,7 +136,10 @@ class SearchOptions:
       raise UserError(f"`search.straight_through` is for gumbel, not for `search.relaxation` {parts.relaxation}")
     if parts.relaxation == "dirichlet" and (parts.temperature != 1 or parts.final_temperature):
       raise UserError("`search.temperature`: the relaxation dirichlet has none; leave it out, or choose gumbel")
+    require_at_least(0, parts, "search", "tuning_steps")
     regulariser_weights(parts)
+    if (parts.selection == "budget") != bool(limits_of(parts)):
+      raise UserError("`search.budget` and `search.selection` budget need each other: set both, or neither")
     if self.hypergradient not in (None, "unrolled") or self.hypergradient_options:  # no jax where no check is needed
       self._check_estimator()
 
@@ -143,7 +163,8 @@ class SearchOptions:
       value, known = getattr(self, name), _words(hints[name])
       if known and value is not None and value not in known:
         meant = perhaps_meant(str(value), known)
-        raise UserError(f"`search.{name}` {value!r} is not one of {', '.join(known)}{meant}")
+        option = f"search.{name}"
+        raise UserError(f"`{option}` {value!r} is not one of {', '.join(known)}{meant}")
 
   def _check_estimator(self) -> None:
     import optax
@@ -187,17 +208,28 @@ def regulariser_weights(parts: Parts) -> dict[str, float]:
   Raises:
     UserError: a name is unknown or a weight is not a finite number.
   """
-  weights = {}
   for text in parts.regularisers:
+    name, equals, value = text.rpartition("=")
+    check_regulariser(name if equals else value)
+  return _named_numbers("regularisers", parts.regularisers)
+
+
+def limits_of(parts: Parts) -> dict[str, float]:
+  """The largest cost by name. Raises UserError where one is not a finite number."""
+  return _named_numbers("budget", parts.budget)
+
+
+def _named_numbers(option: str, texts: tuple[str, ...]) -> dict[str, float]:
+  numbers, path = {}, f"search.{option}"
+  for text in texts:
     name, _, value = text.rpartition("=")
-    check_regulariser(name or value)
     try:
-      weights[name] = float(value)
+      numbers[name] = float(value)
     except ValueError:
-      weights[name] = math.nan
-    if not (name and math.isfinite(weights[name])):
-      raise UserError(f"`search.regularisers` must be NAME=WEIGHT with a finite number, not {text!r}")
-  return weights
+      numbers[name] = math.nan
+    if not (name and math.isfinite(numbers[name])):
+      raise UserError(f"`{path}` must be NAME=NUMBER with a finite number, not {text!r}")
+  return numbers
 
 
 def check_regulariser(name: str) -> None:

@@ -1,6 +1,7 @@
 """Searching a population: many searches in one program, each with the results of a single search."""
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,10 @@ from ruas_jax.nas.losses import wrap
 from ruas_jax.nas.options import SearchOptions, is_swept
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.selection import select
 from ruas_jax.nas.setting import Setting, make_setting
-from ruas_jax.nas.state import MakeOptimizer
+from ruas_jax.nas.state import MakeOptimizer, SearchState
+from ruas_jax.nas.training import Trainer
 
 
 class Member(NamedTuple):
@@ -133,10 +136,11 @@ def search_population(
   train = as_source("train", train)
   _check_sweep(setting, train, list(sweep))
   layout = Layout(run.mesh, batch_size=batch_size, members=len(members))
-  readings = []
+  readings, data = [], []
   for member in members:
     sides = open_data(train, validation, seed=member.seed)
     check_data(problem, *sides, batch_size=batch_size, repeat=repeat)
+    data.append(sides)
     readings.append(readings_of(problem, options, *sides, batch_size=batch_size, seed=member.seed))
   feed = open_population_feed(readings, placement=placement)
   of_run = {"batch_size": batch_size, "seed": seeds[0]}
@@ -161,7 +165,22 @@ def search_population(
     outcome = iterate(
       loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
     )
-    result = _finish(problem, folders, member_files, members, outcome)
+
+    def selecting(position: int, state: SearchState) -> Any:
+      member, (of_train, of_validation) = members[position], data[position]
+      own = dataclasses.replace(problem, hyper=_with_values(problem.hyper, member.values))
+      make_trainer = lambda: Trainer(
+        own,
+        train=of_train,
+        validation=of_validation,
+        batch_size=batch_size,
+        seed=member.seed,
+        weight_optimizer=setting.optimizers.weights,
+        repeat=repeat,
+      )
+      return select(own, options, state, make_trainer, member.seed)
+
+    result = _finish(problem, folders, member_files, members, outcome, selecting)
     files.write(folder.path, result)
   if not any(result.results):
     lines = [f"{name}: {failure}" for name, failure in zip(names, result.failures, strict=True)]
@@ -194,8 +213,9 @@ def _finish(
   files: list[RunFiles],
   members: list[Member],
   outcome: Outcome,
+  select: Callable[[int, SearchState], Any],
 ) -> PopulationResult:
-  """Writes the result of each member into its folder."""
+  """Writes the result of each member into its folder. `select` gives what the member's `derive` receives."""
   results: list[SearchResult | None] = []
   failures = list(outcome.failures)
   with progress(len(members), "write") as bar:
@@ -204,7 +224,9 @@ def _finish(
       if not failures[position]:
         try:
           state = jax.device_put(jax.tree.map(lambda leaf, at=position: leaf[at], outcome.state))
-          result = finish(problem, state, outcome.records[position], folders[position], files[position])
+          selecting = functools.partial(select, position, state)
+          records, folder = outcome.records[position], folders[position]
+          result = finish(problem, state, records, folder, files[position], selecting)
         except UserError as error:  # alpha is not finite though the losses are, or the disk is full
           failures[position] = str(error)
       results.append(result)

@@ -11,7 +11,7 @@ from ruas_jax.bilevel import split_inexact
 from ruas_jax.errors import UserError
 from ruas_jax.nas.cost import CostTerm, cost_term
 from ruas_jax.nas.methods import Parts
-from ruas_jax.nas.options import COST, SearchOptions, at_hyper
+from ruas_jax.nas.options import COST, SearchOptions, at_hyper, limits_of
 from ruas_jax.nas.problem import Player, SearchProblem
 from ruas_jax.nas.regularisers import TERMS
 from ruas_jax.nas.relaxation import KINDS, Number, PartialChannels, Relaxation
@@ -110,17 +110,18 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
   """Raises UserError where the problem does not have what a part of the method needs."""
   parts, weights = at_hyper(options.parts, problem.hyper)
   needs = {
-    "relaxation": parts.relaxation != "softmax",
-    "temperature": parts.temperature != 1 or bool(parts.final_temperature),
-    "partial_channels": parts.partial_channels > 1,
-    "perturbation": parts.perturbation != "none",
-    "regularisers": bool(weights),
+    "search.relaxation": parts.relaxation != "softmax",
+    "search.temperature": parts.temperature != 1 or bool(parts.final_temperature),
+    "search.partial_channels": parts.partial_channels > 1,
+    "search.perturbation": parts.perturbation != "none",
+    "search.regularisers": bool(weights),
+    "search.selection": parts.selection != "argmax",
   }
   first = next((name for name, needed in needs.items() if needed), None)
   for player in problem.players:
     if first and not player.relaxed:
       raise UserError(
-        f"`search.{first}` needs mixing weights, but player {player.name!r} is not relaxed: let its losses take mixing "
+        f"`{first}` needs mixing weights, but player {player.name!r} is not relaxed: let its losses take mixing "
         "weights in the place of alpha, and set relaxed=True"
       )
   if parts.partial_channels > 1 and (problem.channels is None or problem.skip is None):
@@ -128,8 +129,8 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
       f"`search.partial_channels` {parts.partial_channels}: this problem has no channels to choose from (its "
       "channels or skip is None)"
     )
-  for name in weights:
-    cost = name.removeprefix(COST)
-    if cost != name and cost not in problem.costs:
+  costs = {name.removeprefix(COST): "search.regularisers" for name in weights if name.startswith(COST)}
+  for cost, option in (costs | dict.fromkeys(limits_of(parts), "search.budget")).items():
+    if cost not in problem.costs:
       known, meant = ", ".join(problem.costs) or "none", perhaps_meant(cost, problem.costs)
-      raise UserError(f"`search.regularisers` {name}: the problem has no such cost; it has {known}{meant}")
+      raise UserError(f"`{option}` {cost}: the problem has no such cost; it has {known}{meant}")

@@ -210,8 +210,8 @@ def data() -> Data:
 
 
 def _record(image: np.ndarray, seed: int) -> np.ndarray:
-  few = {"exposure": 1.0, "unevenness": 0.0, "full_well": _ELECTRONS, "read_noise": _READ_NOISE}
-  return darken(image, rng=np.random.default_rng(seed), **few)
+  rng = np.random.default_rng(seed)
+  return darken(image, rng=rng, exposure=1.0, unevenness=0.0, full_well=_ELECTRONS, read_noise=_READ_NOISE)
 
 
 def sample(raw: dict, key: jax.Array) -> jax.Array:

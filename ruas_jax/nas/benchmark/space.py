@@ -20,19 +20,19 @@ Architecture = tuple[str, ...]
 class Network(Protocol):
   """The network of a space. `shares`, `[E, O]`, are the mixing weights of the operations on every edge."""
 
-  def init(self, key: jax.Array) -> PyTree:
+  def init(self, key: jax.Array, /) -> PyTree:
     """Random weights of all candidates."""
     ...
 
-  def __call__(self, weights: PyTree, shares: jax.Array, inputs: Any) -> jax.Array:
+  def __call__(self, weights: PyTree, shares: jax.Array, inputs: Any, /) -> jax.Array:
     """The network's result."""
     ...
 
-  def loss(self, weights: PyTree, shares: jax.Array, batch: PyTree) -> jax.Array:
+  def loss(self, weights: PyTree, shares: jax.Array, batch: PyTree, /) -> jax.Array:
     """The loss of training and validation."""
     ...
 
-  def measure(self, weights: PyTree, shares: jax.Array, test: PyTree) -> dict[str, jax.Array]:
+  def measure(self, weights: PyTree, shares: jax.Array, test: PyTree, /) -> dict[str, jax.Array]:
     """The metrics on the test data."""
     ...
 

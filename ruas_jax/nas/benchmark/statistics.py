@@ -1,6 +1,6 @@
 """Statistics of a table: how far the noise between seeds hides the differences between architectures."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -51,7 +51,8 @@ def ceiling_of(values: np.ndarray, noise: float) -> float:
 
 def kendall(first: np.ndarray, second: np.ndarray) -> float:
   """Kendall's tau-b of two columns."""
-  return float(kendalltau(first, second).statistic)
+  result: Any = kendalltau(first, second)
+  return float(result.statistic)
 
 
 def percentile(values: np.ndarray, value: float) -> float:

@@ -184,8 +184,17 @@ class Table:
     """The space of the table: its network, its data and its recipe of training.
 
     It is imported by its name, since a space may need networks and photographs, of which `nas` knows nothing.
+
+    Raises:
+      UserError: this version of ruas_jax has no space of this name.
     """
-    return importlib.import_module(f"ruas_jax.search_spaces.{self.name}").SPACE
+    module = f"ruas_jax.search_spaces.{self.name}"
+    try:
+      return importlib.import_module(module).SPACE
+    except ModuleNotFoundError as error:
+      if error.name != module:
+        raise
+      raise UserError(f"table {self.name}: this version of ruas_jax has no search space of this name") from None
 
   def search_problem(self) -> SearchProblem:
     """The supernet of the space as a search problem. What it derives is what `query` takes."""
@@ -203,20 +212,19 @@ class Table:
     Args:
       options: the method and its length.
       seeds: the seeds, or their number.
-      more: other arguments of `nas.search`.
+      more: other arguments of `nas.search_population`, which runs all seeds in one program.
 
     Returns:
       For each seed what `rate` returns, with `seed` and `architecture`, and with the `tau` and `ceiling` of the trained
       supernet: its score of an architecture is minus its validation loss with this architecture's operations alone.
       They are over the architectures with several seeds, whose truth is known best.
     """
-    from ruas_jax.nas.benchmark.methods import supernet_losses
+    from ruas_jax.nas.benchmark.methods import search_seeds, supernet_losses
 
     values = self.metrics[self.objective][:, :, -1]
     several = [self.architectures[index] for index in np.flatnonzero(np.isfinite(values).sum(axis=0) > 1)]
-    records = []
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
-      found = self.search(options, seed, **more)
+    seeds, records = list(range(seeds) if isinstance(seeds, int) else seeds), []
+    for seed, found in zip(seeds, search_seeds(self.space, options, seeds, **more), strict=True):
       losses = supernet_losses(self.space, found.weights, several)
       correlation = self.rank_correlation(dict(zip(several, -losses, strict=True)))
       about = {"seed": seed, "architecture": tuple(found.derived.values())}
