@@ -76,7 +76,7 @@ def test_a_cost_of_edges_is_exact_for_every_architecture():
   expected = cost_of_edges(of, 2, names)
   for chosen in itertools.product(range(3), repeat=2):
     shares = jnp.eye(3)[np.array(chosen)]
-    assert float(expected(shares)) == pytest.approx(of([names[index] for index in chosen]) / of(["large"] * 2))
+    assert float(expected(shares)) == pytest.approx(of(tuple(names[index] for index in chosen)) / of(("large",) * 2))
 
 
 def test_a_zero_weight_changes_no_bit():

@@ -2,6 +2,7 @@
 
 from . import baselines as baselines
 from . import benchmark as benchmark
+from .cost import cost_of_edges as cost_of_edges
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
 from .one_search import RunOptions as RunOptions

@@ -78,7 +78,7 @@ def check_cost(problem: SearchProblem, options: SearchOptions) -> None:
       )
 
 
-def cost_of_edges(cost: Callable[[Sequence[str]], float], edges: int, operations: Sequence[str]) -> Cost:
+def cost_of_edges(cost: Callable[[tuple[str, ...]], float], edges: int, operations: Sequence[str]) -> Cost:
   """The expected cost for mixing weights `[E, O]`, as a share of the most expensive architecture's cost.
 
   Args:
@@ -86,10 +86,10 @@ def cost_of_edges(cost: Callable[[Sequence[str]], float], edges: int, operations
     edges: E.
     operations: the names of the O operations.
   """
-  first = [operations[0]] * edges
+  first = (operations[0],) * edges
   base = cost(first)
   more = np.array(
-    [[cost([*first[:edge], name, *first[edge + 1 :]]) - base for name in operations] for edge in range(edges)]
+    [[cost((*first[:edge], name, *first[edge + 1 :])) - base for name in operations] for edge in range(edges)]
   )
   largest = base + more.max(axis=1).sum()
   return lambda shares: (base + jnp.sum(shares * jnp.asarray(more, shares.dtype))) / largest

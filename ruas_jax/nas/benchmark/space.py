@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ruas_jax.nas.cost import cost_of_edges
 from ruas_jax.nas.problem import BilevelProblem, Player, SearchProblem, as_it_is
 
 PyTree = Any
@@ -122,5 +123,10 @@ class Space:
       strongest = np.asarray(alpha["edges"]).argmax(axis=1)
       return {edge: self.operations[index] for edge, index in zip(self.edges, strongest, strict=True)}
 
+    def expected(cost):
+      of_shares = cost_of_edges(cost, len(self.edges), self.operations)
+      return lambda shares: of_shares(shares["edges"])
+
     player = Player(self.name, BilevelProblem(loss, loss), relaxed=True)
-    return SearchProblem(init, [player], self.sample, derive)
+    costs = {"parameters": expected(self.parameters), "macs": expected(self.macs)}
+    return SearchProblem(init, [player], self.sample, derive, costs=costs)
