@@ -247,5 +247,5 @@ def test_a_format_renames_the_results(tmp_path, monkeypatch):
   touch(tmp_path, "b.tif")
   with pytest.raises(UserError, match=r"b\.png and .*b\.tif would both be written as b\.jpg"):
     names(format="JPEG")
-  with pytest.raises(UserError, match="new.png is the name of a file of PNG, but `format` asks for JPEG"):
+  with pytest.raises(UserError, match=r"new\.png is the name of a file of PNG, but `format` asks for JPEG"):
     collect_inputs([tmp_path / "b.png"], "new.png", format="JPEG")

@@ -9,7 +9,8 @@ from PIL import features
 from ruas_jax.data.formats import RAW
 from ruas_jax.photos.photo import Refused
 
-_PACKAGES = {"HEIC": "pillow_heif", "JPEG XL": "pillow_jxl", RAW: "rawpy"}
+# Format -> the packages that it needs; the first one decodes it.
+_PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",)}
 _INSTALL = 'pip install "ruas-jax[photos]"'
 
 
@@ -18,7 +19,7 @@ def missing(format: str) -> str | None:
   if format == "AVIF":  # of Pillow itself, from 11.3 on
     found = features.check_module("avif") if "avif" in features.modules else False
   else:
-    found = format not in _PACKAGES or importlib.util.find_spec(_PACKAGES[format]) is not None
+    found = all(importlib.util.find_spec(name) for name in _PACKAGES.get(format, ()))
   return None if found else f"{format} needs more packages: {_INSTALL}"
 
 
@@ -31,4 +32,4 @@ def package(format: str) -> Any:
   lacking = missing(format)
   if lacking:
     raise Refused(lacking)
-  return importlib.import_module(_PACKAGES[format])
+  return importlib.import_module(_PACKAGES[format][0])

@@ -64,6 +64,7 @@ def encode_heic(samples: np.ndarray, photo: Photo, quality: int | None) -> bytes
     buffer,
     quality=QUALITY if quality is None else quality,
     chroma=storage["chroma"],
+    enc_params={"preset": "fast"},  # the usual "slow" takes more than twice as long for the same size and 0.2 dB
     **{name: value for name, value in about.items() if value != b""},
   )
   return buffer.getvalue()

@@ -1,21 +1,19 @@
 """JPEG XL files, by pillow-jxl-plugin: colour of 8 bits, grey of 8 or 16.
 
-The decoder applies the orientation of the codestream; that in EXIF repeats it and is only reset. A file that was made
-from a JPEG without loss is read as that JPEG. The encoder takes no ICC profile, so colours are written as sRGB.
+The decoder applies the orientation of the codestream; that in EXIF repeats it and is only reset. The encoder takes no
+ICC profile, so colours are written as sRGB.
 """
 
-import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ruas_jax.photos.colour import checked_profile, refuse_hdr, to_srgb
 from ruas_jax.photos.extras import package
-from ruas_jax.photos.jxl_header import read_header
+from ruas_jax.photos.jxl_header import read_header, without_jpeg
 from ruas_jax.photos.metadata import plain_exif, read_exif, upright_xmp
 from ruas_jax.photos.photo import Metadata, Photo, Refused
-from ruas_jax.photos.pillow_files import LOSSY, QUALITY, read_by_pillow
+from ruas_jax.photos.pillow_files import LOSSY, QUALITY
 from ruas_jax.photos.samples import check_size
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # channels -> the package's mode
@@ -29,11 +27,7 @@ def read_jxl(data: bytes) -> tuple[np.ndarray, dict[str, Any], Metadata, list[st
     raise Refused("it holds an animation, but only single pictures can be enhanced")
   if header.float:
     raise Refused("JPEG XL files of floating-point samples are not supported")
-  from_jpeg, info, content, profile, boxes = _decoded(data)
-  if from_jpeg:
-    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-      samples, _, metadata, found = read_by_pillow(image, content)
-    return samples, {"lossless": False}, metadata, found
+  info, content, profile, boxes = _decoded(without_jpeg(data))
   refuse_hdr(profile)
   channels = info.num_channels + info.has_alpha_channel * (info.num_channels in (1, 3))
   deep = len(content) == 2 * info.height * info.width * channels
@@ -78,9 +72,22 @@ def encode_jxl(samples: np.ndarray, photo: Photo, quality: int | None) -> tuple[
   return content, lost
 
 
-def _decoded(data: bytes) -> tuple[bool, Any, bytes, bytes, list[tuple[bytes, bytes]]]:
+def _decoded(data: bytes) -> tuple[Any, bytes, bytes, list[tuple[bytes, bytes]]]:
+  """Size and channels, samples, ICC profile, and the boxes of a file as name and content."""
   try:
-    from_jpeg, info, content, profile, boxes = package("JPEG XL").Decoder(num_threads=-1)(data)
+    _, info, content, profile, boxes = package("JPEG XL").Decoder(num_threads=-1)(data)
   except RuntimeError:  # its message is about building the package
     raise OSError("damaged JPEG XL data") from None
-  return from_jpeg, info, content, profile, [(box.box_type, box.data) for box in boxes]
+  return info, content, profile, [_unpacked(box.box_type, box.data) for box in boxes]
+
+
+def _unpacked(name: bytes, content: bytes) -> tuple[bytes, bytes]:
+  """A box, decompressed if it is."""
+  if name != b"brob":
+    return name, content
+  import brotli
+
+  try:
+    return content[:4], brotli.decompress(content[4:])
+  except brotli.error:
+    raise OSError("damaged JPEG XL metadata") from None

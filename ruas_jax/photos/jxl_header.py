@@ -1,6 +1,7 @@
 """The first fields of a JPEG XL codestream (ISO/IEC 18181-1), which the decoder tells only after it took memory."""
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -70,23 +71,37 @@ def read_header(data: bytes) -> Header:
   return Header(width, height, depth, is_float, animated, lossy)
 
 
+def without_jpeg(data: bytes) -> bytes:
+  """The file without what it needs to become the JPEG that it was made from, so that its pixels are decoded."""
+  if not data.startswith(_CONTAINER):
+    return data
+  return b"".join(data[start:stop] for name, start, _, stop in _boxes(data) if name != b"jbrd")
+
+
 def _codestream(data: bytes) -> bytes:
   """The beginning of the codestream."""
   if not data.startswith(_CONTAINER):
     return data
-  position = 0
-  while position + 8 <= len(data):
-    size, name = struct.unpack_from(">I4s", data, position)
-    start = position + 8
-    if size == 1:
-      (size,) = struct.unpack_from(">Q", data, start)
-      start += 8
+  for name, _, content, _ in _boxes(data):
     if name in (b"jxlc", b"jxlp"):
-      return data[start + 4 * (name == b"jxlp") :]
-    if size < 8:
-      break
-    position += size
+      return data[content + 4 * (name == b"jxlp") :]
   raise ValueError("its container holds no JPEG XL codestream")
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
+  """Name, start, start of the content and end of each box of a container."""
+  start = 0
+  while start + 8 <= len(data):
+    size, name = struct.unpack_from(">I4s", data, start)
+    content = start + 8
+    if size == 1:
+      (size,) = struct.unpack_from(">Q", data, content)
+      content += 8
+    stop = start + size if size else len(data)
+    if stop < content:
+      return
+    yield name, start, content, stop
+    start = stop
 
 
 def _size(bits: _Bits) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def read_raw(data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
   try:
     with rawpy.imread(io.BytesIO(data)) as raw:
       check_size(raw.sizes.raw_width, raw.sizes.raw_height)
-      if not any(raw.camera_whitebalance):
+      if not all(raw.camera_whitebalance[:3]):
         warnings.append("it has no white balance of the camera: it is developed for daylight")
       linear = raw.postprocess(use_camera_wb=True, output_bps=16, no_auto_bright=True, gamma=(1, 1))
       preview = _preview(raw)
