@@ -21,7 +21,11 @@ _FORMATS = {
   "avif": "AVIF",
   "jxl": "JPEG XL",
 }
-_DONE = {"result": "enhanced", "preview": "previewed", "sheet": "on the contact sheet,"}
+_DONE = {
+  "result": ("enhanced in", "enhanced as"),
+  "preview": ("previewed in", "previewed as"),
+  "sheet": ("", "on the contact sheet"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class Enhance(ModelChoice):
       )
     failed = f", {len(done.failures)} failed" if done.failures else ""
     out = printable(inputs.out) if inputs.is_file else printable(self.out)
-    print(f"{len(done.written)} {_DONE[picture]} {'as' if inputs.is_file else 'in'} {out}{failed}")
+    print(f"{len(done.written)} {_DONE[picture][inputs.is_file]} {out}{failed}")
     for line in report(done.skipped):
       print(spell_options(line, Enhance))
     for line in _grouped(done.warnings):

@@ -4,6 +4,7 @@ The decoder applies the orientation of the codestream; that in EXIF repeats it a
 ICC profile, so colours are written as sRGB.
 """
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,7 @@ def _unpacked(name: bytes, content: bytes) -> tuple[bytes, bytes]:
   """A box, decompressed if it is."""
   if name != b"brob":
     return name, content
-  import brotli
-
+  brotli = importlib.import_module("brotli")
   try:
     return content[:4], brotli.decompress(content[4:])
   except brotli.error:
