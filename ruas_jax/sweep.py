@@ -10,7 +10,10 @@ from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.nas.options import SWEPT, is_swept
 from ruas_jax.option_values import paths, perhaps_meant
 
-_SWEPT = ("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance", *SWEPT)
+_SWEPT = (
+  *("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance", "search.cost_"),
+  *SWEPT,
+)
 
 
 @dataclasses.dataclass(frozen=True)

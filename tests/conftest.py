@@ -1,5 +1,6 @@
 """Strict numerics for every test, quick compilation, a compilation cache, and the reference data where it exists."""
 
+import functools
 import gc
 import importlib.metadata
 import os
@@ -15,6 +16,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("RUAS_JAX_CACHE", "off")  # no traced program of another test: some change what is traced
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would wait in a loop while another process works
 # Tests compile much and compute little: several times faster so. Small programs are not worth dividing among threads.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end the process over a flag they do not know
@@ -23,7 +25,11 @@ os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
+# jax makes a new MLIR context for every program, which takes as long as lowering a small one and a megabyte that stays.
+if hasattr(mlir, "make_ir_context"):  # no public name: later releases may have another
+  mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that a population is shared out
 # Tracing makes millions of objects that live as long as the process: searching them for garbage again and again takes

@@ -7,7 +7,7 @@ import tiny_problem
 from ruas_jax.config import load_config
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.setting import search_setting
-from ruas_jax.lowlight.budget import by_edges, derive_within, require_within
+from ruas_jax.lowlight.budget import derive_within, require_within
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
@@ -53,17 +53,6 @@ def test_too_small_a_budget_is_one_line():
   require_within(0, NAMES, size)
   with pytest.raises(UserError, match=r"`search\.parameters` 99: the smallest.*has 100; allow at least that many$"):
     require_within(99, NAMES, size)
-
-
-@pytest.mark.parametrize("config", ["tiny", "lol_paper"])
-def test_a_size_is_a_sum_over_edges(config):
-  """Of a network with three illuminations and of one, with weights of each stage and shared ones."""
-  network, names, rng = load_config(config).network, operation_names(CANDIDATES), np.random.default_rng(0)
-  parameters = lambda genotype: build_network(network, genotype).parameters()
-  fast = by_edges(parameters, names)
-  for _ in range(5):
-    genotype = Genotype(*(tuple(rng.choice(names, 7).tolist()) for _ in range(2)))
-    assert fast(genotype) == parameters(genotype)
 
 
 def test_a_search_keeps_to_it():

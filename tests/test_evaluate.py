@@ -11,7 +11,7 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 from ruas_jax.data.sources import PairFolders
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.evaluate import evaluate, evaluate_images
-from ruas_jax.evaluation.metrics import PROTOCOL, psnr, ssim
+from ruas_jax.evaluation.metrics import PROTOCOL, psnr, ssim, with_mean_of
 from ruas_jax.photos.model import enhance, save_model
 
 
@@ -37,11 +37,16 @@ def test_the_report_is_what_the_metrics_say_of_the_enhanced_images(pairs):
   forward = jax.jit(enhance)
   for name, (low, high) in zip(pairs.names, pairs, strict=True):
     output = np.asarray(forward(model, jnp.asarray(low, jnp.float32) / 255))
-    assert report["images"][name] == {"psnr": psnr(output, high), "ssim": ssim(output, high)}
-  for metric in ("psnr", "ssim"):
+    scaled = with_mean_of(high, output)
+    assert report["images"][name] == {"psnr": psnr(output, high), "ssim": ssim(output, high)} | {
+      "gt_mean_psnr": psnr(scaled, high),
+      "gt_mean_ssim": ssim(scaled, high),
+    }
+  for metric in ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim"):
     values = [figures[metric] for figures in report["images"].values()]
     assert report["mean"][metric] == pytest.approx(sum(values) / 3) and len(set(values)) == 3
-  assert seen == list(enumerate(report["images"].values(), start=1))
+  shown = [{metric: figures[metric] for metric in ("psnr", "ssim")} for figures in report["images"].values()]
+  assert seen == list(enumerate(shown, start=1))
   assert report["parameters"] == model.parameters() == sum(leaf.size for leaf in jax.tree.leaves(model.weights))
   assert report["macs"] == model.macs(400, 600)
   assert (report["variant"], report["protocol"]) == ("i+n", PROTOCOL)
@@ -55,9 +60,12 @@ def test_the_command_writes_it_and_the_variant_can_be_changed(place, capsys):
     assert ruas(*common, "--json", place / "new" / "report.json", *arguments) == 0
     report = json.loads((place / "new" / "report.json").read_text())
     assert set(report) == {"mean", "images", "parameters", "macs", "variant", "protocol", "weights_sha256"}
-    assert set(report["mean"]) == {"psnr", "ssim"} and type(report["parameters"]) is type(report["macs"]) is int
+    assert set(report["mean"]) == {"psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim"}
+    assert type(report["parameters"]) is type(report["macs"]) is int
     reports[report["variant"]] = report
-    assert f"{report['mean']['psnr']:.3f} dB" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{report['mean']['psnr']:.3f} dB" in printed
+    assert f"with GT-mean {report['mean']['gt_mean_psnr']:.3f} dB, {report['mean']['gt_mean_ssim']:.4f}" in printed
   assert set(reports) == {"i", "i+n"}
   assert reports["i"]["mean"] != reports["i+n"]["mean"]
   assert reports["i"]["weights_sha256"] == reports["i+n"]["weights_sha256"]
@@ -70,7 +78,8 @@ def test_equal_images_are_null_in_json_and_infinite_in_words(place, capsys):
   common = ("evaluate", "--low", black, "--high", black, "--checkpoint", place / "model", "--variant", "i")
   assert ruas(*common, "--json", place / "black.json") == 0
   report = json.loads((place / "black.json").read_text())
-  assert report["mean"] == report["images"]["0"] == {"psnr": None, "ssim": 1.0}
+  expected = {"psnr": None, "ssim": 1.0, "gt_mean_psnr": None, "gt_mean_ssim": 1.0}
+  assert report["mean"] == report["images"]["0"] == expected
   assert "infinite dB" in capsys.readouterr().out
 
 

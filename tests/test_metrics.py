@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ruas_jax.errors import UserError
-from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none, psnr, ssim, to_uint8
+from ruas_jax.evaluation.metrics import PROTOCOL, finite_or_none, psnr, ssim, to_uint8, with_mean_of
 
 
 def pair() -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +37,20 @@ def test_floats_are_compared_after_rounding():
   assert psnr(np.clip(nearly, 0, 1), reference) == math.inf
   assert psnr(prediction / 255, reference / np.float32(255)) == psnr(prediction, reference)
   assert ssim(prediction / 255, reference / np.float32(255)) == ssim(prediction, reference)
+
+
+def test_gt_mean_takes_out_a_factor_of_brightness_and_nothing_else():
+  _, reference = pair()
+  darker = np.rint(reference / 2).astype(np.uint8)
+  grey = lambda image: (image @ np.array([0.299, 0.587, 0.114])).mean()
+  scaled = with_mean_of(reference, darker)
+  assert grey(255 * scaled) == pytest.approx(grey(reference), rel=1e-12)
+  np.testing.assert_allclose(255 * scaled, darker * (grey(reference) / grey(darker)), rtol=1e-12)
+  assert psnr(scaled, reference) > 45 > 20 > psnr(darker, reference)
+  red = darker * np.array([1, 0, 0], np.uint8)  # colour stays what it was
+  assert not with_mean_of(reference, red)[..., 1:].any()
+  assert with_mean_of(darker, np.full_like(darker, 255)).max() < 1 and with_mean_of(reference, darker).max() <= 1
+  np.testing.assert_array_equal(with_mean_of(reference, np.zeros_like(reference)), 0)
 
 
 def test_psnr_is_its_formula():

@@ -12,6 +12,8 @@ from tiny_problem import FEW, dark_images, get_config
 from ruas_jax.data.padded import padded
 from ruas_jax.data.sources import ImageArrays, split_in_half
 from ruas_jax.engine import device_loop
+from ruas_jax.engine.mesh_options import MeshOptions
+from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.stream import make_batches
 from ruas_jax.experiments import population
 from ruas_jax.experiments.population import search_population
@@ -108,9 +110,10 @@ def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
 
 
 def test_a_member_ends_its_inner_loops_as_the_search_with_its_tolerance(alone):
-  """With one player, which compiles sooner."""
+  """With one player and on one device, which compiles sooner."""
   config = config_of().with_overrides({"search.strategy": "joint", "search.illumination_length": 4})
-  found = search_population(config, PopulationOptions(sweep=("search.tolerance=0,0.1",)), train_images=IMAGES)
+  members, alike = PopulationOptions(sweep=("search.tolerance=0,0.1",)), RunOptions(mesh=MeshOptions(population=1))
+  found = search_population(config, members, run=alike, train_images=IMAGES)
   full, ended = ([record["joint_iterations"] for record in result.metrics] for result in found.results)
   assert set(full) == {4} and min(ended) < 4
   assert_same(found.results[1], alone(found.members[1].config), 1e-9)

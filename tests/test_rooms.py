@@ -16,7 +16,7 @@ GROUND = {"errors", "files", "option_values"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
-PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "evaluation", "hypergradient_study"}
+PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "export", "evaluation", "hypergradient_study"}
 MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
@@ -29,11 +29,13 @@ MAY_IMPORT = {
   "nas": {*GROUND, "bilevel", "engine", "optimizers"},  # searches any problem
   "lowlight": SEARCHING,
   "data": {*GROUND, "engine"},
+  "search_spaces": PHOTOGRAPHS,  # the problems of the tables of `nas.benchmark`, which imports them by name
   "config": {*GROUND, "optimizers", *(f"lowlight.{name}" for name in CONFIGURED), "data.options"},
   "sweep": {*GROUND, "config", "nas.options"},
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
   "photos": PHOTOGRAPHS,
+  "export": {*GROUND, "convolution", "lowlight", "photos", "__version__"},
   "evaluation": {*PHOTOGRAPHS, "photos"},
   "experiments": PRODUCT,
   "commands": {*PRODUCT, "experiments", "__version__"},

@@ -74,6 +74,12 @@ def test_population(tmp_path):
   assert values["results"]["speed"][0]["speed_up"] > 0
 
 
+def test_tabular(tmp_path):
+  """Entries of both tables are trained again and agree with them."""
+  values = report(tmp_path, "tabular", "check")
+  assert all(bar["met"] for bar in values["bars"].values())
+
+
 def test_search_throughput(tmp_path):
   """Both sides compute the same, or nothing is timed."""
   pytest.importorskip("torch", reason="needs the extra `bench`")

@@ -20,9 +20,11 @@ from ruas_jax.commands.demo import Demo
 from ruas_jax.commands.enhance import Enhance
 from ruas_jax.commands.evaluate import Evaluate
 from ruas_jax.commands.experiment import Experiment, with_config
+from ruas_jax.commands.export import Export
 from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
+from ruas_jax.commands.latency import Latency
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
@@ -36,8 +38,10 @@ _COMMANDS = {
   "enhance": Enhance,
   "evaluate": Evaluate,
   "import": Import,
+  "export": Export,
   "demo": Demo,
   "hypergrad": Hypergrad,
+  "latency": Latency,
   "info": Info,
 }
 _DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.

@@ -9,7 +9,10 @@ from ruas_jax.files import check_writable, write_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(ModelChoice):
-  """Measure PSNR and SSIM on pairs of images, and the model's size and cost."""
+  """Measure PSNR and SSIM on pairs of images, and the model's size and cost.
+
+  They are measured strictly, and again with GT-mean: after the result was scaled to the reference's mean grey level.
+  """
 
   low: str
   """Folder of low-light images."""
@@ -34,7 +37,9 @@ class Evaluate(ModelChoice):
     write_json(self.json, report)
     mean = report["mean"]
     print(
-      f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} over {len(report['images'])} images; "
+      f"{_decibels(mean['psnr'])} dB, SSIM {mean['ssim']:.4f} "
+      f"(with GT-mean {_decibels(mean['gt_mean_psnr'])} dB, {mean['gt_mean_ssim']:.4f}) "
+      f"over {len(report['images'])} images; "
       f"variant {report['variant']}, {report['parameters']} parameters, "
       f"{report['macs'] / 1e9:.3f} G multiply-accumulates at 600x400; see {self.json}"
     )

@@ -2,6 +2,10 @@
 
 Images are RGB, [H, W, 3], at the original size: uint8, or float in [0, 1], which is clipped and rounded once to the
 nearest uint8 level. There is no cropping, and no scaling by the brightness of the reference.
+
+The field also reports figures "with GT-mean": for them, `with_mean_of` first gives the result the reference's mean
+brightness. They measure structure, noise and colour alone, and use the reference, so they are reported beside the
+strict ones.
 """
 
 import math
@@ -16,6 +20,8 @@ PROTOCOL = (
   "SSIM with an 11-tap Gaussian window (sigma 1.5), mean over channels, L = 255"
 )
 
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey level (ITU-R BT.601)."""
 _WINDOW = 11  # taps of the Gaussian: sigma 1.5, cut off at 3.5 sigma
 
 
@@ -86,6 +92,24 @@ def ssim(prediction: np.ndarray, reference: np.ndarray) -> float:
     channel_axis=-1,
   )
   return float(np.asarray(similarity))
+
+
+def with_mean_of(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+  """The prediction, scaled so that its mean grey level is that of the reference: the input of GT-mean figures.
+
+  Args:
+    reference: [H, W, 3], uint8 or float in [0, 1].
+    prediction: the same shape. Its 256 levels are scaled.
+
+  Returns:
+    float64 [H, W, 3] in [0, 1]. A black prediction stays black.
+
+  Raises:
+    UserError: the sizes differ, or the values are not an image.
+  """
+  prediction, reference = _comparable(prediction, reference)
+  mean, target = (float((image @ np.array(GREY)).mean()) for image in (prediction, reference))
+  return np.clip(prediction * (target / mean if mean else 1.0) / 255, 0, 1)
 
 
 def finite_or_none(value: float) -> float | None:

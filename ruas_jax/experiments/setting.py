@@ -34,9 +34,10 @@ from ruas_jax.optimizers import make_optimizer
 
 GENOTYPE = "genotype.json"
 POPULATION = "population.json"
+FRONT = "front.json"
 RESULTS = (
   *("alpha.npz", "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
-  *(POPULATION, "population.png"),
+  *(POPULATION, "population.png", FRONT, "front.png"),
 )
 """All result files of searches, populations and trainings."""
 
@@ -152,6 +153,9 @@ def identify(
   for path in (*ignored, "data.placement", "data.tfds_dir"):
     *sections, last = path.split(".")
     del functools.reduce(dict.__getitem__, sections, values)[last]
+  table = config.search.latency_table
+  if table is not None and "search" in values:  # its numbers count, not its path
+    values["search"]["latency_table"] = hashlib.sha256(epath.Path(table).read_bytes()).hexdigest()[:12]
   described = {name: _describe(source) for name, source in images.items() if source is not None}
   return plain({"kind": kind, "config": values, "images": described} | more)
 

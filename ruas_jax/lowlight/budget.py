@@ -1,6 +1,5 @@
 """Deriving the strongest architecture within a limit on the number of parameters."""
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,23 +10,7 @@ from ruas_jax.nas.architectures import Architecture
 from ruas_jax.nas.selection import within
 
 Size = Callable[[Genotype], int]
-"""Number of parameters of a genotype's network; it is a sum over edges."""
-
-
-def by_edges(size: Size, operation_names: tuple[str, ...]) -> Size:
-  """`size` from few evaluations: one per cell and operation, because a genotype's size is a sum over its edges."""
-  first = (operation_names[0],) * len(EDGES)
-
-  @functools.cache
-  def alike(cell: str, name: str) -> int:
-    return size(Genotype(**(dict.fromkeys(CELLS, first) | {cell: (name,) * len(EDGES)})))
-
-  def of(genotype: Genotype) -> int:
-    base = alike(next(iter(CELLS)), operation_names[0])
-    added = sum(alike(cell, name) - base for cell in CELLS for name in getattr(genotype, cell))
-    return base + added // len(EDGES)
-
-  return of
+"""Number of parameters of a genotype's network."""
 
 
 def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> None:

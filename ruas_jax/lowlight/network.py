@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax.convolution.layout import ImageLayout
-from ruas_jax.lowlight.cell import Cell, Weights
+from ruas_jax.lowlight.cell import NODES, Cell, Weights
 from ruas_jax.lowlight.denoising import COLOURS, DenoisingModule, FoldedDenoising
 from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.illumination import FoldedIllumination, IlluminationModule
@@ -151,21 +151,44 @@ def count_macs(network: Network, variant: Variant, height: int, width: int) -> i
 
   Biases, activations, the warm start and the division are not counted, as usual. The shapes are those of the weights.
   So a custom operation that builds a large kernel from few weights has more multiply-accumulates than are counted.
+  `count_folded_macs` counts what is computed.
   """
-
-  def kernel_numbers(weights, repeats=1):
-    leaves = jax.tree_util.tree_flatten_with_path(weights)[0]
-    return repeats * sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
 
   def per_stage(module, cells):
     stacked = jax.tree.leaves(cells)[0].shape[0]
-    return kernel_numbers(cells, module.options.stages // stacked)
+    return module.options.stages // stacked * _kernel_numbers(cells)
 
   weights = network.weight_shapes()
   numbers = per_stage(network.illumination, weights["illumination"])
   if variant == "i+n":
-    denoising = weights["denoising"]
-    iterated = network.denoising.options.stages if network.denoising.options.update == "residual" else 1
-    ends = kernel_numbers(denoising["stem"], iterated) + kernel_numbers(denoising["head"], iterated)
-    numbers += per_stage(network.denoising, denoising["cells"]) + ends
+    numbers += per_stage(network.denoising, weights["denoising"]["cells"]) + _ends(network, weights)
   return numbers * height * width
+
+
+def count_folded_macs(network: Network, variant: Variant, height: int, width: int) -> int:
+  """Number of multiply-accumulates of one forward pass as it is computed: a tap of a folded edge has one for each pair
+  of channels, whether its number was learned or not.
+
+  So skip and conv_1x1 count the same, unlike in `count_macs`. Biases, activations, the warm start and the division are
+  not counted.
+  """
+
+  def cells(module):
+    taps = sum(map(len, module.cell.edge_taps()))
+    return module.options.stages * (taps + NODES) * module.cell.channels**2
+
+  numbers = cells(network.illumination)
+  if variant == "i+n":
+    numbers += cells(network.denoising) + _ends(network, network.weight_shapes())
+  return numbers * height * width
+
+
+def _ends(network: Network, weights: Weights) -> int:
+  """Multiply-accumulates of the noise removal's stem and head for one pixel, in all stages."""
+  iterated = network.denoising.options.stages if network.denoising.options.update == "residual" else 1
+  return iterated * sum(_kernel_numbers(weights["denoising"][end]) for end in ("stem", "head"))
+
+
+def _kernel_numbers(weights: Weights) -> int:
+  leaves = jax.tree_util.tree_flatten_with_path(weights)[0]
+  return sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")

@@ -54,8 +54,10 @@ def make_objectives(
     return loss_t(output, images), Illuminated(output.result, output.illumination)
 
   def denoising(weights, shares, illuminated):
+    folded = network.denoising.fold(weights, shares)  # once, though a loss may denoise several images
+
     def denoise(u, t):
-      return network.denoising(weights, shares, u, t)
+      return network.denoising.run(folded, u, t)
 
     x = denoise(*illuminated)
     return denoising_loss(x, illuminated.u) if denoising_loss else loss_n(denoise, illuminated, x)

@@ -1,5 +1,6 @@
 """RUAS as a search problem: its supernet, its players, and the genotype derived from alpha."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ruas_jax.lowlight.budget import by_edges, derive_within, require_within
+from ruas_jax.lowlight.budget import derive_within, require_within
+from ruas_jax.lowlight.cost import NetworkCost, mac_cost, parameter_cost
 from ruas_jax.lowlight.denoising import COLOURS
 from ruas_jax.lowlight.genotype import Genotype
+from ruas_jax.lowlight.latency import read_latency
 from ruas_jax.lowlight.loss_options import LossOptions
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.numbers import with_numbers
@@ -47,10 +50,11 @@ def make_search_problem(
   """
   names = operation_names(operations)
 
-  def parameters(genotype: Genotype) -> int:
-    return build_network(network, genotype, operations).parameters()
+  costs = network_costs(network, search.latency_table, operations)
 
-  size = by_edges(parameters, names)
+  def size(genotype: Genotype) -> int:
+    return int(costs["parameters"]().of(genotype))
+
   require_within(search.parameters, names, size)
 
   def init(key):
@@ -73,9 +77,28 @@ def make_search_problem(
     derive=derive,
     hyper=dict(hyper or {}),
     statistics=lambda alpha: alpha_statistics(alpha, names),
+    costs={name: lambda shares, make=make: make().relative(shares) for name, make in costs.items()},
     skip=names.index("skip") if "skip" in names else None,
     channels={"illumination": COLOURS, "denoising": network.denoising.channels},
   )
+
+
+def network_costs(
+  network: NetworkOptions, latency_table: str | None, operations: tuple[Operation, ...] = CANDIDATES
+) -> dict[str, Callable[[], NetworkCost]]:
+  """The costs by name, latency only with a table. The others are computed when they are first called.
+
+  Raises:
+    UserError: the table cannot be read, or does not fit the network.
+  """
+  costs = {
+    "parameters": lambda: parameter_cost(network, operations),
+    "macs": lambda: mac_cost(network, operations),
+  }
+  if latency_table is not None:
+    latency = read_latency(latency_table, network, operations)
+    costs["latency"] = lambda: latency
+  return {name: functools.cache(make) for name, make in costs.items()}
 
 
 def alpha_statistics(alpha: dict[str, jax.Array], operation_names: Sequence[str]) -> dict[str, jax.Array]:

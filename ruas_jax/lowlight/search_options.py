@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Literal
 
-from ruas_jax.errors import require_at_least
+from ruas_jax.errors import UserError, require_at_least
 from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.optimizers import OptimizerOptions
+from ruas_jax.option_values import perhaps_meant
+
+COSTS = ("parameters", "macs", "latency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,19 @@ class RUASSearchOptions(SearchOptions):
   """Optimiser of alpha (section 4.1)."""
   parameters: int = 0
   """Maximum number of parameters of the derived network; 0: no limit."""
+  cost: str | None = None
+  """Cost of the derived network that the search takes into account: parameters, macs (multiply-accumulates of the
+  folded network) or latency (of `latency_table`). It is a share of the most expensive architecture's cost."""
+  latency_table: str | None = None
+  """Table of latency of a device, from `ruas latency`."""
 
   def __post_init__(self):
     super().__post_init__()
     require_at_least(1, self, "search", "illumination_length", "denoising_length")
     require_at_least(0, self, "search", "parameters")
+    if self.cost is not None and self.cost not in COSTS:
+      raise UserError(
+        f"`search.cost` {self.cost!r} is unknown{perhaps_meant(self.cost, COSTS)} (known: {', '.join(COSTS)})"
+      )
+    if self.cost == "latency" and self.latency_table is None:
+      raise UserError("`search.cost` latency needs `search.latency_table`: make one with `ruas latency --json FILE`")

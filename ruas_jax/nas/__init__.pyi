@@ -1,6 +1,8 @@
 # The public names: type checkers read this file, and `__init__.py` imports each name from here when it is first used.
 
 from . import baselines as baselines
+from . import benchmark as benchmark
+from .cost import cost_of_edges as cost_of_edges
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
 from .methods import METHODS as METHODS

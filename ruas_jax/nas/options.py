@@ -114,10 +114,23 @@ class SearchOptions:
   is the alpha of `window` measurements before (RobustDARTS). skips: a player chooses skip too often (DARTS+).
   gradient_match: training and validation gradients of the weights differ (OLES, which stops single operations)."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
+  cost: str | None = None
+  """Name of the architecture's cost that the search takes into account."""
+  cost_weight: float = 0.0
+  """Weight of the expected cost in the outer losses; 0: it is not part of them."""
+  cost_target: float | None = None
+  """Only cost above this value counts: the weight then multiplies max(0, cost / target - 1)."""
 
   def __post_init__(self):
     require_at_least(1, self, "search", "steps", "unroll_steps")
-    require_at_least(0, self, "search", "tolerance")
+    require_at_least(0, self, "search", "tolerance", "cost_weight")
+    if self.cost_target is not None:
+      require_at_least(0, self, "search", "cost_target")
+      if not self.cost_target:
+        raise UserError("`search.cost_target` must be above 0; a target of 0 is a cost without a target")
+    for name in ("cost_weight", "cost_target"):
+      if getattr(self, name) and not self.cost:
+        raise UserError(f"`search.{name}` needs `search.cost`: name a cost")
     self._check_names()
     parts = self.parts
     require_at_least(1e-3, parts, "search", "temperature")

@@ -99,8 +99,8 @@ class SearchProblem:
     derive: `alpha -> result` of the search, any value that JSON can hold. Default: argmax of every row.
     hyper: pytree of numbers that a population may sweep. The players' problems and the optimisers receive it.
     statistics: `alpha -> {name: []}`, inside jit: statistics of alpha for the diagnostics. Default: entropies.
-    costs: `shares -> []` by name, inside jit and differentiable: the expected cost of mixing weights, which have
-      alpha's structure. `search.regularisers` may hold `cost:NAME=WEIGHT`.
+    costs: name -> `shares -> []`: an architecture's expected costs, differentiable in the mixing weights of all
+      modules. `SearchOptions.cost` names the one that the search takes into account (`nas.cost`).
     skip: column of the operation that passes its input on, the same in every leaf of alpha; None: there is none.
     channels: number of channels C that every leaf's mixed operations have, in alpha's structure. The losses then also
       receive mixing weights `[..., O, C]`, which differ from output channel to output channel (partial channels); None:

@@ -9,6 +9,7 @@ import optax
 
 from ruas_jax.engine.identity import describe_source, plain
 from ruas_jax.engine.sources import Source
+from ruas_jax.nas.cost import check_cost
 from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.schedule import check_method
@@ -73,9 +74,10 @@ def make_setting(
 
   Raises:
     ProblemError: a player's weights or alpha have a complex leaf, or no floating leaf.
-    UserError: a player's module does not exist, or the problem does not have what the method needs.
+    UserError: a player's module does not exist, or the problem does not have what the method or the cost needs.
   """
   check_method(problem, options)
+  check_cost(problem, options)
   optimizers = Optimizers(
     weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)
   )
