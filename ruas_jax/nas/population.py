@@ -124,8 +124,9 @@ def search_population(
     UserError: as in `search`; or a number cannot be swept; or every member failed.
     Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
-  if options.diagnostics.every:
-    raise UserError("`search.diagnostics.every` must be 0 in a population, which has no diagnostics")
+  if options.measure_every:
+    option = "search.diagnostics.every" if options.diagnostics.every else "search.stop"
+    raise UserError(f"`{option}` does not work in a population, which has no diagnostics; search one member at a time")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)

@@ -116,6 +116,7 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
     "search.perturbation": parts.perturbation != "none",
     "search.regularisers": bool(weights),
     "search.selection": parts.selection != "argmax",
+    "search.stop": parts.stop == "skips",
   }
   first = next((name for name, needed in needs.items() if needed), None)
   for player in problem.players:
@@ -129,6 +130,8 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
       f"`search.partial_channels` {parts.partial_channels}: this problem has no channels to choose from (its "
       "channels or skip is None)"
     )
+  if parts.stop == "skips" and problem.skip is None:
+    raise UserError("`search.stop` skips: this problem has no operation that passes its input on (its skip is None)")
   costs = {name.removeprefix(COST): "search.regularisers" for name in weights if name.startswith(COST)}
   for cost, option in (costs | dict.fromkeys(limits_of(parts), "search.budget")).items():
     if cost not in problem.costs:
