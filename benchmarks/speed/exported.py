@@ -17,7 +17,6 @@ from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.speed.inference import as_float, dark_photo
 from ruas_jax.export.files import LICENCES, export_model
 from ruas_jax.photos.enhancer import Enhancer, Plan
-from ruas_jax.photos.model import Model
 from ruas_jax.photos.pretrained import load_pretrained
 
 SIZES = ((400, 600), (3000, 4000))
