@@ -29,7 +29,7 @@ def search_seeds(space: Space, options: SearchOptions, seeds: Sequence[int], **m
   Raises:
     UserError: a search failed; the message names its seed.
   """
-  if options.diagnostics.every:
+  if options.measure_every:
     return [search_space(space, options, seed, **more) for seed in seeds]
   arguments = _arguments(space, options) | more
   population = search_population(space.problem(), options=options, seeds=seeds, **arguments)
