@@ -528,7 +528,7 @@ def test_a_search_stops_when_gradients_disagree():
 
 
 def test_diagnostics_are_those_of_the_mean_mixing_weights():
-  """A draw of the Dirichlet distribution has no second derivative."""
+  """A draw of the Dirichlet distribution has no second derivative, its mean has."""
   diagnostics = nas.DiagnosticsOptions(every=1, batches=1)
   found = toy_choices.search(steps=1, method="drnas", diagnostics=diagnostics, optimizers=STILL)
   plain = toy_choices.search(steps=1, relaxation="softmax", diagnostics=diagnostics, optimizers=STILL)
