@@ -76,8 +76,8 @@ def concentration(logits: jax.Array) -> jax.Array:
 
 def _dirichlet(logits: jax.Array, temperature: Number, key: jax.Array) -> jax.Array:
   """Gamma variables divided by their sum. One of parameter c is `x u^(1/c)` with x from Gamma(c + 1) and a uniform u;
-  its logarithm is always finite. The derivative of x is that of implicit reparametrisation (Figurnov et al. 2018), taken
-  for all elements at once: jax's own takes one after another on a CPU. It has no second derivative."""
+  its logarithm is always finite. The derivative of x is that of implicit reparametrisation (Figurnov et al. 2018), for
+  all elements at once: jax's own takes one after another on a CPU. It has no second derivative."""
   del temperature
   parameters = concentration(logits)
   gamma_key, uniform_key = jax.random.split(key)
