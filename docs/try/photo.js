@@ -28,7 +28,7 @@ onmessage = async ({ data }) => {
 crew = assemble();
 crew.catch((error) => postMessage({ error: `The model could not be loaded: ${error.message}` }));
 
-/** Starts the workers: one for a graphics processor, otherwise one for each core but one. */
+/** Starts the workers: one for a graphics processor, otherwise one for each core. */
 async function assemble() {
   const answer = await fetch("model.onnx");
   if (!answer.ok) throw new Error(`model.onnx: ${answer.status}`);
@@ -36,7 +36,7 @@ async function assemble() {
   const about = metadata(model);
   let started = (await hasGraphics()) ? await hire(1, model, "webgpu").catch(() => null) : null;
   const cores = navigator.hardwareConcurrency ?? 2;
-  started ??= await hire(Math.min(MOST_WORKERS, Math.max(1, cores - 1)), model, "wasm");
+  started ??= await hire(Math.min(MOST_WORKERS, cores), model, "wasm");
   postMessage({ ready: { ...about, device: started.device, workers: started.workers.length } });
   return { workers: started.workers, reach: Number(about.reach) };
 }
