@@ -14,6 +14,12 @@ BARS = {
   ),
   "round_milliseconds": Bar(60.0, "at_most", "a round of the tiny search takes at most 60 ms on two idle cores"),
   "exact_times_first_order": Bar(2.0, "at_most", "an exact round of tiny takes at most twice a first-order round"),
+  "method_times_softmax_tiny": Bar(
+    1.1, "at_most", "a step of every search method of tiny takes at most 1.1 times one with plain softmax"
+  ),
+  "method_times_softmax_classifier": Bar(
+    1.1, "at_most", "a step of every search method of a small classifier takes at most 1.1 times one with plain softmax"
+  ),
   "search_step_compile_seconds": Bar(
     10.0, "at_most", "compiling a search step takes at most 10 s with an empty cache, on two idle cores"
   ),
@@ -115,6 +121,9 @@ BARS = {
   "photo_peak_megabytes": Bar(
     1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB in addition to the imports"
   ),
+  "folder_times_computation": Bar(
+    1.15, "at_most", "a folder of 12-megapixel JPEGs takes at most 1.15 times the computation alone, on two cores"
+  ),
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
   "exported_difference": Bar(
     1e-4, "at_most", "ONNX and StableHLO give this package's results within 1e-4, each variant at each size"
@@ -125,11 +134,45 @@ BARS = {
   ),
   "ruas_i_times_faster": Bar(5.0, "at_least", "RUAS_i at 600x400 is at least 5 times faster than PyTorch eager"),
   "ruas_i+n_times_faster": Bar(4.0, "at_least", "RUAS_i+n at 600x400 is at least 4 times faster than PyTorch eager"),
+  "table_architectures": Bar(2000, "at_least", "the table of images has at least 2,000 architectures"),
+  "table_architectures_with_seeds": Bar(300, "at_least", "at least 300 of them were trained with three seeds"),
+  "table_denoising_noise_over_spread": Bar(
+    0.25, "at_most", "PSNR: the deviation between seeds is at most a quarter of that between architectures"
+  ),
+  "table_digits_noise_over_spread": Bar(0.25, "at_most", "the same for the accuracy of the digits"),
+  "table_denoising_retrained_over_tolerance": Bar(
+    1.0, "at_most", "20 random entries trained from scratch agree with the table within its tolerance"
+  ),
+  "table_digits_retrained_over_tolerance": Bar(1.0, "at_most", "the same for 20 entries of the digits"),
+  "table_megabytes": Bar(2.0, "at_most", "the two tables have at most 2 MB in the package"),
   "normal_photographs_kept": Bar(
     25.0, "at_least", "a normal photograph keeps at least 25 dB to itself with the general weights"
   ),
   "lol_dev_psnr_above_input": Bar(7.22, "above", "mean PSNR on LOL development pairs is above the input's 7.22 dB"),
   "lol_dev_ssim_above_input": Bar(0.166, "above", "mean SSIM on LOL development pairs is above the input's 0.166"),
+  "expected_cost_rank_correlation": Bar(
+    0.9,
+    "at_least",
+    "rank correlation between the expected cost of searches and the counted cost of what they derive",
+  ),
+  "cost_front_times_random_search": Bar(
+    1.2, "at_least", "the front of one population has 1.2 times the area of random search with the same training steps"
+  ),
+  "cost_front_share_of_the_true_front": Bar(
+    0.95, "at_least", "the front of one population has at least 95 % of the area of the table's true front"
+  ),
+  "cost_front_rank_correlation": Bar(
+    0.9, "at_least", "rank correlation between the expected cost of searches and the counted cost of what they derive"
+  ),
+  "cost_aware_operations_share": Bar(
+    0.6, "at_most", "a cost-aware architecture on LOL has at most 60 % of the bundled one's operations"
+  ),
+  "cost_aware_psnr_below_bundled": Bar(
+    0.1, "at_most", "that architecture is at most 0.1 dB below the bundled one on LOL's development pairs, three seeds"
+  ),
+  "cost_aware_ssim_below_bundled": Bar(
+    0.003, "at_most", "that architecture is at most 0.003 SSIM below the bundled one on LOL's development pairs"
+  ),
   "precision_enhanced_levels": Bar(
     0.5, "at_most", "the default precision changes no number of an enhanced image by more than half a level of 255"
   ),

@@ -105,4 +105,6 @@ def read_config(path: str | os.PathLike) -> Config:
     values = json.loads(epath.Path(path).read_text())
   except (OSError, ValueError) as error:
     raise UserError(f"{path}: not a readable configuration ({error})") from None
+  if isinstance(values, dict):
+    values.pop("parts", None)  # what `search.method` stood for
   return from_dict(Config, values, str(path))

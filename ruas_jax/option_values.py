@@ -38,6 +38,9 @@ def replaced(options: Any, values: Mapping[str, Any], group: str = "") -> Any:
       raise UserError(f"there is no option `{group}{path}`{perhaps_meant(group + path, known)}")
     if not dot:
       changes[name] = _value(hints[name], value, f"`{group}{name}`")
+    elif _is_named_values(hints[name]):  # NAME=VALUE texts, of which one is replaced
+      texts = changes.get(name, getattr(options, name)) or ()
+      changes[name] = (*(text for text in texts if text.rpartition("=")[0] != rest), f"{rest}={value!r}")
     elif is_group(hints[name]):
       below.setdefault(name, {})[rest] = value
     else:
@@ -50,6 +53,11 @@ def replaced(options: Any, values: Mapping[str, Any], group: str = "") -> Any:
 def is_group(hint: Any) -> bool:
   """Whether an option of this type is a group of options."""
   return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _is_named_values(hint: Any) -> bool:
+  """Whether an option of this type is a list of texts."""
+  return tuple[str, ...] in (hint, *typing.get_args(hint))
 
 
 def paths(kind: type) -> dict[str, Any]:
@@ -91,10 +99,15 @@ def _value(hint, value, where):
   if origin is typing.Literal:
     valid = value in typing.get_args(hint)
   elif origin in (types.UnionType, typing.Union):
-    valid = isinstance(value, typing.get_args(hint))
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if value is None and len(kinds) < len(typing.get_args(hint)):
+      return None
+    if len(kinds) == 1 and typing.get_origin(kinds[0]):  # words or a list
+      return _value(kinds[0], value, where)
+    valid = isinstance(value, (*kinds, *[int] * (float in kinds)))
   else:
     valid = isinstance(value, (int, float) if hint is float else origin or hint)
-  if not valid or (isinstance(value, bool) and hint is not bool):
+  if not valid or (isinstance(value, bool) and bool not in (hint, *typing.get_args(hint))):
     raise UserError(f"{where} = {value!r}: {_allowed(hint)}")
   return value
 

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from ruas_jax.config import Config
 from ruas_jax.errors import UserError, require_at_least
+from ruas_jax.nas.options import SWEPT, is_swept
 from ruas_jax.option_values import paths, perhaps_meant
 
 _SWEPT = (
   *("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance", "search.cost_"),
+  *SWEPT,
 )
 
 
@@ -84,10 +86,10 @@ def _parse(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _check_path(path: str) -> None:
-  """Raises UserError unless `path` is a float option of Config that changes a search."""
+  """Raises UserError unless `path` is a float option of Config that changes a search, or a regulariser's weight."""
   options = {option: float in (hint, *typing.get_args(hint)) for option, hint in paths(Config).items()}
   known = [option for option, is_number in options.items() if is_number and option.startswith(_SWEPT)]
-  if path in known:
+  if path in known or is_swept(path):
     return
   if path not in options:
     raise UserError(f"`population.sweep`: there is no option {path!r}{perhaps_meant(path, known)}")

@@ -187,7 +187,7 @@ def test_bad_input_gets_one_line(command, said, place, capfd):
 @pytest.mark.parametrize(
   "command, said",
   [
-    ("serch --workdir new", "search, train, enhance, evaluate, import, demo, hypergrad"),
+    ("serch --workdir new", "search, train, enhance, evaluate, import, demo, hypergrad, latency"),
     ("search --workdir new --search.step 3", "--search.steps"),
     ("search --workdir new --search.hypergradiant unrolled", "--search.hypergradient"),
     ("train --workdir new --genotype published --training.step 3", "--training.steps"),
@@ -214,7 +214,7 @@ def test_wrong_options_are_refused_with_what_was_meant(command, said, place, cap
 @pytest.mark.parametrize(
   "command, options",
   [
-    ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad"]),
+    ("", ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "latency"]),
     ("search", ["--config", "--workdir", "--seed", "--data.train", "--data.val", "--search.steps"]),
     ("search", ["--fresh", "--overwrite", "--checkpoint.every", "--mesh.population", "--mesh.data", "--distributed"]),
     ("train", ["--config", "--workdir", "--genotype", "--data.train", "--training.steps", "--network.variant"]),

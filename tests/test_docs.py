@@ -62,6 +62,8 @@ def test_searching_your_own_problem(capsys):
   assert len(longer.metrics) == 8
   written = {path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")}
   assert written == {name for name in names_in(page) if re.search(r"\.json|/$", name)}
+  assert values["best"].architecture == (1,)
+  assert [result.derived for result in values["front"].results] == [{"edge": [1]}, {"edge": [0]}]
   population = values["population"]
   assert [tuple(member.values.values()) for member in population.members] == [(0.01,), (0.01,), (1.0,), (1.0,)]
   assert population.failures == [None] * 4
@@ -69,8 +71,8 @@ def test_searching_your_own_problem(capsys):
   assert "square\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [ruas_jax, nas, bilevel], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [ruas_jax, nas, nas.benchmark, bilevel], ids=lambda module: module.__name__)
 def test_every_public_name_is_in_the_reference(module):
-  page = (DOCS / "api" / f"{module.__name__.rpartition('.')[2]}.md").read_text()
+  page = (DOCS / "api" / f"{module.__name__.removeprefix('ruas_jax.').replace('.', '_')}.md").read_text()
   listed = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
   assert sorted(listed) == sorted(f"{module.__name__}.{name}" for name in module.__all__ if not name.startswith("_"))

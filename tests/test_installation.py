@@ -52,6 +52,8 @@ def test_without_a_compiler_the_package_installs_and_runs(compiler, reason, tmp_
 
   pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed))
   run(*pip, str(wheel), folder=empty)
+  tables = installed / "ruas_jax" / "nas" / "benchmark" / "tables"
+  assert {path.name for path in tables.iterdir()} == {"denoising.npz", "digits.npz"}
   environment = {"PYTHONPATH": str(installed), "RUAS_JAX_NATIVE": ""}
   information = run(sys.executable, "-m", "ruas_jax", "info", folder=empty, **environment)
   line = "convolution   XLA (not built: at installation there was no C++ compiler, or it failed)"

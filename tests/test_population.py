@@ -18,6 +18,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.experiments.agreement import Found, summarize_agreement
 from ruas_jax.experiments.population import search_population
 from ruas_jax.experiments.setting import load_search
+from ruas_jax.lowlight.cost import parameter_cost
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
 from ruas_jax.lowlight.numbers import with_numbers
 from ruas_jax.optimizers import OptimizerOptions, make_optimizer
@@ -26,6 +27,7 @@ from ruas_jax.sweep import PopulationOptions, list_members
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
+COSTLY = ("--search.cost", "parameters", "--search.cost-weight", 0.1)
 RATE = "search.weight_optimizer.learning_rate"
 FINISHED = [
   *("alpha.npz", "alpha.png", "config.json", "genotype.json", "genotype.png", "losses.png", "metrics.jsonl", "state"),
@@ -43,7 +45,7 @@ def run(tmp_path_factory, kept_programs):
     Genotype.named("published").save(workdir / f"member_{position:03}" / "genotype.json")
   (workdir / "member_005" / "notes.txt").write_text("somebody's own")
   command = ("search", "--config", tiny_problem.CONFIG, "--data.train", images, "--workdir", workdir)
-  options = ("--population.seeds", 2, f"--population.sweep.{RATE.replace('_', '-')}", "0.005,1e18")
+  options = ("--population.seeds", 2, f"--population.sweep.{RATE.replace('_', '-')}", "0.005,1e18", *COSTLY)
   assert ruas(*command, *options) == 1  # there is a run
   with pytest.MonkeyPatch.context() as patch:
     lines = []
@@ -56,10 +58,12 @@ def test_each_member_has_the_work_directory_of_a_search(run):
   workdir, lines, images = run
   names = [f"member_{position:03}" for position in range(4)]
   assert sorted(path.name for path in workdir.iterdir()) == [
-    "config.json", *names, "member_005", "population.json", "population.png", "snapshots",
+    *("config.json", "front.json", "front.png", *names, "member_005", "population.json", "population.png", "snapshots"),
   ]  # fmt: skip
   assert [path.name for path in (workdir / "member_005").iterdir()] == ["notes.txt"]
-  base = get_config().with_overrides({"data.train": str(images)})
+  base = get_config().with_overrides(
+    {"data.train": str(images), "search.cost": "parameters", "search.cost_weight": 0.1}
+  )
   members = list_members(base, PopulationOptions(seeds=2, sweep=(f"{RATE}=0.005,1e18",)))
   for position, (name, (config, _)) in enumerate(zip(names, members, strict=True)):
     assert read_config(workdir / name / "config.json") == config
@@ -96,6 +100,24 @@ def test_the_summary_names_every_member(run):
   with Image.open(workdir / "population.png") as picture:
     assert picture.format == "PNG" and len(picture.convert("L").getcolors(256)) > 10
   assert any("4 searches found" in line[1] for line in lines)
+
+
+def test_the_front_has_the_members_that_finished(run):
+  """With the cost of their genotypes, and a loss without the cost."""
+  workdir, lines, _ = run
+  assert "front.png, front.json, member_000" in lines[-1][1]
+  front = json.loads((workdir / "front.json").read_text())
+  cost = parameter_cost(get_config().network)
+  assert sorted(point["name"] for point in front["points"]) == ["member_000", "member_001"]
+  for point in front["points"]:
+    genotype = Genotype.load(workdir / point["name"] / "genotype.json")
+    last = read_metrics(workdir / point["name"] / "metrics.jsonl")[-1]
+    assert point["genotype"] == str(genotype) and point["values"] == {RATE: 0.005}
+    assert point["cost"] == cost.of(genotype) == point["relative_cost"] * front["largest"]
+    assert point["expected_cost"] / front["largest"] == pytest.approx(last["denoising_cost_parameters"], rel=1e-2)
+    assert point["loss"] == pytest.approx(last["illumination_validation_loss"], rel=0.2)  # of other crops
+  with Image.open(workdir / "front.png") as picture:
+    assert picture.format == "PNG" and len(picture.convert("L").getcolors(256)) > 10
 
 
 def test_when_every_member_fails_the_command_fails(run, tmp_path, capfd):
@@ -142,7 +164,9 @@ def test_wrong_populations_are_refused():
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
   images = ImageArrays(["a", "b"], dark_images(2))
   measured = get_config().with_overrides({"search.diagnostics.every": 1})
-  said = r"^`search.diagnostics.every` must be 0 in a population, which has no diagnostics$"
+  said = (
+    r"^`search.diagnostics.every` does not work in a population, which has no diagnostics; search one member at a time$"
+  )
   with pytest.raises(UserError, match=said):
     search_population(measured, PopulationOptions(seeds=2), train_images=images)
 

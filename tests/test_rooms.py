@@ -29,8 +29,9 @@ MAY_IMPORT = {
   "nas": {*GROUND, "bilevel", "engine", "optimizers"},  # searches any problem
   "lowlight": SEARCHING,
   "data": {*GROUND, "engine"},
+  "search_spaces": PHOTOGRAPHS,  # the problems of the tables of `nas.benchmark`, which imports them by name
   "config": {*GROUND, "optimizers", *(f"lowlight.{name}" for name in CONFIGURED), "data.options"},
-  "sweep": {*GROUND, "config"},
+  "sweep": {*GROUND, "config", "nas.options"},
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
   "photos": PHOTOGRAPHS,

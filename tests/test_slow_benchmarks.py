@@ -74,6 +74,12 @@ def test_population(tmp_path):
   assert values["results"]["speed"][0]["speed_up"] > 0
 
 
+def test_tabular(tmp_path):
+  """Entries of both tables are trained again and agree with them."""
+  values = report(tmp_path, "tabular", "check")
+  assert all(bar["met"] for bar in values["bars"].values())
+
+
 def test_search_throughput(tmp_path):
   """Both sides compute the same, or nothing is timed."""
   pytest.importorskip("torch", reason="needs the extra `bench`")
@@ -108,3 +114,8 @@ def test_hypergrad(tmp_path):
   values = run(tmp_path, "-c", "from ruas_jax.commands.app import main; main()", "hypergrad")
   assert all(bar["met"] for name, bar in values["bars"].items() if not name.endswith("_time"))
   assert len(values["bars"]) == 7 and values["settings"]["crop"] == 96
+
+
+def test_folder(tmp_path):
+  rounds = report(tmp_path, "speed.folder")["results"]["rounds"]
+  assert len(rounds) == 2 and all(row["folder"] > 0 and row["computation"] > 0 for row in rounds)

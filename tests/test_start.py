@@ -10,7 +10,7 @@ import pytest
 import ruas_jax
 
 PACKAGE = pathlib.Path(ruas_jax.__file__).parent
-COMMANDS = ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "info"]
+COMMANDS = ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "latency", "info"]
 SLOW_TO_IMPORT = [
   "jax",
   "flax",
@@ -59,7 +59,7 @@ def test_nas_imports_nothing_of_ruas():
   modules = modules_after("from ruas_jax import nas\nnas.search, nas.search_population, nas.SearchProblem")
   assert not modules & {"flax", "orbax", "grain", "skimage", "PIL", "matplotlib", "rich", "tensorflow_datasets"}
   rooms = {name.split(".")[1] for name in modules if name.startswith("ruas_jax.")}
-  assert rooms == {"bilevel", "convolution", "engine", "errors", "files", "nas", "optimizers"}
+  assert rooms == {"bilevel", "convolution", "engine", "errors", "files", "nas", "option_values", "optimizers"}
 
 
 def test_bilevel_imports_jax_and_optax_only():

@@ -163,7 +163,7 @@ def estimator_derivatives(options: RUASSearchOptions) -> Derivatives:
   Raises:
     ValueError: the estimator has no count: `evolution` computes no gradient, and the length of `cg` may be unlimited.
   """
-  steps, name = options.unroll_steps, options.hypergradient
+  steps, name = options.unroll_steps, options.parts.hypergradient
   values = dict(text.split("=") for text in options.hypergradient_options)
   if name == "unrolled":  # several steps are computed again in the backward pass
     return Derivatives(steps if steps == 1 else 2 * steps, steps)

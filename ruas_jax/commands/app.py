@@ -9,6 +9,7 @@ import io
 import itertools
 import operator
 import os
+import re
 import sys
 from typing import Annotated, Any, cast
 
@@ -23,11 +24,13 @@ from ruas_jax.commands.export import Export
 from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
+from ruas_jax.commands.latency import Latency
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
 from ruas_jax.engine.preemption import EXIT_CODE, Preempted
 from ruas_jax.errors import UserError
+from ruas_jax.option_values import perhaps_meant
 
 _COMMANDS = {
   "search": Search,
@@ -38,6 +41,7 @@ _COMMANDS = {
   "export": Export,
   "demo": Demo,
   "hypergrad": Hypergrad,
+  "latency": Latency,
   "info": Info,
 }
 _DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.
@@ -68,7 +72,10 @@ def _one_line(box: str) -> str:
     return box.strip()
   near = [row.split()[0] for rows in sections if rows[0].startswith("Perhaps") for row in rows if row.startswith("--")]
   known = [" ".join(rows) for rows in sections if rows[0].startswith("Available")]
-  return "; ".join([" ".join(sections[0]), *known] + [f"perhaps you meant {' or '.join(near)}"] * bool(near))
+  said = " ".join(sections[0])
+  if choice := re.search(r"invalid choice '(.*?)'.*one of \((.*)\)", said):
+    said = said.rstrip(".") + perhaps_meant(choice[1], re.findall("'(.*?)'", choice[2]))
+  return "; ".join([said, *known] + [f"perhaps you meant {' or '.join(near)}"] * bool(near))
 
 
 def _run(command) -> None:

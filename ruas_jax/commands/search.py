@@ -33,5 +33,6 @@ class Search(Experiment):
     for position, failure in enumerate(found.failures):
       if failure:
         print(f"ruas: {member_name(position)}: {spell_options(failure, Search)}", file=sys.stderr)
+    front = "front.png, front.json, " if found.front else ""
     searches = f"{len(found.members)} searches found {len(found.summary['genotypes'])} genotypes"
-    print(f"{searches}\nsee {self.workdir}: population.png, population.json, {member_name(0)}")
+    print(f"{searches}\nsee {self.workdir}: population.png, population.json, {front}{member_name(0)}")

@@ -13,15 +13,18 @@ from ruas_jax.engine.metric_log import to_json_value
 from ruas_jax.engine.records import losses_of
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.agreement import Found, summarize_agreement
+from ruas_jax.experiments.front import Candidate, search_front
 from ruas_jax.experiments.search import SearchResult, result_of, search_files
 from ruas_jax.experiments.setting import (
+  FRONT,
   POPULATION,
   RESULTS,
   arithmetic,
   engine_arguments,
-  identify,
   open_images,
+  search_identity,
   search_setting,
+  written,
 )
 from ruas_jax.files import write_json
 from ruas_jax.lowlight.genotype import Genotype
@@ -36,12 +39,14 @@ class PopulationResult(NamedTuple):
   results: result of each search; None where it failed.
   failures: error of each search; None where it succeeded.
   summary: content of `population.json`.
+  front: content of `front.json`; None without `search.cost`.
   """
 
   members: list[Member]
   results: list[SearchResult | None]
   failures: list[str | None]
   summary: dict[str, Any]
+  front: dict[str, Any] | None
 
 
 def search_population(
@@ -61,7 +66,8 @@ def search_population(
     config: the configuration that all members share.
     population: the seeds and the sweep.
     workdir: folder for `population.json`, `population.png`, `config.json`, the common `snapshots`, and the run folder
-      of each member, `member_000` and so on. None: nothing is written.
+      of each member, `member_000` and so on; with `search.cost` also for `front.json` and `front.png`. None: nothing is
+      written.
     run: as in `search`.
     train_images, val_images: sources that replace those of `config.data`.
   Raises:
@@ -74,6 +80,7 @@ def search_population(
   train, validation = open_images(config, train_images, val_images)
   names, images = operation_names(CANDIDATES), {"train": train, "val": validation}
   summaries: list[dict[str, Any]] = []
+  fronts: list[dict[str, Any]] = []
 
   def write(folder: epath.Path | None, found: engine.PopulationResult) -> None:
     summaries.append(_summarize(population, members, found))
@@ -83,6 +90,13 @@ def search_population(
         from ruas_jax.plots import plot_population
 
         plot_population(folder / "population.png", summaries[0])
+    if config.search.cost and any(found.results):
+      fronts.append(search_front(config, _candidates(members, found), train, validation))
+      if folder:
+        from ruas_jax.plots import plot_front
+
+        write_json(folder / FRONT, fronts[0])
+        plot_front(folder / "front.png", fronts[0])
 
   found = engine.search_population(
     **engine_arguments(config, setting, train, validation),
@@ -91,10 +105,8 @@ def search_population(
     workdir=workdir,
     run=run,
     files=engine.PopulationFiles(
-      config=dataclasses.asdict(config),
-      identity=identify(
-        *("population", config, "training", "search.steps"), images=images, population=dataclasses.asdict(population)
-      ),
+      config=written(config),
+      identity=search_identity("population", config, images=images, population=dataclasses.asdict(population)),
       arithmetic=arithmetic(),
       member=lambda member: search_files(of_member[member.seed, tuple(member.values.values())], names),
       outputs=RESULTS,
@@ -102,7 +114,15 @@ def search_population(
     ),
   )
   results = [result and result_of(result) for result in found.results]
-  return PopulationResult(members, results, found.failures, summaries[0])
+  return PopulationResult(members, results, found.failures, summaries[0], fronts[0] if fronts else None)
+
+
+def _candidates(members: list[Member], result: engine.PopulationResult) -> list[Candidate]:
+  return [
+    Candidate(member_name(position), member, Genotype.from_dict(found.derived), found.state)
+    for position, (member, found) in enumerate(zip(members, result.results, strict=True))
+    if found
+  ]
 
 
 def _summarize(population: PopulationOptions, members: list[Member], result: engine.PopulationResult) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Searching the architectures of RUAS: takes data, returns a genotype."""
 
-import dataclasses
 import io
 import os
 from typing import Any, NamedTuple
@@ -19,10 +18,11 @@ from ruas_jax.experiments.setting import (
   RESULTS,
   arithmetic,
   engine_arguments,
-  identify,
   open_images,
   program_identity,
+  search_identity,
   search_setting,
+  written,
 )
 from ruas_jax.files import write_atomically
 from ruas_jax.lowlight.genotype import Genotype
@@ -81,7 +81,8 @@ def search(
   setting = search_setting(config, operations=operations, **given)
   train, validation = open_images(config, train_images, val_images)
   images, names = {"train": train, "val": validation}, operation_names(operations)
-  unrelated = ["training"] + ["search.steps"] * (config.search.strategy != "separate")  # to the step's program
+  scheduled = config.search.scheduled or config.search.strategy == "separate"
+  unrelated = ["training"] + ["search.steps"] * (not scheduled)  # to the step's program
   found = one_search.search(
     **engine_arguments(config, setting, train, validation),
     seed=config.seed,
@@ -90,7 +91,7 @@ def search(
     files=search_files(
       config,
       names,
-      identify("search", config, "training", "search.steps", images=images, operations=names, **given),
+      search_identity("search", config, images=images, operations=names, **given),
       program_identity("search", config, *unrelated, operations=operations, given=given),
     ),
   )
@@ -114,7 +115,7 @@ def search_files(
     plot_losses(folder / "losses.png", found.metrics)
 
   return RunFiles(
-    config=dataclasses.asdict(config),
+    config=written(config),
     identity=identity,
     program=program,
     arithmetic=arithmetic(),

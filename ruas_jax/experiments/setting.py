@@ -34,9 +34,10 @@ from ruas_jax.optimizers import make_optimizer
 
 GENOTYPE = "genotype.json"
 POPULATION = "population.json"
+FRONT = "front.json"
 RESULTS = (
   *("alpha.npz", "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
-  *(POPULATION, "population.png"),
+  *(POPULATION, "population.png", FRONT, "front.png"),
 )
 """All result files of searches, populations and trainings."""
 
@@ -124,6 +125,18 @@ def engine_arguments(
   }
 
 
+def written(config: Config) -> dict[str, Any]:
+  """The content of a search's `config.json`: the configuration, and beside it the parts that its method consists of."""
+  return dataclasses.asdict(config) | {"parts": dataclasses.asdict(config.search.parts)}
+
+
+def search_identity(kind: str, config: Config, **others: Any) -> dict[str, Any]:
+  """`identify` of a search or a population. The number of steps may grow, unless the method's schedule depends on
+  it."""
+  ignored = ("training",) if config.search.scheduled else ("training", "search.steps")
+  return identify(kind, config, *ignored, parts=dataclasses.asdict(config.search.parts), **others)
+
+
 def identify(
   kind: str, config: Config, *ignored: str, images: Mapping[str, ImageSource | None], **more: Any
 ) -> dict[str, Any]:
@@ -140,6 +153,9 @@ def identify(
   for path in (*ignored, "data.placement", "data.tfds_dir"):
     *sections, last = path.split(".")
     del functools.reduce(dict.__getitem__, sections, values)[last]
+  table = config.search.latency_table
+  if table is not None and "search" in values:  # its numbers count, not its path
+    values["search"]["latency_table"] = hashlib.sha256(epath.Path(table).read_bytes()).hexdigest()[:12]
   described = {name: _describe(source) for name, source in images.items() if source is not None}
   return plain({"kind": kind, "config": values, "images": described} | more)
 

@@ -55,21 +55,22 @@ def fold_edges(
 
   Args:
     weights: weights of `E` edges; see the module's docstring.
-    shares: `[E, O]` mixing weights.
+    shares: `[E, O]` mixing weights, or `[E, O, C]` if they differ between output channels.
   Returns:
     Kernel `[T, E * C, C]` for `convolve` on `taps`, and bias `[E * C]`.
   """
   edges = shares.shape[0]
+  by_channel = shares if shares.ndim == 3 else shares[..., None]
   kernels, bias = [], jnp.zeros((edges, channels), shares.dtype)
   for position, operation in enumerate(operations):
-    share = shares[:, position]
+    share = by_channel[:, position]
     entry = weights.get(operation.name)
     if entry is None:
       each = operation.to_kernel(None, channels).astype(shares.dtype)[None]
     else:
       each = jax.vmap(lambda weight, op=operation: op.to_kernel(weight, channels).astype(weight.dtype))(entry["kernel"])
-      bias = bias + share[:, None] * entry["bias"]
-    kernels.append(share[:, None, None, None, None] * each)
+      bias = bias + share * entry["bias"]
+    kernels.append(share[:, None, None, None] * each)
   return sum_on_taps(kernels, taps), bias.reshape(-1)
 
 
@@ -81,7 +82,7 @@ def sum_of_operations(
   Args:
     x: `[B, C, H, W]`.
     weights: weights of this edge, without the leading axis.
-    shares: `[O]`.
+    shares: `[O]` or `[O, C]`.
   """
   channels = x.shape[1]
   total = jnp.zeros_like(x)
@@ -89,5 +90,5 @@ def sum_of_operations(
     entry = weights.get(operation.name, {"kernel": None, "bias": jnp.zeros((channels,), x.dtype)})
     kernel = operation.to_kernel(entry["kernel"], channels).astype(x.dtype)
     result = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NCHW", "HWIO", "NCHW"))
-    total = total + shares[position] * (result + entry["bias"][None, :, None, None])
+    total = total + shares[position].reshape(1, -1, 1, 1) * (result + entry["bias"][None, :, None, None])
   return total

@@ -10,6 +10,7 @@ import numpy as np
 
 from ruas_jax.lowlight.budget import derive_within, require_within
 from ruas_jax.lowlight.cost import NetworkCost, mac_cost, parameter_cost
+from ruas_jax.lowlight.denoising import COLOURS
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.latency import read_latency
 from ruas_jax.lowlight.loss_options import LossOptions
@@ -77,19 +78,26 @@ def make_search_problem(
     hyper=dict(hyper or {}),
     statistics=lambda alpha: alpha_statistics(alpha, names),
     costs={name: lambda shares, make=make: make().relative(shares) for name, make in costs.items()},
+    skip=names.index("skip") if "skip" in names else None,
+    channels={"illumination": COLOURS, "denoising": network.denoising.channels},
   )
 
 
 def network_costs(
   network: NetworkOptions, latency_table: str | None, operations: tuple[Operation, ...] = CANDIDATES
 ) -> dict[str, Callable[[], NetworkCost]]:
-  """The costs by name, latency only with a table. Each is computed when it is first called."""
+  """The costs by name, latency only with a table. The others are computed when they are first called.
+
+  Raises:
+    UserError: the table cannot be read, or does not fit the network.
+  """
   costs = {
     "parameters": lambda: parameter_cost(network, operations),
     "macs": lambda: mac_cost(network, operations),
   }
   if latency_table is not None:
-    costs["latency"] = lambda: read_latency(latency_table, network, operations)
+    latency = read_latency(latency_table, network, operations)
+    costs["latency"] = lambda: latency
   return {name: functools.cache(make) for name, make in costs.items()}
 
 

@@ -52,18 +52,26 @@ class RunFiles:
 
 
 def finish(
-  problem: SearchProblem, state: SearchState, records: list[dict[str, Any]], folder: epath.Path | None, files: RunFiles
+  problem: SearchProblem,
+  state: SearchState,
+  records: list[dict[str, Any]],
+  folder: epath.Path | None,
+  files: RunFiles,
+  select: Callable[[], Any],
 ) -> SearchResult:
-  """Makes the result of a search that has done all its steps, and writes it into the run folder.
+  """Makes the result of a search that has done all its steps, and writes it into the run folder. `select` gives what
+  the problem's `derive` receives.
 
   Raises:
-    UserError: the problem's `derive` raises, or returns a value that JSON cannot hold. The state has been written.
+    UserError: the selection fails; or the problem's `derive` raises, or returns a value that JSON cannot hold. The
+      state has been written.
   """
   if folder:
     save_checkpoint(folder / STATE, state, {"format": STATE_FORMAT} | files.about)
   kept = f" The search's last state is in {folder / STATE}" if folder else ""
+  selected = select()
   try:
-    derived = problem.derive(state.alpha)
+    derived = problem.derive(selected)
     as_json = to_json_value(derived)
   except UserError:
     raise

@@ -1,6 +1,7 @@
 """Searching: takes a problem and data, returns the derived result."""
 
 import contextlib
+import functools
 import os
 from typing import Any
 
@@ -23,8 +24,10 @@ from ruas_jax.nas.observer import DiagnosticsObserver
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.selection import select
 from ruas_jax.nas.setting import make_setting
 from ruas_jax.nas.state import MakeOptimizer
+from ruas_jax.nas.training import Trainer
 
 
 def search(
@@ -95,17 +98,27 @@ def search(
       )
     )
     observer = None
-    if options.diagnostics.every:
-      diagnose = jax.jit(make_diagnostics(setting.problem, options, setting.optimizers))
+    if options.measure_every:
+      diagnose = jax.jit(make_diagnostics(problem, options, setting.optimizers))
       held_out = StreamFeed([Reading(validation, (options.diagnostics.batches, batch_size), seed=2 * seed + 1)])
       stack.enter_context(contextlib.closing(held_out))
-      observer = DiagnosticsObserver(options.diagnostics, diagnose, held_out, jax.random.fold_in(init_key, 1))
+      observer = DiagnosticsObserver(options, diagnose, held_out, jax.random.fold_in(init_key, 1))
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=files.program)
-    watch = ConvergenceWatch(options.hypergradient)
+    watch = ConvergenceWatch(options.parts.hypergradient)
     outcome = iterate(
       loop, steps=options.steps, description="search", run_folder=folder, observer=observer, watch=watch
     )
     state = jax.device_put(outcome.state)
     if observer:
       state = state._replace(alpha=observer.chosen_alpha(state.alpha))
-    return finish(problem, state, outcome.records[0], folder.path, files)
+    make_trainer = lambda: Trainer(
+      problem,
+      train=train,
+      validation=validation,
+      batch_size=batch_size,
+      seed=seed,
+      weight_optimizer=setting.optimizers.weights,
+      repeat=repeat,
+    )
+    selecting = functools.partial(select, problem, options, state, make_trainer, seed)
+    return finish(problem, state, outcome.records[0], folder.path, files, selecting)

@@ -1,6 +1,7 @@
 """Searching a population: many searches in one program, each with the results of a single search."""
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +30,13 @@ from ruas_jax.nas.convergence import ConvergenceWatch
 from ruas_jax.nas.data import check_data, open_data, readings_of
 from ruas_jax.nas.files import RunFiles, finish
 from ruas_jax.nas.losses import wrap
-from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.options import SearchOptions, is_swept
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
+from ruas_jax.nas.selection import select
 from ruas_jax.nas.setting import Setting, make_setting
-from ruas_jax.nas.state import MakeOptimizer
+from ruas_jax.nas.state import MakeOptimizer, SearchState
+from ruas_jax.nas.training import Trainer
 
 
 class Member(NamedTuple):
@@ -111,7 +114,9 @@ def search_population(
 
   Args:
     seeds: number of seeds, counted from 0, or a list of seeds.
-    sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values.
+    sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values. If
+      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"` and `"search.perturbation_size"` are
+      allowed too.
     workdir: folder for `config.json`, `snapshots`, and the run folder of each member, `member_000` and so on.
     others: as in `search`. The data must fit into device memory.
 
@@ -119,21 +124,24 @@ def search_population(
     UserError: as in `search`; or a number cannot be swept; or every member failed.
     Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
-  if options.diagnostics.every:
-    raise UserError("`search.diagnostics.every` must be 0 in a population, which has no diagnostics")
+  if options.measure_every:
+    option = "search.diagnostics.every" if options.diagnostics.every else "search.stop"
+    raise UserError(f"`{option}` does not work in a population, which has no diagnostics; search one member at a time")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)
   if not members:
     raise UserError("a population needs at least one seed and one value of every swept number")
+  problem = _with_swept_options(problem, sweep)
   setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
   train = as_source("train", train)
   _check_sweep(setting, train, list(sweep))
   layout = Layout(run.mesh, batch_size=batch_size, members=len(members))
-  readings = []
+  readings, data = [], []
   for member in members:
     sides = open_data(train, validation, seed=member.seed)
     check_data(problem, *sides, batch_size=batch_size, repeat=repeat)
+    data.append(sides)
     readings.append(readings_of(problem, options, *sides, batch_size=batch_size, seed=member.seed))
   feed = open_population_feed(readings, placement=placement)
   of_run = {"batch_size": batch_size, "seed": seeds[0]}
@@ -154,11 +162,26 @@ def search_population(
   with opened as folder:
     folders = [folder.path and folder.path / name for name in names]
     loop = _begin(setting, members, feed, layout, largest_loss=run.largest_loss)
-    description, watch = f"search of {len(members)}", ConvergenceWatch(options.hypergradient, names)
+    description, watch = f"search of {len(members)}", ConvergenceWatch(options.parts.hypergradient, names)
     outcome = iterate(
       loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
     )
-    result = _finish(problem, folders, member_files, members, outcome)
+
+    def selecting(position: int, state: SearchState) -> Any:
+      member, (of_train, of_validation) = members[position], data[position]
+      own = dataclasses.replace(problem, hyper=_with_values(problem.hyper, member.values))
+      make_trainer = lambda: Trainer(
+        own,
+        train=of_train,
+        validation=of_validation,
+        batch_size=batch_size,
+        seed=member.seed,
+        weight_optimizer=setting.optimizers.weights,
+        repeat=repeat,
+      )
+      return select(own, options, state, make_trainer, member.seed)
+
+    result = _finish(problem, folders, member_files, members, outcome, selecting)
     files.write(folder.path, result)
   if not any(result.results):
     lines = [f"{name}: {failure}" for name, failure in zip(names, result.failures, strict=True)]
@@ -191,8 +214,9 @@ def _finish(
   files: list[RunFiles],
   members: list[Member],
   outcome: Outcome,
+  select: Callable[[int, SearchState], Any],
 ) -> PopulationResult:
-  """Writes the result of each member into its folder."""
+  """Writes the result of each member into its folder. `select` gives what the member's `derive` receives."""
   results: list[SearchResult | None] = []
   failures = list(outcome.failures)
   with progress(len(members), "write") as bar:
@@ -201,7 +225,9 @@ def _finish(
       if not failures[position]:
         try:
           state = jax.device_put(jax.tree.map(lambda leaf, at=position: leaf[at], outcome.state))
-          result = finish(problem, state, outcome.records[position], folders[position], files[position])
+          selecting = functools.partial(select, position, state)
+          records, folder = outcome.records[position], folders[position]
+          result = finish(problem, state, records, folder, files[position], selecting)
         except UserError as error:  # alpha is not finite though the losses are, or the disk is full
           failures[position] = str(error)
       results.append(result)
@@ -220,6 +246,14 @@ def _path(path) -> str:
 def _with_values(hyper: Any, values: Mapping[str, Any]) -> Any:
   """The problem's `hyper` with the numbers at these paths replaced."""
   return jax.tree.map_with_path(lambda path, leaf: values.get(_path(path), leaf), hyper)
+
+
+def _with_swept_options(problem: SearchProblem, sweep: Mapping[str, Sequence[float]]) -> SearchProblem:
+  """The problem whose `hyper` has the options of the search that are swept."""
+  options = {path: values[0] for path, values in sweep.items() if values and is_swept(path)}
+  if not options or not isinstance(problem.hyper, Mapping):
+    return problem
+  return dataclasses.replace(problem, hyper=dict(problem.hyper) | options)
 
 
 def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:

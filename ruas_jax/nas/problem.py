@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ruas_jax.bilevel import BilevelProblem
 from ruas_jax.errors import UserError
 from ruas_jax.nas.derive import argmax_of_rows, entropies
-from ruas_jax.nas.relaxation import of_alpha, softmax
+from ruas_jax.nas.relaxation import Relaxation
 
 PyTree = Any
 
@@ -56,11 +56,21 @@ class Player:
     """`tree` with this player's part replaced by `moved`."""
     return moved if self.modules is None else tree | moved
 
-  def bilevel_problem(self, weights: PyTree, alpha: PyTree, hyper: PyTree) -> BilevelProblem:
-    """The player's bilevel problem in alpha, given all weights and all alpha."""
+  def bilevel_problem(
+    self,
+    weights: PyTree,
+    alpha: PyTree,
+    hyper: PyTree,
+    relaxation: Relaxation = Relaxation(),
+    key: jax.Array | None = None,
+  ) -> BilevelProblem:
+    """The player's bilevel problem in alpha, given all weights and all alpha. `key` is for the mixing weights that the
+    function `problem` receives, where the relaxation draws them."""
     if not self.relaxed:
       return self.given_problem(weights, alpha, hyper)
-    return BilevelProblem(*(of_alpha(loss, softmax) for loss in self.given_problem(weights, softmax(alpha), hyper)))
+    shares = None if isinstance(self.problem, BilevelProblem) else relaxation(alpha, key)
+    inner, outer = self.given_problem(weights, shares, hyper)
+    return BilevelProblem(relaxation.of_inner(inner), relaxation.of_outer(outer))
 
   def given_problem(self, weights: PyTree, shares: PyTree, hyper: PyTree) -> BilevelProblem:
     """The problem as it was given, in mixing weights if the player is relaxed."""
@@ -91,6 +101,10 @@ class SearchProblem:
     statistics: `alpha -> {name: []}`, inside jit: statistics of alpha for the diagnostics. Default: entropies.
     costs: name -> `shares -> []`: an architecture's expected costs, differentiable in the mixing weights of all
       modules. `SearchOptions.cost` names the one that the search takes into account (`nas.cost`).
+    skip: column of the operation that passes its input on, the same in every leaf of alpha; None: there is none.
+    channels: number of channels C that every leaf's mixed operations have, in alpha's structure. The losses then also
+      receive mixing weights `[..., O, C]`, which differ from output channel to output channel (partial channels); None:
+      they cannot.
   """
 
   init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -100,6 +114,8 @@ class SearchProblem:
   hyper: PyTree = dataclasses.field(default_factory=dict)
   statistics: Callable[[PyTree], dict[str, jax.Array]] = entropies
   costs: Mapping[str, Callable[[PyTree], jax.Array]] = dataclasses.field(default_factory=dict)
+  skip: int | None = None
+  channels: PyTree = None
 
   def __post_init__(self):
     names = [player.name for player in self.players]

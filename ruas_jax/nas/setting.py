@@ -9,9 +9,10 @@ import optax
 
 from ruas_jax.engine.identity import describe_source, plain
 from ruas_jax.engine.sources import Source
-from ruas_jax.nas.cost import with_cost
+from ruas_jax.nas.cost import check_cost
 from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.schedule import check_method
 from ruas_jax.nas.state import MakeOptimizer, Optimizers, SearchState, init_state
 from ruas_jax.nas.step import make_search_step
 from ruas_jax.optimizers import make_optimizer
@@ -20,7 +21,7 @@ from ruas_jax.optimizers import make_optimizer
 @dataclasses.dataclass(frozen=True)
 class Setting:
   """Attributes:
-  problem: the search problem, with the cost of the options in its players' outer losses.
+  problem: the search problem.
   options: the options of the search.
   optimizers: the optimisers of weights and alpha.
   """
@@ -39,14 +40,16 @@ class Setting:
 
   def config(self, *, batch_size: int, seed: int) -> dict[str, Any]:
     """Content of `config.json`, unless an application provides it."""
-    return plain({"search": dataclasses.asdict(self.options), "batch_size": batch_size, "seed": seed})
+    written = {"search": dataclasses.asdict(self.options), "parts": dataclasses.asdict(self.options.parts)}
+    return plain(written | {"batch_size": batch_size, "seed": seed})
 
   def identity(
     self, kind: str, train: Source, validation: Source | None, *, batch_size: int, seed: int, **more: Any
   ) -> dict[str, Any]:
     """Everything that determines the numbers of the run, as far as it has a name."""
     config = self.config(batch_size=batch_size, seed=seed)
-    del config["search"]["steps"]  # a resumed run may have more steps
+    if not self.options.scheduled:
+      del config["search"]["steps"]  # a resumed run may have more steps
     problem = {
       "players": [player.name for player in self.problem.players],
       "init": self.problem.init,
@@ -71,9 +74,11 @@ def make_setting(
 
   Raises:
     ProblemError: a player's weights or alpha have a complex leaf, or no floating leaf.
-    UserError: a player's module does not exist, or the cost does not fit to the problem.
+    UserError: a player's module does not exist, or the problem does not have what the method or the cost needs.
   """
+  check_method(problem, options)
+  check_cost(problem, options)
   optimizers = Optimizers(
     weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)
   )
-  return Setting(with_cost(problem, options), options, optimizers)
+  return Setting(problem, options, optimizers)

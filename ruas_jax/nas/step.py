@@ -11,6 +11,7 @@ from ruas_jax.engine.metrics import Metrics, StepMetrics
 from ruas_jax.nas.losses import naming, wrap
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import Player, SearchProblem
+from ruas_jax.nas.schedule import moment
 from ruas_jax.nas.state import Optimizers, SearchState
 
 
@@ -29,19 +30,21 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
   The metrics of a player:
     losses: `train`, and `validation` (the outer loss, if the estimator evaluates it).
     scalars: `iterations`; for an implicit estimator `residual` and `converged`; and the metrics of its losses, as
-      `train_NAME` and `validation_NAME`.
+      `train_NAME` and `validation_NAME`; and the regularisers, without their weights.
   """
 
   def step(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> tuple[SearchState, Metrics]:
     of_weights, of_alpha = optimizers.at(hyper)
     estimator = options.estimator(of_weights)
+    now = moment(problem, options, state.step, hyper)
 
     def iterate(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:
       """Updates alpha by the hypergradient, then the weights at the new alpha."""
       train_key, validation_key, estimator_key = jax.random.split(key, 3)
       train = jax.vmap(problem.sample)(train, jax.random.split(train_key, options.unroll_steps))
       validation = problem.sample(validation, validation_key)
-      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper))
+      draw_key = jax.random.fold_in(estimator_key, 2) if now.relaxation.random else None
+      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper, now.relaxation, draw_key))
       if bilevel.inner_loss.keyed:
         loss_keys = jax.random.split(jax.random.fold_in(estimator_key, 1), options.unroll_steps + 1)
         train, validation = (train, loss_keys[1:]), (validation, loss_keys[0])
@@ -52,9 +55,17 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
         return estimator(bilevel, weights, alpha, weight_state, train, validation, key=estimator_key)
 
       out, outer_loss = estimate(alpha), lambda alpha: estimate(alpha).outer_loss
-      new_alpha, alpha_state = update_parameters(
-        of_alpha, out.gradient, alpha_state, alpha, value=out.outer_loss, value_fn=outer_loss
+      value, gradient, terms = out.outer_loss, out.gradient, {}
+      if penalty := now.penalty(problem, player, state.alpha):
+        added, slope, terms = penalty.with_gradient(alpha)
+        value, gradient = value + added, jax.tree.map(jnp.add, gradient, slope)
+        outer_loss = lambda alpha: estimate(alpha).outer_loss + penalty(alpha)[0]
+      new_alpha, new_alpha_state = update_parameters(
+        of_alpha, gradient, alpha_state, alpha, value=value, value_fn=outer_loss
       )
+      if now.alpha_moves is not True:
+        moved, kept = (new_alpha, new_alpha_state), (alpha, alpha_state)
+        new_alpha, new_alpha_state = lax.cond(now.alpha_moves, lambda: moved, lambda: kept)
       first = jax.tree.map(lambda leaf: leaf[0], train)
       new_weights, weight_state, loss = inner_step(bilevel, of_weights, weights, new_alpha, weight_state, first)
       scalars = {name: out.diagnostics[name] for name in ("residual", "converged") if name in out.diagnostics}
@@ -63,11 +74,12 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
         ("validation", bilevel.outer_loss.metrics(out.weights, alpha, validation)),
       ):
         scalars |= {f"{side}_{name}": value for name, value in more.items()}
+      scalars |= {name.replace(":", "_"): value for name, value in terms.items()}
       return state._replace(
         weights=player.merge(state.weights, new_weights),
         alpha=player.merge(state.alpha, new_alpha),
         weight_state=state.weight_state | {player.name: weight_state},
-        alpha_state=state.alpha_state | {player.name: alpha_state},
+        alpha_state=state.alpha_state | {player.name: new_alpha_state},
       ), StepMetrics({"train": loss, "validation": out.outer_loss}, scalars)
 
     def play(player: Player, state: SearchState, train, validation, key) -> tuple[SearchState, StepMetrics]:

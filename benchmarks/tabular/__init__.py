@@ -1,0 +1,1 @@
+"""The tables of `ruas_jax.nas.benchmark`: making and checking them."""

@@ -1,0 +1,148 @@
+"""The front of one population that sweeps the weight of the cost, against random search and the true front of a table.
+
+    python -m benchmarks.tabular.cost_front --table denoising --json benchmarks/results/cost_front.json
+
+Every member's architecture is looked up in the table: the mean of its objective over seeds, and its cost. Areas
+(hypervolumes) lie between a front and the worst corner of the table: the largest cost and the worst objective. Random
+search trains as many architectures as fit into the steps of the whole population, with the table's length of training;
+its area is a mean over draws. A step of a search computes more than a training step, so the report also has random
+search with as many steps as the searches have gradients of a training loss, about five in a step.
+"""
+
+import dataclasses
+
+import numpy as np
+import optax
+from scipy.stats import spearmanr
+
+from benchmarks.report import argument_parser, print_table, write_report
+from ruas_jax import nas
+from ruas_jax.engine.mesh import one_cpu_device_per_core
+from ruas_jax.nas.cost import WEIGHT
+from ruas_jax.nas.pareto import hypervolume, nondominated
+from ruas_jax.nas.relaxation import softmax
+
+_GRADIENTS = (
+  5  # in a search step: the weights' own, the look-ahead, the outer loss, and a product of second derivatives
+)
+_DRAWS = 1000
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argument_parser(__doc__.split("\n")[0])
+  parser.add_argument("--table", default="denoising", help="name or file of the table")
+  parser.add_argument("--cost", default="macs", help="parameters or macs")
+  parser.add_argument("--members", type=int, default=16, help="number of weights in the sweep")
+  parser.add_argument("--weights", type=float, nargs=2, default=(1e-3, 100.0), help="smallest and largest one above 0")
+  parser.add_argument("--steps", type=int, default=400, help="steps of every search")
+  parser.add_argument("--seeds", type=int, default=5, help="number of populations")
+  options = parser.parse_args(arguments)
+  if options.quick:
+    options.members, options.steps, options.seeds = 2, 3, 1
+  from ruas_jax.nas.benchmark import load
+
+  one_cpu_device_per_core()
+  table = load(options.table)
+  space = table.space
+  weights = [0.0, *np.geomspace(*options.weights, options.members - 1).tolist()]
+  problem = dataclasses.replace(space.problem(), hyper={WEIGHT: 0.0})
+  expected = problem.costs[options.cost]
+  points = _Points(table, options.cost)
+  true_area = points.area(range(len(table)))
+  rows = []
+  for seed in range(options.seeds):
+    members = _search(problem, space, weights, options, seed)
+    columns = [table.index(found.derived) for found in members]
+    expectations = [float(expected(softmax(found.alpha))) for found in members]
+    rows.append(
+      {
+        "seed": seed,
+        "area": points.area(columns),
+        "different": len(set(columns)),
+        "rank_correlation": float(spearmanr(expectations, points.values[columns, 0])[0]),
+        "points": [points.describe(column, weight) for column, weight in zip(columns, weights, strict=True)],
+      }
+    )
+  budget = options.members * options.steps
+  random = {
+    name: points.random_area(max(1, factor * budget // space.recipe.steps))
+    for name, factor in (("by_steps", 1), ("by_gradients", _GRADIENTS))
+  }
+  area = float(np.mean([row["area"] for row in rows]))
+  print_table(
+    [{key: row[key] for key in ("seed", "area", "different", "rank_correlation")} for row in rows], table.name
+  )
+  print(f"true front {true_area:.4g}; random search {random}")
+  write_report(
+    options.json,
+    settings={
+      "quick": options.quick,
+      "table": table.name,
+      "cost": options.cost,
+      "weights": weights,
+      "steps": options.steps,
+      "seeds": options.seeds,
+      "steps_of_an_architecture": space.recipe.steps,
+      "corner": points.corner,
+    },
+    results={
+      "populations": rows,
+      "mean_area": area,
+      "true_area": true_area,
+      "true_front": [points.describe(column) for column in points.front()],
+      "random": random,
+      "times_random_by_gradients": area / random["by_gradients"]["area"],
+    },
+    bars={
+      "cost_front_times_random_search": area / random["by_steps"]["area"],
+      "cost_front_share_of_the_true_front": area / true_area,
+      "cost_front_rank_correlation": float(np.mean([row["rank_correlation"] for row in rows])),
+    },
+  )
+
+
+def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResult]:
+  data = space.data()
+  population = nas.search_population(
+    problem,
+    train=dict(data.train),
+    validation=dict(data.validation),
+    seeds=[seed],
+    sweep={WEIGHT: weights},
+    options=nas.SearchOptions(steps=options.steps, cost=options.cost),
+    batch_size=space.recipe.batch_size,
+    weight_optimizer=space.recipe.optimizer(options.steps),
+    alpha_optimizer=optax.adam(space.alpha_rate, b1=0.5),
+    repeat=True,
+  )
+  return [result for result in population.results if result]
+
+
+class _Points:
+  """The architectures of a table as `[cost as a share of the largest, minus the objective]`."""
+
+  def __init__(self, table, cost: str):
+    self.table, self.cost = table, cost
+    costs = table.costs[cost] / table.costs[cost].max()
+    self.values = np.stack([costs, -table.column()], axis=1)
+    self.corner = tuple(self.values.max(axis=0).tolist())
+
+  def area(self, columns) -> float:
+    return hypervolume(self.values[list(columns)].tolist(), self.corner)
+
+  def front(self) -> list[int]:
+    return np.flatnonzero(nondominated(self.values.tolist())).tolist()
+
+  def random_area(self, count: int) -> dict[str, float]:
+    """The area of `count` different architectures: its mean and deviation over draws."""
+    rng, count = np.random.default_rng(0), min(count, len(self.table))
+    areas = [self.area(rng.choice(len(self.table), count, replace=False)) for _ in range(_DRAWS)]
+    return {"architectures": count, "area": float(np.mean(areas)), "deviation": float(np.std(areas))}
+
+  def describe(self, column: int, weight: float | None = None) -> dict:
+    found = {"architecture": self.table.architectures[column], "cost": float(self.table.costs[self.cost][column])}
+    return found | {self.table.objective: float(-self.values[column, 1]), "weight": weight}
+
+
+if __name__ == "__main__":
+  main()

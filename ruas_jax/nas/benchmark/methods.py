@@ -1,0 +1,76 @@
+"""Searching a space, and what its supernet thinks of each architecture."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from ruas_jax.errors import UserError
+from ruas_jax.nas.benchmark.space import Architecture, Space
+from ruas_jax.nas.one_search import search
+from ruas_jax.nas.options import SearchOptions
+from ruas_jax.nas.population import search_population
+from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.result import SearchResult
+
+
+def search_space(problem: SearchProblem, space: Space, options: SearchOptions, seed: int, **more: Any) -> SearchResult:
+  """`nas.search` with the data of a space. The weights are trained by its recipe, for the length of the search."""
+  return search(problem, options=options, seed=seed, **(_arguments(space, options) | more))
+
+
+def search_seeds(
+  problem: SearchProblem, space: Space, options: SearchOptions, seeds: Sequence[int], **more: Any
+) -> list[SearchResult]:
+  """The same with each seed: all in one program, unless there are diagnostics, which a population does not have.
+
+  Raises:
+    UserError: a search failed; the message names its seed.
+  """
+  if options.diagnostics.every:
+    return [search_space(problem, space, options, seed, **more) for seed in seeds]
+  arguments = _arguments(space, options) | more
+  population = search_population(problem, options=options, seeds=seeds, **arguments)
+  results = []
+  for seed, result, failure in zip(seeds, population.results, population.failures, strict=True):
+    if result is None:
+      raise UserError(f"the search with seed {seed} failed: {failure}")
+    results.append(result)
+  return results
+
+
+def _arguments(space: Space, options: SearchOptions) -> dict[str, Any]:
+  data = space.data()
+  return {
+    "train": dict(data.train),
+    "validation": dict(data.validation),
+    "batch_size": space.recipe.batch_size,
+    "weight_optimizer": space.recipe.optimizer(options.steps),
+    "alpha_optimizer": optax.adam(space.alpha_rate, b1=0.5),
+    "repeat": True,
+  }
+
+
+def supernet_losses(space: Space, weights: Any, architectures: Sequence[Architecture]) -> np.ndarray:
+  """`[N]`: the validation loss of the supernet's weights with each architecture's operations alone."""
+  choices = np.array([[space.operations.index(name) for name in names] for names in architectures], np.int32)
+  return np.asarray(_losses(space)(weights, choices, space.data().validation))
+
+
+@functools.cache
+def _losses(space: Space):
+  def losses(weights, choices, validation):
+    batch = space.whole(validation)
+
+    def loss(choice):
+      shares = jax.nn.one_hot(choice, len(space.operations), dtype=jnp.float32)
+      return space.trained.loss(weights, shares, batch)
+
+    return lax.map(loss, choices)
+
+  return jax.jit(losses)
