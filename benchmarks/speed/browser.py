@@ -92,7 +92,7 @@ def measure(browser, origin: str, height: int, width: int, picture: pathlib.Path
     saved = time.perf_counter() - start
     memory.done.set()
   if picture:
-    Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(128).save(picture, optimize=True)
+    Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(256).save(picture, optimize=True)
   about = page.text_content("#about")
   page.close()
   ours = Enhancer(load_pretrained("general"))(image.astype(np.float32) / 255) * 255
