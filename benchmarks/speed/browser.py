@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.browser --json benchmarks/results/browser.json [--picture docs/browser.png]
 
-It needs the extra `browser` and Chromium (`make test-browser`). Memory is the sum of all processes of the browser, each
-page of it counted once (PSS, Linux), at its peak and minus that before the photograph was opened. `page_thread_seconds`
-is the processor time of all tasks of the page's thread together: no pause of it is longer, unless other programs cause it.
+It needs the extra `browser` and Chromium (`make test-browser`). Memory is the sum of all processes of the browser (PSS,
+Linux), at its peak and minus that before the photograph was opened. `page_thread_seconds` is the processor time of all
+tasks of the page's thread together: only other programs can make it pause for longer.
 """
 
 import io
