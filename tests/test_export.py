@@ -81,6 +81,18 @@ def test_stablehlo_of_windows_is_read_back(tmp_path):
   assert float(jnp.abs(read.call(IMAGES, mean) - read.call(IMAGES, 2 * mean)).max()) > 1e-3
 
 
+FORMS = {
+  "the paper's": NETWORK,
+  "released": RELEASED,
+  "all others": NetworkOptions(
+    illumination=IlluminationOptions(
+      stages=2, one_illumination=True, share_weights=True, exponent=0.8, window="forward", region=4, adaptive=True
+    ),
+    denoising=DenoisingOptions(stages=2, guided=True, channels=4),
+  ),
+}
+
+
 def test_the_guide_reads_a_file_back(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
