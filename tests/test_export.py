@@ -206,3 +206,25 @@ def test_the_licences_are_those_of_the_model_card():
   assert "without a stated licence: check whether your use allows it" in lol and LICENCES["lol"].endswith(
     "without a stated licence: check whether your use allows it"
   )
+
+
+def record(name):
+  return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["results"]
+
+
+def test_the_figures_of_the_guides_are_those_of_the_records():
+  export, browser = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("export", "browser"))
+  results = record("exported")
+  assert len(results["differences"]) == 8 and len(results["speed"]) == 4
+  for row in results["differences"]:
+    (line,) = (line for line in export.splitlines() if line.startswith(f"| `{row['weights']}` | `{row['variant']}` |"))
+    largest = max(value for name, value in row.items() if re.fullmatch(r"\d+x\d+", name))
+    assert f"{row['kilobytes']:.1f} kB" in line and f"{largest:.1e}" in line
+  for row in results["speed"]:
+    seconds = [row[f"{name}_seconds"] for name in ("ours", "onnxruntime")]
+    texts = [f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s" for value in seconds]
+    assert f"| `{row['variant']}` | {' | '.join(texts)} | {row['times_ours']:.1f} times as long |" in export
+  cells = {"seconds": "{:.1f} s", "peak_megabytes": "{:.0f} MB", "page_thread_seconds": "{:.2f} s"}
+  for name, form in (cells | {"largest_levels": "{:.2f}"}).items():
+    assert " | ".join(form.format(row[name]) for row in record("browser")) in browser
+  assert [row["requests_elsewhere"] for row in record("browser")] == [[], []]

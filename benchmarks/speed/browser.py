@@ -65,7 +65,7 @@ def _task_seconds(session) -> float:
 
 def measure(browser, origin: str, height: int, width: int, picture: pathlib.Path | None) -> dict:
   """One photograph in a new page."""
-  page, requests = browser.new_page(viewport={"width": 640, "height": 800}, color_scheme="light"), []
+  page, requests = browser.new_page(viewport={"width": 720, "height": 800}, color_scheme="light"), []
   page.on("request", lambda request: requests.append(request.url))
   page.goto(f"{origin}/try/index.html")
   page.get_by_text("Computed by").wait_for()

@@ -12,6 +12,7 @@ let job = 0; // counts photographs: results of an earlier one are dropped
 let photo = null; // {name, type, width, height, pixels, result, illuminated}
 let crew = null; // a promise of {workers, reach}
 let knobs = { strength: 1, denoise: 1, exposure: 0 };
+let busy = null; // a promise of the computation under way
 let mixing = false;
 let changed = false;
 
@@ -77,26 +78,27 @@ async function open(file) {
   const before = await shown(pixels);
   postMessage({ before, width, height }, [before]);
   const { workers, reach } = await crew;
-  const open = windows(height, width, reach);
-  const [total, mean] = [open.length, meanOf(pixels.data)];
+  const waiting = windows(height, width, reach);
+  const [total, mean] = [waiting.length, meanOf(pixels.data)];
   let done = 0;
   const work = async (worker) => {
-    while (open.length && current === job) {
-      const { rows, columns } = open.shift();
+    while (waiting.length && current === job) {
+      const { rows, columns } = waiting.shift();
       const window = cut(opened, rows, columns);
-      const part = await ask(worker, { job: current, pixels: window, rows, columns, mean }, [window.buffer]);
+      const part = await ask(worker, { pixels: window, rows, columns, mean }, [window.buffer]);
       if (current !== job) return;
       for (const name of ["result", "illuminated"]) paste(opened, name, part);
       postMessage({ progress: ++done / total });
     }
   };
-  await (busy = Promise.allSettled([busy]).then(() => Promise.all(workers.map(work))));
+  // A worker has one window at a time: all of them end what they have before the next photograph begins.
+  busy = Promise.allSettled([busy]).then(() => Promise.allSettled(workers.map(work)));
+  const failure = (await busy).find(({ status }) => status === "rejected");
   if (current !== job) return;
+  if (failure) throw failure.reason;
   photo = opened;
   await mix(knobs);
 }
-
-let busy = null; // the computation under way: a worker has one window at a time
 
 /** The photograph upright, as ImageData. */
 async function read(file) {
