@@ -76,6 +76,7 @@ def test_stablehlo_of_windows_is_read_back(tmp_path):
   about = json.loads(read.fun_name)
   assert about["licence"] == "a licence" and about["variant"] == "i+n"
   assert about["weights_sha256"] == model.weights_sha256()
+  assert about["input"].endswith("; mean: float32 [batch], that of the whole image")
   assert int(about["reach"]) == model.network.reach("i+n")
   mean = IMAGES.mean(axis=(1, 2, 3))
   assert float(jnp.abs(read.call(IMAGES, mean) - read.call(IMAGES, 2 * mean)).max()) > 1e-3
