@@ -20,6 +20,12 @@ BARS = {
   "method_times_softmax_classifier": Bar(
     1.1, "at_most", "a step of every search method of a small classifier takes at most 1.1 times one with plain softmax"
   ),
+  "adversarial_times_softmax_tiny": Bar(
+    1.1, "at_most", "the same for the adversarial perturbation of SmoothDARTS, which takes seven more gradients"
+  ),
+  "adversarial_times_softmax_classifier": Bar(
+    1.1, "at_most", "the same for the adversarial perturbation of SmoothDARTS, which takes seven more gradients"
+  ),
   "search_step_compile_seconds": Bar(
     10.0, "at_most", "compiling a search step takes at most 10 s with an empty cache, on two idle cores"
   ),

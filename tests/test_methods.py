@@ -515,6 +515,9 @@ def test_a_search_stops_when_skip_is_chosen_too_often():
   last = found.metrics[-1]
   assert len(found.metrics) < 10 and last["early_stop"] == 1 and last["cell_skips"] == 3
   assert "cell_hessian_largest" not in last and found.derived == {"rows": [0, 0, 0]}
+  pressed = {"regularisers": pressed["regularisers"], "method": "first_order_darts"}
+  plain = toy_choices.search(problem=problem, steps=len(found.metrics), **pressed)
+  np.testing.assert_allclose(found.alpha["rows"], plain.alpha["rows"], atol=1e-12)
 
 
 def test_a_search_stops_when_gradients_disagree():

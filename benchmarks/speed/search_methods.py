@@ -82,13 +82,23 @@ def main() -> None:
   repeats, methods = (2, STEPPING[:2]) if arguments.quick else (12, STEPPING)
   rows = [row for name in PROBLEMS for row in rows_of(name, methods, repeats)]
   print_table(rows, "a step of a search by method")
-  largest = {name: max(row["times_softmax"] for row in rows if row["problem"] == name) for name in PROBLEMS}
   write_report(
     arguments.json,
     settings={"repeats": repeats, "steps": _STEPS, "quick": arguments.quick},
     results={"rows": rows, "machine": measure_machine()._asdict()},
-    bars={f"method_times_softmax_{name}": value for name, value in largest.items()},
+    bars=bars_of(rows),
   )
+
+
+def bars_of(rows: list[dict]) -> dict[str, float]:
+  """The largest ratio of each problem; that of the adversarial perturbation, which takes seven more gradients, is
+  separate."""
+  bars = {}
+  for row in rows:
+    name = "adversarial" if row["method"].endswith("adversarial") else "method"
+    name += f"_times_softmax_{row['problem']}"
+    bars[name] = max(bars.get(name, 0.0), row["times_softmax"])
+  return bars
 
 
 def rows_of(name: str, methods: tuple[str, ...], repeats: int) -> list[dict]:
