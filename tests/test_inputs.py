@@ -245,7 +245,9 @@ def test_a_format_renames_the_results(tmp_path, monkeypatch):
   assert names(picture="sheet") == ["contact_sheet.jpg"] * 4
   assert collect_inputs([tmp_path], "all.png", picture="sheet").format == "PNG"
   touch(tmp_path, "b.tif")
-  with pytest.raises(UserError, match=r"b\.png and .*b\.tif would both be written as b\.jpg"):
-    names(format="JPEG")
+  assert names(format="JPEG") == ["a.JPEG", "b_png.jpg", "b_tif.jpg", "c.jpg", "d.jpg"]
+  assert names(picture="preview")[1:3] == ["b_png_preview.jpg", "b_tif_preview.jpg"]
+  touch(tmp_path, "b.jpg")
+  assert names(format="JPEG")[1:4] == ["b.jpg", "b_png.jpg", "b_tif.jpg"]
   with pytest.raises(UserError, match=r"new\.png is the name of a file of PNG, but `format` asks for JPEG"):
     collect_inputs([tmp_path / "b.png"], "new.png", format="JPEG")

@@ -24,9 +24,6 @@ FOLDER = pathlib.Path(__file__).parent / "runtime"
 
 
 def main() -> None:
-  installed = FOLDER / "version"
-  if installed.exists() and installed.read_text() == VERSION:
-    return
   # The extra `docs` installs npm beside this Python.
   npm = shutil.which("npm", path=pathlib.Path(sys.executable).parent) or shutil.which("npm")
   if not npm:
@@ -43,7 +40,7 @@ def main() -> None:
         content = package_files.extractfile(f"package/dist/{name}")
         assert content is not None
         (FOLDER / name).write_bytes(content.read())
-  installed.write_text(VERSION)
+  (FOLDER / "version").write_text(VERSION)
 
 
 if __name__ == "__main__":

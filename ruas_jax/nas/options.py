@@ -207,7 +207,7 @@ REGULARISERS = ("entropy", "beta", "zero_one", "distance", "weight_decay")
 """The regularisers that every problem has."""
 COST = "cost:"
 """A regulariser that begins so is a cost of the problem."""
-SWEPT = ("search.temperature", "search.final_temperature", "search.perturbation_size")
+SWEPT = ("search.temperature", "search.perturbation_size")
 """The numbers of a search that a population can sweep, beside the weights of regularisers."""
 SWEPT_WEIGHT = "search.regularisers."
 """The path of a regulariser's weight, without the regulariser's name."""

@@ -1,6 +1,7 @@
 """The files that `ruas enhance` processes, the path of each result, and the pictures that are skipped, with reasons."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,9 @@ def collect_inputs(
   """The photographs in these files and folders, each with the path of its result.
 
   The images of a folder are sorted by name. Hidden files, hidden folders and the output folder are ignored. A result
-  has the name of its source, with the extension of its format; that of a camera raw file is a TIFF. But `out` is the
-  result itself if there is one input file or one picture of all, and `out` ends like an image file and is not a folder.
+  has the name of its source, with the extension of its format; that of a camera raw file is a TIFF. Where two results
+  would get one name by that, the sources' extensions become parts of the names. But `out` is the result itself if there
+  is one input file or one picture of all, and `out` ends like an image file and is not a folder.
 
   Args:
     inputs: files and folders.
@@ -109,9 +111,13 @@ def collect_inputs(
     sources = {source.resolve(): source for source, _ in reversed(found)}
     files = tuple((source, target) for source in reversed(sources.values()))
     return Inputs(files, target, format or "JPEG", is_file=True, **rest)
-  targets = {}
+  named = {(source.resolve(), name): _name_of_result(name, format, picture) for source, name in found}
+  times, targets = Counter(named.values()), {}
   for source, name in found:
-    name = _name_of_result(name, format, picture)
+    given = named[source.resolve(), name]
+    if times[given] > 1 and given != name:  # such as a raw file and its JPEG: both extensions
+      given = given.with_name(f"{name.stem}_{name.suffix[1:]}{given.name[len(name.stem) :]}")
+    name = given
     other = targets.setdefault(name, source)
     if other.resolve() != source.resolve():
       raise UserError(f"{other} and {source} would both be written as {name}: give them separate folders")
