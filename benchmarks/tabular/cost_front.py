@@ -1,6 +1,7 @@
 """The front of one population that sweeps the weight of the cost, against random search and the true front of a table.
 
-    python -m benchmarks.tabular.cost_front --table denoising --json benchmarks/results/cost_front.json
+    python -m benchmarks.tabular.cost_front --table denoising --picture cost_front.png \\
+      --json benchmarks/results/cost_front_denoising.json
 
 Every member's architecture is looked up in the table: the mean of its objective over seeds, and its cost. Areas
 (hypervolumes) lie between a front and the worst corner of the table: the largest cost and the worst objective. Random
@@ -21,6 +22,8 @@ from ruas_jax.engine.mesh import one_cpu_device_per_core
 from ruas_jax.nas.cost import WEIGHT
 from ruas_jax.nas.pareto import hypervolume, nondominated
 from ruas_jax.nas.relaxation import softmax
+from ruas_jax.plots import make_figure, save_figure, tidy
+from ruas_jax.plots.front import UNITS
 
 _GRADIENTS = (
   5  # in a search step: the weights' own, the look-ahead, the outer loss, and a product of second derivatives
@@ -36,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--weights", type=float, nargs=2, default=(1e-3, 100.0), help="smallest and largest one above 0")
   parser.add_argument("--steps", type=int, default=400, help="steps of every search")
   parser.add_argument("--seeds", type=int, default=5, help="number of populations")
+  parser.add_argument("--picture", metavar="FILE", help="write a picture of the first population to this file")
   options = parser.parse_args(arguments)
   if options.quick:
     options.members, options.steps, options.seeds = 2, 3, 1
@@ -47,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
   weights = [0.0, *np.geomspace(*options.weights, options.members - 1).tolist()]
   problem = dataclasses.replace(space.problem(), hyper={WEIGHT: 0.0})
   expected = problem.costs[options.cost]
-  points = _Points(table, options.cost)
+  points = Points(table, options.cost)
   true_area = points.area(range(len(table)))
   rows = []
   for seed in range(options.seeds):
@@ -73,6 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
     [{key: row[key] for key in ("seed", "area", "different", "rank_correlation")} for row in rows], table.name
   )
   print(f"true front {true_area:.4g}; random search {random}")
+  if options.picture:
+    draw(options.picture, points, rows[0])
   write_report(
     options.json,
     settings={
@@ -118,7 +124,7 @@ def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResul
   return [result for result in population.results if result]
 
 
-class _Points:
+class Points:
   """The architectures of a table as `[cost as a share of the largest, minus the objective]`."""
 
   def __init__(self, table, cost: str):
@@ -142,6 +148,31 @@ class _Points:
   def describe(self, column: int, weight: float | None = None) -> dict:
     found = {"architecture": self.table.architectures[column], "cost": float(self.table.costs[self.cost][column])}
     return found | {self.table.objective: float(-self.values[column, 1]), "weight": weight}
+
+
+def draw(path, points: Points, row: dict) -> None:
+  """The table's architectures, their front, and what the members of a population found."""
+  table = points.table
+  costs, values = table.costs[points.cost], -points.values[:, 1]
+  figure = make_figure(6.6, 4.4, layout="constrained")
+  axis = figure.subplots()
+  axis.scatter(costs, values, color="#b8c1c9", s=9, label=f"all {len(table)} architectures")
+  front = sorted(points.front(), key=lambda column: costs[column])
+  axis.step(costs[front], values[front], where="post", color="black", linewidth=1, label="their front")
+  places = [(point["cost"], point[table.objective]) for point in row["points"]]
+  axis.scatter(*zip(*places, strict=True), color="#d62728", s=40, zorder=3, label="found, with the weight of the cost")
+  for cost in sorted({cost for cost, _ in places}):
+    weights = [point["weight"] for point in row["points"] if point["cost"] == cost]
+    text = f"{min(weights):.3g}" + (f" to {max(weights):.3g}" if len(weights) > 1 else "")
+    best = max(value for of_place, value in places if of_place == cost)
+    axis.annotate(text, (cost, best), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8.5)
+  lowest, highest = min(value for _, value in places), values.max()
+  axis.set_ylim(lowest - 0.5 * (highest - lowest), highest + 0.2 * (highest - lowest))  # the worst are far below
+  axis.margins(x=0.16)
+  axis.set(xlabel=UNITS.get(points.cost, points.cost), ylabel=table.objective)
+  tidy(axis)
+  axis.legend(frameon=False, loc="lower right", fontsize=9)
+  save_figure(figure, path)
 
 
 if __name__ == "__main__":
