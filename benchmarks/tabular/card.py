@@ -56,8 +56,8 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
     ),
     better_half(metrics[space.objective][:, :, -1], space.objective),
     "## Entries trained again",
-    "The same machine with the same versions gives the same bits. Elsewhere the last bits differ, and training enlarges "
-    f"that difference. There, `{space.objective}` should agree within {allowed}, the noise between seeds.",
+    "The same machine with the same versions gives the same bits. Elsewhere the last bits differ, and training "
+    f"enlarges that difference. There, `{space.objective}` should agree within {allowed}, the noise between seeds.",
     "## Costs",
     costs,
     "## Making it again",
