@@ -14,6 +14,12 @@ BARS = {
   ),
   "round_milliseconds": Bar(60.0, "at_most", "a round of the tiny search takes at most 60 ms on two idle cores"),
   "exact_times_first_order": Bar(2.0, "at_most", "an exact round of tiny takes at most twice a first-order round"),
+  "method_times_softmax_tiny": Bar(
+    1.1, "at_most", "a step of every search method of tiny takes at most 1.1 times one with plain softmax"
+  ),
+  "method_times_softmax_classifier": Bar(
+    1.1, "at_most", "a step of every search method of a small classifier takes at most 1.1 times one with plain softmax"
+  ),
   "search_step_compile_seconds": Bar(
     10.0, "at_most", "compiling a search step takes at most 10 s with an empty cache, on two idle cores"
   ),
@@ -115,7 +121,17 @@ BARS = {
   "photo_peak_megabytes": Bar(
     1500.0, "at_most", "enhancing a 24-megapixel photograph takes at most 1.5 GB in addition to the imports"
   ),
+  "folder_times_computation": Bar(
+    1.15, "at_most", "a folder of 12-megapixel JPEGs takes at most 1.15 times the computation alone, on two cores"
+  ),
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
+  "exported_difference": Bar(
+    1e-4, "at_most", "ONNX and StableHLO give this package's results within 1e-4, each variant at each size"
+  ),
+  "exported_kilobytes": Bar(100.0, "at_most", "an exported file has at most 100 kB"),
+  "page_largest_levels": Bar(
+    2.0, "at_most", "the page in a browser gives this package's result within 2 of 255 levels"
+  ),
   "ruas_i_times_faster": Bar(5.0, "at_least", "RUAS_i at 600x400 is at least 5 times faster than PyTorch eager"),
   "ruas_i+n_times_faster": Bar(4.0, "at_least", "RUAS_i+n at 600x400 is at least 4 times faster than PyTorch eager"),
   "table_architectures": Bar(2000, "at_least", "the table of images has at least 2,000 architectures"),

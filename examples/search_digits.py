@@ -37,9 +37,9 @@ def init(key):
 
 
 def loss_and_accuracy(weights, shares, batch):
-  """Cross entropy of the network whose layers mix the operations by `shares` `[LAYERS, 4]`."""
+  """Cross entropy of the network whose layers mix the operations by `shares["layers"]` `[LAYERS, 4]`."""
   x = batch["image"] @ weights["stem"]
-  for kernel, share in zip(weights["layers"], shares, strict=True):
+  for kernel, share in zip(weights["layers"], shares["layers"], strict=True):
     x = sum(weight * apply(x, kernel) for weight, apply in zip(share, OPERATIONS.values(), strict=True))
   logits = x @ weights["head"]
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
@@ -62,14 +62,14 @@ def train_and_test(choices, train, test, steps):
     weights, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
     return loss_and_accuracy(weights, shares, test)[1]["accuracy"]
 
-  return np.asarray(jax.jit(jax.vmap(accuracy))(jax.nn.one_hot(choices, len(OPERATIONS))))
+  return np.asarray(jax.jit(jax.vmap(accuracy))({"layers": jax.nn.one_hot(choices, len(OPERATIONS))}))
 
 
 images, labels = load_digits(return_X_y=True)
 data = {"image": np.float32(images / 16), "label": np.int32(labels)}
 train, test = (jax.tree.map(lambda leaf, part=part: leaf[part], data) for part in (slice(1000), slice(1000, None)))
-loss = lambda weights, alpha, batch: loss_and_accuracy(weights, jax.nn.softmax(alpha["layers"]), batch)
-problem = nas.SearchProblem(init, [nas.Player("classifier", nas.BilevelProblem(loss, loss))])
+losses = nas.BilevelProblem(loss_and_accuracy, loss_and_accuracy)
+problem = nas.SearchProblem(init, [nas.Player("classifier", losses, relaxed=True)])
 options = nas.SearchOptions(steps=20 if quick else 500)
 found = nas.search(
   problem,

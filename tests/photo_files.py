@@ -65,3 +65,33 @@ def exif_block(orientation: int) -> bytes:
 @functools.cache  # it notes the second in which it was made
 def profile_block() -> bytes:
   return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+_TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570))  # from XYZ, D65
+NEUTRAL = (0.5, 1.0, 0.7)  # what the camera of `write_dng` records for white
+BLACK, WHITE = 64, 4095
+
+
+def write_dng(path, light: np.ndarray, orientation: int = 1, **options) -> None:
+  """A raw file of a camera whose colours are those of sRGB, of linear light [H, W, 3]; sides are even."""
+  raw = np.rint(BLACK + light * NEUTRAL * (WHITE - BLACK)).astype(np.uint16)
+  mosaic = raw[..., 1].copy()
+  mosaic[::2, ::2], mosaic[1::2, 1::2] = raw[::2, ::2, 0], raw[1::2, 1::2, 2]
+  fractions = lambda values, kind: (kind, len(values), [part for v in values for part in (round(v * 10000), 10000)])
+  matrix = [value for row in _TO_SRGB for value in row]
+  tags = {
+    271: (2, 0, "Maker"),
+    272: (2, 0, "Model"),
+    274: (3, 1, orientation),
+    33421: (3, 2, (2, 2)),  # size and colours of the mosaic
+    33422: (1, 4, bytes((0, 1, 1, 2))),
+    50706: (1, 4, bytes((1, 4, 0, 0))),
+    50708: (2, 0, "Maker Model"),
+    50714: (4, 1, BLACK),
+    50717: (4, 1, WHITE),
+    50721: fractions(matrix, 10),
+    50728: fractions(NEUTRAL, 5),
+    50778: (3, 1, 21),  # D65
+  } | options.get("tags", {})
+  extra = [(tag, kind, count, value, True) for tag, (kind, count, value) in tags.items()]
+  tifffile.imwrite(path, mosaic, photometric="cfa", extratags=extra, metadata=None)

@@ -176,8 +176,10 @@ def test_an_installed_package_finds_them(tmp_path):
 def test_overrides_replace_values_by_path():
   config = load_config("lol").with_overrides({"loss.eta_t": 0.3, "search.weight_optimizer.clip": 5.0, "seed": 4})
   assert (config.loss.eta_t, config.search.weight_optimizer.clip, config.seed) == (0.3, 5.0, 4)
-  measured = {"search.diagnostics.early_stop": True, "search.diagnostics.every": 2}  # the first needs the second
-  assert config.with_overrides(measured).search.diagnostics == DiagnosticsOptions(every=2, early_stop=True)
+  chosen = {"search.selection": "budget", "search.budget": ("parameters=9",)}  # each needs the other
+  assert config.with_overrides(chosen).search.parts.budget == ("parameters=9",)
+  measured = {"search.diagnostics.every": 2, "search.diagnostics.skips": 3}
+  assert config.with_overrides(measured).search.diagnostics == DiagnosticsOptions(every=2, skips=3)
   back = {"loss.eta_t": 0.0, "search.weight_optimizer.clip": None, "seed": 0}
   assert config.with_overrides(back) == load_config("lol")
 

@@ -19,10 +19,11 @@ from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.problem import alpha_statistics
 from ruas_jax.lowlight.search_options import RUASSearchOptions
-from ruas_jax.nas.diagnostics import make_diagnostics, rises_fast
+from ruas_jax.nas.diagnostics import make_diagnostics
 from ruas_jax.nas.observer import DiagnosticsObserver
-from ruas_jax.nas.options import DiagnosticsOptions
+from ruas_jax.nas.options import DiagnosticsOptions, SearchOptions
 from ruas_jax.nas.state import Optimizers, SearchState
+from ruas_jax.nas.stopping import rises_fast
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -172,7 +173,7 @@ class HeldOut:
 
 def make_observer(largest):
   """Fed with these largest eigenvalues, one a look."""
-  options = DiagnosticsOptions(every=1, early_stop=True, window=2)
+  options = SearchOptions(stop="eigenvalue", diagnostics=DiagnosticsOptions(every=1, window=2))
   values = iter(largest)
 
   def diagnose(*_):
@@ -229,7 +230,8 @@ def test_an_observer_goes_on_where_another_stopped(cut):
 @pytest.mark.parametrize(
   ("options", "complaint"),
   [
-    ({"early_stop": True}, "needs `search.diagnostics.every`"),
+    ({"skips": 0}, "skips"),
+    ({"match": 2.0}, "match"),
     ({"every": -1}, "every"),
     ({"every": 1, "window": 0}, "window"),
     ({"every": 1, "threshold": 1.5}, "threshold"),

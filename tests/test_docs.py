@@ -62,6 +62,8 @@ def test_searching_your_own_problem(capsys):
   assert len(longer.metrics) == 8
   written = {path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")}
   assert written == {name for name in names_in(page) if re.search(r"\.json|/$", name)}
+  assert values["best"].architecture == (1,)
+  assert [result.derived for result in values["front"].results] == [{"edge": [1]}, {"edge": [0]}]
   population = values["population"]
   assert [tuple(member.values.values()) for member in population.members] == [(0.01,), (0.01,), (1.0,), (1.0,)]
   assert population.failures == [None] * 4

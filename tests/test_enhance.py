@@ -174,7 +174,7 @@ def test_the_next_is_read_while_one_is_written_and_large_ones_are_alone(model, t
 
   monkeypatch.setattr(enhance_module, "read_photo", read)
   monkeypatch.setattr(enhance_module, "write_photo", write)
-  run(model, [folder], tmp_path / "together")
+  run(model, [folder], tmp_path / "together", jobs=2)
   assert timely == [True, True]
   timely.clear()
   for event in read_names.values():
@@ -195,7 +195,7 @@ def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
 
   monkeypatch.setattr(enhance_module, "read_photo", read)
   with pytest.raises(KeyboardInterrupt):
-    run(model, [folder], tmp_path / "out")
+    run(model, [folder], tmp_path / "out", jobs=2)
   names = os.listdir(tmp_path / "out")
   assert {"0.png", "1.png"} <= set(names) <= {"0.png", "1.png", "2.png", "3.png"}
   for name in names:

@@ -39,7 +39,7 @@ def photos(tmp_path):
   image.convert("CMYK").save(folder / "print.jpe", "JPEG")
   image.save(folder / "film.gif")
   image.save(folder / "IMG_1", "JPEG")
-  image.save(folder / "IMG_2.HEIC", "PNG")
+  (folder / "IMG_2.mpo").write_bytes(b"")
   (folder / "lost.jpg").symlink_to("nowhere")
   (folder / "notes.txt").write_text("no picture")
   write_images(folder / "older" / "2023", dark_images(1))
@@ -56,7 +56,7 @@ def test_what_is_skipped_is_counted_and_named(enhance, photos, tmp_path):
   assert out == [
     "3 enhanced in bright",
     "4 files skipped: photos/IMG_1 (JPEG without its extension: add .jpg); "
-    "photos/IMG_2.HEIC (HEIC is not supported); photos/film.gif (GIF is not supported); "
+    "photos/IMG_2.mpo (MPO is not supported); photos/film.gif (GIF is not supported); "
     "photos/lost.jpg (a broken link); convert to PNG, JPEG, WebP, TIFF or BMP",
     "1 sub-folder not entered: photos/older (set --recursive to enter sub-folders)",
   ]

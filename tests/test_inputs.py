@@ -5,11 +5,13 @@ import os
 import pytest
 from PIL import Image
 
-from ruas_jax.data.formats import FORMATS, UNSUPPORTED
+from ruas_jax.data.formats import FORMATS, PHOTO_FORMATS, RAW_FORMATS, UNSUPPORTED
 from ruas_jax.errors import UserError
+from ruas_jax.photos import inputs as inputs_module
 from ruas_jax.photos.inputs import Skipped, collect_inputs, name_some, report
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(40)
+ADDED = set((PHOTO_FORMATS | RAW_FORMATS).values()) - set(FORMATS.values())
 CONTAINERS = {"AVIF": b"avif", "HEIC": b"heic"}  # their brands
 
 
@@ -54,7 +56,7 @@ def test_every_extension_of_a_format_is_taken(tmp_path, suffix):
   assert len(collect_inputs([tmp_path], "bright").files) == 2
 
 
-@pytest.mark.parametrize("suffix", [*UNSUPPORTED, ".HEIC", ".GIF"])
+@pytest.mark.parametrize("suffix", [*UNSUPPORTED, ".GIF"])
 def test_pictures_of_other_formats_are_named_with_the_reason(tmp_path, suffix):
   touch(tmp_path, "a.jpg", f"photo{suffix}")
   (skipped,) = collect_inputs([tmp_path], "bright").skipped
@@ -81,9 +83,9 @@ def test_pictures_are_known_by_their_content_where_the_name_says_nothing(tmp_pat
   skipped = collect_inputs([tmp_path], "bright").skipped
   assert {item.path.name for item in skipped} == {"IMG_1", "photo.bak", "IMG.2024"}
   kind = {"JPEG2000": "JPEG 2000", "PPM": "Netpbm"}.get(name, name)
-  if kind in FORMATS.values():
+  if kind in PHOTO_FORMATS.values():
     assert skipped[0].reason.startswith(f"{kind} without its extension: add .")
-    assert FORMATS[skipped[0].reason.split()[-1]] == kind
+    assert PHOTO_FORMATS[skipped[0].reason.split()[-1]] == kind
   else:
     assert skipped[0].reason.startswith(f"{kind} is not supported")
 
@@ -205,8 +207,47 @@ def test_an_output_file_that_cannot_be_is_refused_with_what_to_do(tmp_path):
     (both, "new.gif", "give a folder"),
     ([tmp_path], "new.jpg", "is a folder: give a folder for the results"),
     (both[:1], "new.gif", r"new.gif: GIF cannot be written: choose \.png, .*or a folder"),
-    (both[:1], "new.HEIC", "HEIC cannot be written"),
+    (both[:1], "new.JP2", "JPEG 2000 cannot be written"),
+    (both[:1], "new.dng", "camera raw cannot be written"),
   ):
     with pytest.raises(UserError, match=message) as caught:
       collect_inputs(inputs, tmp_path / out)
     assert "\n" not in str(caught.value)
+
+
+def test_formats_that_need_more_packages_name_them(tmp_path, monkeypatch):
+  monkeypatch.setattr(inputs_module, "missing", lambda format: f"{format} needs x" if format in ADDED else None)
+  for suffix in [*PHOTO_FORMATS, *RAW_FORMATS]:
+    touch(tmp_path, f"photo{suffix}")
+  inputs = collect_inputs([tmp_path], tmp_path / "bright")
+  assert [source.suffix for source, _ in inputs.files] == sorted(FORMATS)
+  assert {item.path.suffix: item.reason for item in inputs.skipped} == {
+    suffix: f"{format} needs x" for suffix, format in (PHOTO_FORMATS | RAW_FORMATS).items() if format in ADDED
+  }
+  for call in (
+    lambda: collect_inputs([tmp_path / "photo.heic"], "bright"),
+    lambda: collect_inputs([tmp_path / "photo.png"], "a.heic"),
+    lambda: collect_inputs([tmp_path], "bright", format="HEIC"),
+  ):
+    with pytest.raises(UserError, match=": HEIC needs x"):
+      call()
+
+
+def test_a_format_renames_the_results(tmp_path, monkeypatch):
+  monkeypatch.setattr(inputs_module, "missing", lambda format: None)
+  touch(tmp_path, "a.JPEG", "b.png", "c.nef", "d.heif")
+  names = lambda **options: [target.name for _, target in collect_inputs([tmp_path], "bright", **options).files]
+  assert names() == ["a.JPEG", "b.png", "c.tif", "d.heif"]
+  assert names(format="JPEG") == ["a.JPEG", "b.jpg", "c.jpg", "d.jpg"]
+  assert names(format="JPEG XL") == ["a.jxl", "b.jxl", "c.jxl", "d.jxl"]
+  assert names(picture="preview") == ["a_preview.jpg", "b_preview.jpg", "c_preview.jpg", "d_preview.jpg"]
+  assert names(picture="preview", format="PNG")[0] == "a_preview.png"
+  assert names(picture="sheet") == ["contact_sheet.jpg"] * 4
+  assert collect_inputs([tmp_path], "all.png", picture="sheet").format == "PNG"
+  touch(tmp_path, "b.tif")
+  assert names(format="JPEG") == ["a.JPEG", "b_png.jpg", "b_tif.jpg", "c.jpg", "d.jpg"]
+  assert names(picture="preview")[1:3] == ["b_png_preview.jpg", "b_tif_preview.jpg"]
+  touch(tmp_path, "b.jpg")
+  assert names(format="JPEG")[1:4] == ["b.jpg", "b_png.jpg", "b_tif.jpg"]
+  with pytest.raises(UserError, match=r"new\.png is the name of a file of PNG, but `format` asks for JPEG"):
+    collect_inputs([tmp_path / "b.png"], "new.png", format="JPEG")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 
 import jax
@@ -27,6 +28,7 @@ from ruas_jax.nas.schedule import moment
 from ruas_jax.nas.selection import sampled, within
 from ruas_jax.nas.state import Optimizers, init_state
 from ruas_jax.nas.step import make_search_step
+from ruas_jax.nas.stopping import is_time
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -330,6 +332,18 @@ def test_each_method_finds_the_best_operations(method):
   assert toy_choices.search(method=method).derived == {"rows": toy_choices.BEST}
 
 
+def test_a_population_sweeps_a_temperature():
+  """Each member is the search with its temperature, where it is annealed too."""
+  arguments = {"train": toy_choices.data(), "batch_size": 16}
+  options = nas.SearchOptions(steps=4, method="snas")
+  found = nas.search_population(
+    toy_choices.problem(), sweep={"search.temperature": (1.0, 5.0)}, options=options, **arguments
+  )
+  for value, result in zip((1.0, 5.0), found.results, strict=True):
+    alone = nas.search(toy_choices.problem(), options=dataclasses.replace(options, temperature=value), **arguments)
+    np.testing.assert_allclose(result.alpha["rows"], alone.alpha["rows"], atol=1e-12)
+
+
 def test_a_population_sweeps_regularisers():
   found = nas.search_population(
     toy_choices.problem(),
@@ -479,3 +493,48 @@ def test_a_budget_and_a_draw_reach_derive_in_a_search_and_a_population():
   options = dataclasses.replace(options, selection="sample", budget=None)
   found = nas.search_population(problem, seeds=4, options=options, **arguments)
   assert len({str(result and result.derived) for result in found.results}) > 1
+
+
+# Early stops.
+
+
+def test_rules_of_early_stopping():
+  options = nas.DiagnosticsOptions(every=1, skips=2, match=0.5, window=3)
+  assert [is_time("skips", options, past) for past in ([2, 1], [1, 2], [3])] == [False, True, True]
+  below, above, few = [0.9, 0.6, 0.4, 0.4], [0.1, 0.9, 0.5, 0.4], [0.1, 0.1]
+  assert [is_time("gradient_match", options, past) for past in (below, above, few)] == [True, False, False]
+
+
+def test_a_search_stops_when_skip_is_chosen_too_often():
+  """The measurement is the number of choices that are skip; the result is the alpha of that time."""
+  liking = lambda shares: -jnp.sum(shares["rows"][:, 0])
+  problem = lambda: toy_choices.problem(costs={"skip": liking})
+  pressed = {"regularisers": ("cost:skip=100",), "diagnostics": nas.DiagnosticsOptions(skips=3)}
+  found = toy_choices.search(problem=problem, method="darts_plus", **pressed)
+  last = found.metrics[-1]
+  assert len(found.metrics) < 10 and last["early_stop"] == 1 and last["cell_skips"] == 3
+  assert "cell_hessian_largest" not in last and found.derived == {"rows": [0, 0, 0]}
+
+
+def test_a_search_stops_when_gradients_disagree():
+  """The measurement is the cosine of the gradients of the weights, here of the whole data."""
+  opposed = dict(diagnostics=nas.DiagnosticsOptions(every=2, window=2, match=0.0), method="oles", steps=8)
+  against = lambda weights, shares, batch: -toy_choices.error(weights, shares, batch)
+  player = nas.Player("cell", BilevelProblem(toy_choices.error, against), relaxed=True)
+  found = toy_choices.search(problem=lambda: dataclasses.replace(toy_choices.problem(), players=[player]), **opposed)
+  assert len(found.metrics) == 4 and -1 <= found.metrics[-1]["cell_gradient_match"] < 0
+  assert len(toy_choices.search(**opposed).metrics) == 8
+
+
+def test_no_skip_and_no_population_for_stops_are_one_line():
+  with pytest.raises(UserError, match=r"^`search\.stop` skips: this problem has no operation that passes its input on"):
+    toy_choices.search(problem=lambda: toy_choices.problem(skip=None), method="darts_plus")
+  with pytest.raises(UserError, match=r"^`search\.stop` does not work in a population, which has no diagnostics"):
+    options = nas.SearchOptions(method="robust_darts")
+    nas.search_population(toy_choices.problem(), train=toy_choices.data(), options=options)
+
+
+def test_the_page_has_every_method():
+  page = (pathlib.Path(ruas_jax.__file__).parents[1] / "docs" / "search.md").read_text()
+  rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*\d{4}) \|$", page, re.MULTILINE)
+  assert rows == [(name, method.change, method.paper) for name, method in METHODS.items()]

@@ -134,12 +134,12 @@ def test_without_validation_data_training_data_are_halved():
 
 
 def test_diagnostics_stop_a_search_and_go_back(tmp_path):
-  diagnostics = nas.DiagnosticsOptions(every=1, batches=2, early_stop=True, window=1, threshold=1.0)
+  diagnostics = nas.DiagnosticsOptions(every=1, batches=2, window=1, threshold=1.0)
 
   def sharper(weights, alpha, batch):  # its curvature in alpha grows
     return jnp.mean(batch**2) + jnp.exp(jnp.sum(alpha["edge"] ** 2)) + 0 * alpha["rate"]
 
-  options = nas.SearchOptions(steps=9, diagnostics=diagnostics)
+  options = nas.SearchOptions(steps=9, stop="eigenvalue", diagnostics=diagnostics)
   up = {"alpha_optimizer": optax.sgd(-ALPHA_RATE)}
   found = search(problem_of(outer=sharper), options=options, workdir=tmp_path, **up)
   assert [record["step"] for record in found.metrics] == [1, 2]

@@ -103,7 +103,7 @@ def test_the_summary_names_every_member(run):
 
 
 def test_the_front_has_the_members_that_finished(run):
-  """With the cost of their genotypes, and a loss without the cost, which the logged losses have in them."""
+  """With the cost of their genotypes, and a loss without the cost."""
   workdir, lines, _ = run
   assert "front.png, front.json, member_000" in lines[-1][1]
   front = json.loads((workdir / "front.json").read_text())
@@ -114,8 +114,8 @@ def test_the_front_has_the_members_that_finished(run):
     last = read_metrics(workdir / point["name"] / "metrics.jsonl")[-1]
     assert point["genotype"] == str(genotype) and point["values"] == {RATE: 0.005}
     assert point["cost"] == cost.of(genotype) == point["relative_cost"] * front["largest"]
-    assert point["expected_cost"] / front["largest"] == pytest.approx(last["denoising_validation_cost"], rel=1e-2)
-    assert 0 < point["loss"] < last["illumination_validation_loss"] - 0.05 * last["illumination_validation_cost"]
+    assert point["expected_cost"] / front["largest"] == pytest.approx(last["denoising_cost_parameters"], rel=1e-2)
+    assert point["loss"] == pytest.approx(last["illumination_validation_loss"], rel=0.2)  # of other crops
   with Image.open(workdir / "front.png") as picture:
     assert picture.format == "PNG" and len(picture.convert("L").getcolors(256)) > 10
 
@@ -164,7 +164,9 @@ def test_wrong_populations_are_refused():
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
   images = ImageArrays(["a", "b"], dark_images(2))
   measured = get_config().with_overrides({"search.diagnostics.every": 1})
-  said = r"^`search.diagnostics.every` must be 0 in a population, which has no diagnostics$"
+  said = (
+    r"^`search.diagnostics.every` does not work in a population, which has no diagnostics; search one member at a time$"
+  )
   with pytest.raises(UserError, match=said):
     search_population(measured, PopulationOptions(seeds=2), train_images=images)
 

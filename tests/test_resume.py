@@ -241,8 +241,8 @@ def test_sigterm_saves_the_run_and_the_same_command_goes_on(kind, go, whole, tmp
 
 
 def test_a_search_that_has_stopped_early_stays_stopped(go, tmp_path):
-  stopping = DiagnosticsOptions(every=2, batches=1, early_stop=True, window=1, threshold=1.0)
-  config = go.config("search").with_overrides({"search.diagnostics": stopping})
+  stopping = DiagnosticsOptions(every=2, batches=1, window=1, threshold=1.0)
+  config = go.config("search").with_overrides({"search.stop": "eigenvalue", "search.diagnostics": stopping})
   first = go("search", tmp_path / "run", config=config)
   before = content_of(tmp_path / "run")
   again = go("search", tmp_path / "run", config=config)

@@ -10,8 +10,8 @@ import pytest
 
 from ruas_jax import nas
 from ruas_jax.errors import UserError
-from ruas_jax.nas.cost import cost_of_edges, with_cost
-from ruas_jax.nas.losses import wrap
+from ruas_jax.nas.cost import CostTerm, check_cost, cost_of_edges
+from ruas_jax.nas.schedule import moment
 
 COST = np.array([0.2, 1.0])
 LOSS = np.array([0.3, 0.0])
@@ -49,19 +49,25 @@ def test_the_weight_moves_the_choice_from_the_better_to_the_cheaper():
   assert free.derived["edge"] == [1]
   costly = search(problem(), cost="size", cost_weight=2.0)
   assert costly.derived["edge"] == costly.derived["other"] == [0]
-  assert "cell_validation_cost" not in free.metrics[-1]
-  # The first step's loss and cost, by hand: all mixing weights are one half.
+  assert "cell_cost_size" not in free.metrics[-1]
+  # The first step's loss and cost, by hand: all mixing weights are one half. The logged loss is without the cost.
   first = costly.metrics[0]
-  assert first["cell_validation_cost"] == pytest.approx(0.6 * 0.6)
-  assert first["cell_validation_loss"] == pytest.approx(0.15 + 2 * 0.36)
+  assert first["cell_cost_size"] == pytest.approx(0.6 * 0.6)
+  assert first["cell_validation_loss"] == pytest.approx(0.15)
   assert first["cell_validation_size"] == pytest.approx(2)
 
 
 def test_a_target_holds_the_cost_at_it():
   held = search(problem(), steps=200, cost="size", cost_weight=2.0, cost_target=0.3)
-  assert held.metrics[-1]["cell_validation_cost"] == pytest.approx(0.3, abs=0.05)
-  within = search(problem(), steps=3, cost="size", cost_weight=2.0, cost_target=0.9)
-  assert within.metrics[0]["cell_validation_loss"] == pytest.approx(0.15)  # the cost, 0.36, is below the target
+  assert held.metrics[-1]["cell_cost_size"] == pytest.approx(0.3, abs=0.05)
+  free, within = search(problem(), 3), search(problem(), 3, cost="size", cost_weight=2.0, cost_target=0.9)
+  np.testing.assert_array_equal(free.alpha["edge"], within.alpha["edge"])  # the cost, 0.36, is below the target
+
+
+def test_the_term_of_a_target_by_hand():
+  assert float(CostTerm("cost:size", 2.0, 0.4)(jnp.array(0.6))) == pytest.approx(2 * (0.6 / 0.4 - 1))
+  assert float(CostTerm("cost:size", 2.0, 0.4)(jnp.array(0.3))) == 0
+  assert float(CostTerm("cost:size", 2.0, None)(jnp.array(0.3))) == pytest.approx(0.6)
 
 
 def test_a_cost_of_edges_is_exact_for_every_architecture():
@@ -70,7 +76,7 @@ def test_a_cost_of_edges_is_exact_for_every_architecture():
   expected = cost_of_edges(of, 2, names)
   for chosen in itertools.product(range(3), repeat=2):
     shares = jnp.eye(3)[np.array(chosen)]
-    assert float(expected(shares)) == pytest.approx(of([names[index] for index in chosen]) / of(["large"] * 2))
+    assert float(expected(shares)) == pytest.approx(of(tuple(names[index] for index in chosen)) / of(("large",) * 2))
 
 
 def test_a_zero_weight_changes_no_bit():
@@ -93,15 +99,14 @@ def test_the_others_mixing_weights_are_constants():
   of_both = nas.SearchProblem(init, players, costs={"size": cost})
   options = nas.SearchOptions(cost="size", cost_weight=3.0)
   with jax.enable_x64(True):
-    weights = {name: jnp.ones(2) for name in names}
     alpha = {"edge": jnp.array([[0.3, -0.2]]), "other": jnp.array([[-0.5, 0.1]])}
     whole = jax.grad(lambda alpha: 3 * cost(jax.tree.map(jax.nn.softmax, alpha)))(alpha)
-    for player in with_cost(of_both, options).players:
-      bilevel = wrap(player.bilevel_problem(weights, alpha, {}))
-      mine = player.pick(alpha)
-      gradient = jax.grad(lambda mine, loss=bilevel.outer_loss: loss(player.pick(weights), mine, None))(mine)
+    for player in players:
+      penalty = moment(of_both, options, jnp.zeros((), jnp.int32), {}).penalty(of_both, player, alpha)
+      assert penalty is not None
+      total, gradient, values = penalty.with_gradient(player.pick(alpha))
       np.testing.assert_allclose(gradient[player.name], whole[player.name], rtol=1e-12)
-      np.testing.assert_array_equal(bilevel.inner_loss(player.pick(weights), mine, None), 2.0)
+      np.testing.assert_allclose(total, 3 * values["cost:size"], rtol=1e-12)
 
 
 def test_a_swept_weight_is_the_single_searches():
@@ -118,7 +123,7 @@ def test_a_swept_weight_is_the_single_searches():
   for weight, result in zip(weights, population.results, strict=True):
     alone = search(problem(), 5, cost="size", cost_weight=weight)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), result.alpha, alone.alpha)
-  costs = [records[-1]["cell_validation_cost"] for records in population.metrics]
+  costs = [records[-1]["cell_cost_size"] for records in population.metrics]
   assert costs[0] > costs[1] > costs[2]
 
 
@@ -131,17 +136,22 @@ def test_a_swept_weight_is_the_single_searches():
       r"`search.cost` 'sise' is unknown; perhaps you meant size \(known: size",
     ),
     ({"cost": "size", "cost_target": 0.5}, {}, "`search.cost_target` needs `search.cost_weight`"),
+    (
+      {"cost": "size", "cost_weight": 1.0, "regularisers": ("cost:size=1",)},
+      {},
+      "`search.regularisers` cost:size: `search.cost` is the same",
+    ),
     ({}, {"search.cost_weight": 0.1}, "`search.cost_weight` needs `search.cost`"),
   ],
 )
 def test_options_that_do_not_fit_are_one_line(options, hyper, said):
   with pytest.raises(UserError, match=f"^{said}[^\n]*$"):
-    with_cost(problem(hyper=hyper), nas.SearchOptions(**options))
+    check_cost(problem(hyper=hyper), nas.SearchOptions(**options))
 
 
 def test_alpha_instead_of_mixing_weights_is_refused():
   with pytest.raises(UserError, match="the losses of player 'cell' receive alpha;"):
-    with_cost(problem(relaxed=False), nas.SearchOptions(cost="size", cost_weight=1.0))
+    check_cost(problem(relaxed=False), nas.SearchOptions(cost="size", cost_weight=1.0))
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,8 @@ def test_hypergrad(tmp_path):
   values = run(tmp_path, "-c", "from ruas_jax.commands.app import main; main()", "hypergrad")
   assert all(bar["met"] for name, bar in values["bars"].items() if not name.endswith("_time"))
   assert len(values["bars"]) == 7 and values["settings"]["crop"] == 96
+
+
+def test_folder(tmp_path):
+  rounds = report(tmp_path, "speed.folder")["results"]["rounds"]
+  assert len(rounds) == 2 and all(row["folder"] > 0 and row["computation"] > 0 for row in rounds)

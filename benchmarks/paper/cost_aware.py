@@ -11,6 +11,7 @@ multiply-accumulates of the folded network (`count_folded_macs`); the JSON also 
 free.
 """
 
+import json
 import pathlib
 from typing import Any
 
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = paper_parser(__doc__.split("\n")[0])
   add_study(parser)
   parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of all runs; finished ones are kept")
+  parser.add_argument("--front", type=pathlib.Path, help="front.json of an earlier search, instead of a search")
   parser.add_argument("--seeds", type=at_least(1), default=3, help="number of trainings of every architecture")
   parser.add_argument("--candidates", type=at_least(1), default=2, help="number of found architectures to train")
   parser.add_argument("--search-steps", type=at_least(1), default=200)
@@ -55,16 +57,17 @@ def main(arguments: list[str] | None = None) -> None:
   bundled = load_pretrained("lol").genotype
   limit = SHARE * _operations(study.config, bundled)["operations"]
 
-  front = _search(options, study.config, images)
+  front = json.loads(options.front.read_text()) if options.front else _search(options, study.config, images)
   affordable = sorted((point for point in front["points"] if point["cost"] <= limit), key=lambda point: point["loss"])
   chosen = list(dict.fromkeys(point["genotype"] for point in affordable))[: options.candidates]
-  rows = []
-  for index, text in enumerate([str(bundled), *chosen]):
-    name, genotype = f"found {index}" if index else _BUNDLED, Genotype.from_text(text)
-    folder = options.workdir / name.replace(" ", "_")
-    runs = [_train(folder, study, genotype, images, seed) for seed in range(options.seeds)]
-    operations = _operations(study.config, genotype)
-    rows.append({"name": name, "genotype": text} | operations | _means(runs) | {"by_seed": runs})
+  found = {f"found {index}": text for index, text in enumerate(chosen, 1)}
+  rows = [{"name": name, "genotype": text, "by_seed": []} for name, text in ({_BUNDLED: str(bundled)} | found).items()]
+  for seed in range(options.seeds):  # all architectures with one seed, so that what was stopped can be compared too
+    for row in rows:
+      folder = options.workdir / row["name"].replace(" ", "_") / str(seed)
+      row["by_seed"].append(_train(folder, study, Genotype.from_text(row["genotype"]), images, seed))
+  for row in rows:
+    row |= _operations(study.config, Genotype.from_text(row["genotype"])) | _means(row["by_seed"])
   for row in rows:
     row["share"] = row["operations"] / rows[0]["operations"]
   shown = ("name", "operations", "share", "field_operations", "psnr", "ssim", "score")
@@ -120,10 +123,11 @@ def _operations(config: Config, genotype: Genotype) -> dict[str, int]:
 def _train(folder: pathlib.Path, study: Study, genotype: Genotype, images: ImageSource, seed: int) -> dict[str, float]:
   """The metrics of one training on the development pairs, and its score without references."""
   config = study.config.with_overrides({"seed": study.config.seed + seed})
-  model = train(config, genotype, workdir=folder / str(seed), images=images).model.with_variant("i+n")
-  print(f"{folder.name}, seed {seed}: trained", flush=True)
+  model = train(config, genotype, workdir=folder, images=images).model.with_variant("i+n")
   measured = evaluate_images(transform_of(fold(model)), study.pairs)["mean"]
-  return measured | {"score": score(model, config, images)["total"]}
+  found = measured | {"score": score(model, config, images)["total"]}
+  print(folder, found, flush=True)
+  return found
 
 
 def _means(runs: list[dict[str, float]]) -> dict[str, float]:

@@ -9,10 +9,10 @@ import numpy as np
 from benchmarks.tabular.card import card_of
 from benchmarks.tabular.making import Entry, identity_of
 from ruas_jax.engine.compiler import compiler_options
-from ruas_jax.nas.benchmark.space import Architecture, Space
+from ruas_jax.nas.benchmark.space import Space
 from ruas_jax.nas.benchmark.storage import Content
 
-_REPEATS = 20
+_ROUNDS = 40
 
 
 def content_of(space: Space, found: dict[Entry, dict[str, Any]]) -> Content:
@@ -43,27 +43,20 @@ def content_of(space: Space, found: dict[Entry, dict[str, Any]]) -> Content:
 
 def estimate_latency(space: Space) -> np.ndarray:
   """`[architectures]`, milliseconds: that of the first operation on all edges, and for every edge what its operation
-  adds to it when it is the only other one."""
+  adds to it when it is the only other one. The best of several rounds, because other programs only make it slower."""
   assert space.timed
-  inputs, weights = space.timed(), space.trained.init(jax.random.key(0))
+  inputs, weights = space.timed(), jax.jit(space.trained.init)(jax.random.key(0))
   run = jax.jit(space.trained.__call__, compiler_options=compiler_options())
-
-  def measure(architecture: Architecture) -> float:
-    shares = np.eye(len(space.operations), dtype=np.float32)[list(map(space.operations.index, architecture))]
-    run(weights, shares, inputs).block_until_ready()
-    seconds = []
-    for _ in range(_REPEATS):
+  choices = [(edge, name) for edge in range(len(space.edges)) for name in space.operations[1:]]
+  plain = (space.operations[0],) * len(space.edges)
+  measured = [plain, *((*plain[:edge], name, *plain[edge + 1 :]) for edge, name in choices)]
+  seconds = np.full(len(measured), np.inf)
+  for _ in range(_ROUNDS):
+    for index, names in enumerate(measured):
+      shares = np.eye(len(space.operations), dtype=np.float32)[list(map(space.operations.index, names))]
       begun = time.perf_counter()
       run(weights, shares, inputs).block_until_ready()
-      seconds.append(time.perf_counter() - begun)
-    return 1e3 * min(seconds)
-
-  plain = (space.operations[0],) * len(space.edges)
-  least = measure(plain)
-  added = {
-    (edge, name): max(measure((*plain[:edge], name, *plain[edge + 1 :])) - least, 0.0)
-    for edge in range(len(space.edges))
-    for name in space.operations[1:]
-  }
-  totals = [least + sum(added.get(choice, 0.0) for choice in enumerate(names)) for names in space.architectures()]
-  return np.array(totals, np.float32)
+      seconds[index] = min(seconds[index], time.perf_counter() - begun)
+  added = dict(zip(choices, seconds[1:] - seconds[0], strict=True))
+  totals = [seconds[0] + sum(added.get(choice, 0.0) for choice in enumerate(names)) for names in space.architectures()]
+  return np.array(totals, np.float32) * 1e3

@@ -56,6 +56,7 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
       f"| {name} | {each.noise:.4g} | {each.spread:.4g} | {each.ratio:.3f} | {each.ceiling:.2f} |"
       for name, each in noise.items()
     ),
+    better_half(metrics[space.objective][:, :, -1], space.objective),
     "## Entries trained again",
     "The same machine with the same versions gives the same bits. Elsewhere the last bits differ, and training "
     f"enlarges that difference, at most to that between two seeds. There, `{space.objective}` should agree "
@@ -70,3 +71,18 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
   ]
   filled = [text if text[0] in "|#" else textwrap.fill(text, 120) for text in paragraphs]
   return "\n\n".join(filled) + "\n"
+
+
+def better_half(values: np.ndarray, name: str) -> str:
+  """A sentence on the better half of the architectures that were trained with all seeds."""
+  complete = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
+  means = complete.mean(axis=0)
+  better = complete[:, means > np.median(means)]
+  noise = np.sqrt(np.var(better, axis=0, ddof=1).mean())
+  spread = np.sqrt(max(np.var(better.mean(axis=0), ddof=1) - noise**2 / len(values), 0.0))
+  found = (
+    f"Among the better half of the architectures with {len(values)} seeds, the noise of `{name}` is {noise:.3g} and the "
+    f"spread {spread:.3g}"
+  )
+  alike = ": good architectures are alike, and one training does not tell which is the best."
+  return found + (alike if noise > spread else ".")

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax import nas
 from ruas_jax.engine.mesh import one_cpu_device_per_core
-from ruas_jax.nas.cost import WEIGHT, cost_of_edges
+from ruas_jax.nas.cost import WEIGHT
 from ruas_jax.nas.pareto import hypervolume, nondominated
 from ruas_jax.nas.relaxation import softmax
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--table", default="denoising", help="name or file of the table")
   parser.add_argument("--cost", default="macs", help="parameters or macs")
   parser.add_argument("--members", type=int, default=16, help="number of weights in the sweep")
-  parser.add_argument("--weights", type=float, nargs=2, default=(1e-4, 1.0), help="smallest and largest weight above 0")
+  parser.add_argument("--weights", type=float, nargs=2, default=(1e-3, 100.0), help="smallest and largest one above 0")
   parser.add_argument("--steps", type=int, default=400, help="steps of every search")
   parser.add_argument("--seeds", type=int, default=5, help="number of populations")
   options = parser.parse_args(arguments)
@@ -45,18 +45,15 @@ def main(arguments: list[str] | None = None) -> None:
   table = load(options.table)
   space = table.space
   weights = [0.0, *np.geomspace(*options.weights, options.members - 1).tolist()]
-  problem = space.problem()
-  expected = cost_of_edges(getattr(space, options.cost), len(space.edges), space.operations)
-  problem = dataclasses.replace(
-    problem, costs={options.cost: lambda shares: expected(shares["edges"])}, hyper={WEIGHT: 0.0}
-  )
+  problem = dataclasses.replace(space.problem(), hyper={WEIGHT: 0.0})
+  expected = problem.costs[options.cost]
   points = _Points(table, options.cost)
   true_area = points.area(range(len(table)))
   rows = []
   for seed in range(options.seeds):
     members = _search(problem, space, weights, options, seed)
     columns = [table.index(found.derived) for found in members]
-    expectations = [float(expected(softmax(found.alpha)["edges"])) for found in members]
+    expectations = [float(expected(softmax(found.alpha))) for found in members]
     rows.append(
       {
         "seed": seed,

@@ -20,6 +20,7 @@ from ruas_jax.commands.demo import Demo
 from ruas_jax.commands.enhance import Enhance
 from ruas_jax.commands.evaluate import Evaluate
 from ruas_jax.commands.experiment import Experiment, with_config
+from ruas_jax.commands.export import Export
 from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
@@ -37,6 +38,7 @@ _COMMANDS = {
   "enhance": Enhance,
   "evaluate": Evaluate,
   "import": Import,
+  "export": Export,
   "demo": Demo,
   "hypergrad": Hypergrad,
   "latency": Latency,

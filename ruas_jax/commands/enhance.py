@@ -12,6 +12,21 @@ from ruas_jax.commands.spelling import spell_options
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.options import Precision
 
+_FORMATS = {
+  "jpeg": "JPEG",
+  "png": "PNG",
+  "tiff": "TIFF",
+  "webp": "WebP",
+  "heic": "HEIC",
+  "avif": "AVIF",
+  "jxl": "JPEG XL",
+}
+_DONE = {
+  "result": ("enhanced in", "enhanced as"),
+  "preview": ("previewed in", "previewed as"),
+  "sheet": ("", "on the contact sheet"),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(ModelChoice):
@@ -23,10 +38,22 @@ class Enhance(ModelChoice):
   """Folder of the results. For a single input file it may also be the output file, such as bright.jpg."""
   recursive: bool = False
   """Also read the sub-folders of the input folders. The results keep their layout."""
+  format: Literal["jpeg", "png", "tiff", "webp", "heic", "avif", "jxl"] | None = None
+  """Format of all results. None: that of each photograph; camera raw becomes TIFF."""
   quality: int | None = None
-  """1 to 100, for JPEG and lossy WebP. Default: JPEG keeps the quality of its input, WebP has 95."""
+  """1 to 100, for formats with loss. Default: JPEG keeps the quality of its input, the others have 95."""
   strength: float = 1.0
   """Blend of the photograph (0) and the model's result (1)."""
+  denoise: float | None = None
+  """Blend of the result without (0) and with noise removal (1). None: that of --variant."""
+  exposure: float = 0.0
+  """Stops of light that are added to the result: 1 doubles it, -1 halves it."""
+  preview: bool = False
+  """Write no results, but a small picture of each photograph: the left half before, the right half after."""
+  contact_sheet: bool = False
+  """Write no results, but one picture with all photographs: the left halves before, the right halves after."""
+  jobs: int | None = None
+  """Photographs that are decoded and encoded at the same time. None: a quarter of the cores, at least 2."""
   dtype: Literal["float32", "bfloat16"] = "float32"
   """Number format of the computation. bfloat16 is faster on some devices; its mean error is half a percent."""
   precision: Precision = "high"
@@ -44,21 +71,31 @@ class Enhance(ModelChoice):
 
     keep_freed_memory()
     check_quality(self.quality)
-    inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive)
+    if self.preview and self.contact_sheet:
+      raise UserError("`preview` and `contact_sheet` exclude each other: give only one of them")
+    if self.denoise is not None and self.variant:
+      raise UserError("`denoise` and `variant` exclude each other: give only one of them")
+    picture = "preview" if self.preview else "sheet" if self.contact_sheet else "result"
+    format = _FORMATS[self.format] if self.format else None
+    inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive, format=format, picture=picture)
     model = self.model()
     with progress(len(inputs.files), "enhance") as bar:
       done = enhance_files(
         model,
         inputs,
         strength=self.strength,
+        denoise=self.denoise,
+        exposure=self.exposure,
         dtype=self.dtype,
         precision=self.precision,
         quality=self.quality,
         overwrite=self.overwrite,
+        jobs=self.jobs,
         on_file=bar.update,
       )
     failed = f", {len(done.failures)} failed" if done.failures else ""
-    print(f"{len(done.written)} enhanced {'as' if inputs.format else 'in'} {printable(self.out)}{failed}")
+    out = printable(inputs.out) if inputs.is_file else printable(self.out)
+    print(f"{len(done.written)} {_DONE[picture][inputs.is_file]} {out}{failed}")
     for line in report(done.skipped):
       print(spell_options(line, Enhance))
     for line in _grouped(done.warnings):

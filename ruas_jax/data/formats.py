@@ -1,8 +1,11 @@
-"""The image formats that are read and written, by file extension, and other formats that are recognised as pictures."""
+"""The image formats that are read and written, by file extension, and other formats that are recognised as pictures.
+
+Photographs have more formats than training images: those that need optional packages.
+"""
 
 import struct
 
-# Extension -> format that is read and written.
+# Extension -> format that is read and written without optional packages.
 FORMATS = {
   ".png": "PNG",
   **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -11,26 +14,32 @@ FORMATS = {
   ".bmp": "BMP",
 }
 IMAGE_SUFFIXES = tuple(FORMATS)
+# Extension -> format that photographs may have too (`photos.extras`).
+PHOTO_FORMATS = FORMATS | {
+  **dict.fromkeys((".heic", ".heif", ".heics", ".heifs", ".hif"), "HEIC"),
+  **dict.fromkeys((".avif", ".avifs"), "AVIF"),
+  ".jxl": "JPEG XL",
+}
+RAW = "camera raw"
 
 _RAW = (
   *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos"),
   *("mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
 )
+# Extension -> format that is only read.
+RAW_FORMATS = {f".{suffix}": RAW for suffix in _RAW}
 # Extension -> format of pictures that cannot be read or written.
 UNSUPPORTED = {
   ".apng": "APNG",
-  **dict.fromkeys((".avif", ".avifs"), "AVIF"),
   ".cur": "ICO",
   ".dds": "DDS",
   ".dib": "DIB",
   ".exr": "OpenEXR",
   ".gif": "GIF",
   ".hdr": "Radiance HDR",
-  **dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), "HEIC"),
   ".ico": "ICO",
   **dict.fromkeys((".j2c", ".j2k", ".jp2", ".jpf", ".jpm", ".jpx"), "JPEG 2000"),
   ".jls": "JPEG-LS",
-  ".jxl": "JPEG XL",
   **dict.fromkeys((".hdp", ".jxr", ".wdp"), "JPEG XR"),
   ".mpo": "MPO",
   **dict.fromkeys((".pam", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm"), "Netpbm"),
@@ -39,7 +48,6 @@ UNSUPPORTED = {
   ".svg": "SVG",
   ".tga": "Targa",
   ".xcf": "GIMP",
-  **{f".{suffix}": "camera raw" for suffix in _RAW},
 }
 # First bytes -> format, for files without a known extension.
 _BEGINNINGS = (
@@ -58,7 +66,7 @@ _BEGINNINGS = (
   (b"8BPS", "Photoshop"),
   (b"\x76\x2f\x31\x01", "OpenEXR"),
 )
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw"}
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": RAW}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes that a BMP's second header may have
 
@@ -71,7 +79,8 @@ def format_of_content(beginning: bytes) -> str | None:
   if beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP":
     return "WebP"
   if beginning[4:8] == b"ftyp":
-    return _BRANDS.get(beginning[8:12])
+    kind = _BRANDS.get(beginning[8:12])
+    return "AVIF" if kind == "HEIC" and b"avif" in beginning[16:] else kind  # a general brand, and the codec's after it
   if beginning[:2] == b"BM" and len(beginning) >= 18 and struct.unpack_from("<I", beginning, 14)[0] in _BMP_HEADERS:
     return "BMP"
   if beginning[:1] == b"P" and beginning[1:2] in b"123456" and beginning[2:3].isspace():

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource, split_in_half
 from ruas_jax.experiments.score import make_scorer
+from ruas_jax.experiments.setting import search_setting
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.problem import network_costs
 from ruas_jax.nas.pareto import hypervolume, nondominated
-from ruas_jax.nas.relaxation import softmax
+from ruas_jax.nas.schedule import moment
 from ruas_jax.nas.state import SearchState
 from ruas_jax.sweep import Member
 
@@ -32,8 +33,9 @@ def search_front(
 ) -> dict[str, Any]:
   """The content of `front.json` for the cost `config.search.cost`.
 
-  The cost is that of the derived network. The loss is `L_t + beta L_n` of the supernet with its last weights and mixing
-  weights, over one crop of every validation image, by the losses of `config`, so that all members are comparable.
+  The cost is that of the derived network. The loss is `L_t + beta L_n` of the supernet with its last weights and the
+  means of its last mixing weights, over one crop of every validation image. It is that of `config` for all members, so
+  that they are comparable.
   """
   scorer = functools.cache(lambda network: make_scorer(build_network(network), config))
   halves = functools.cache(lambda seed: split_in_half(train, seed=seed)[1])
@@ -41,7 +43,8 @@ def search_front(
   cost = network_costs(config.network, config.search.latency_table)[config.search.cost]()
   rows = []
   for name, (of_member, values), genotype, state in candidates:
-    shares = softmax(state.alpha)
+    setting = search_setting(of_member)
+    shares = moment(setting.problem, of_member.search, state.step, {}).relaxation.mean(state.alpha)
     images = validation if validation is not None else halves(of_member.seed)
     loss = scorer(of_member.network)(state.weights, shares, images)["total"]
     about = {"name": name, "seed": of_member.seed, "values": values, "genotype": str(genotype)}

@@ -6,6 +6,8 @@ import numpy as np
 
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, alpha_shares
+from ruas_jax.nas.architectures import Architecture
+from ruas_jax.nas.selection import within
 
 Size = Callable[[Genotype], int]
 """Number of parameters of a genotype's network."""
@@ -28,9 +30,7 @@ def require_within(most: int, operation_names: tuple[str, ...], size: Size) -> N
 
 
 def derive_within(most: int, alpha: dict[str, np.ndarray], operation_names: tuple[str, ...], size: Size) -> Genotype:
-  """The genotype of `Genotype.derive`, made smaller until its `size` is at most `most`.
-
-  Each step exchanges the operation of one edge: the exchange that loses the least softmax(alpha) per parameter saved.
+  """The genotype of `Genotype.derive`, made smaller until its `size` is at most `most` (`nas.selection.within`).
 
   Args:
     most: maximum number of parameters, which `require_within` has checked; 0: no limit.
@@ -38,16 +38,13 @@ def derive_within(most: int, alpha: dict[str, np.ndarray], operation_names: tupl
     operation_names: the O candidates.
     size: number of parameters of a genotype's network.
   """
-  genotype = Genotype.derive(*(alpha[cell] for cell in CELLS), operation_names=operation_names)
-  shares = {cell: alpha_shares(alpha[cell], cell=cell, operation_names=operation_names) for cell in CELLS}
-  while most and (present := size(genotype)) > most:
-    exchanges = []
-    for cell in CELLS:
-      for edge, name in enumerate(getattr(genotype, cell)):
-        share = dict(zip(operation_names, shares[cell][edge], strict=True))
-        for other in operation_names:
-          candidate = genotype.replace(cell, edge, other)
-          if (saved := present - size(candidate)) > 0:
-            exchanges.append(((share[name] - share[other]) / saved, candidate))
-    genotype = min(exchanges, key=lambda exchange: exchange[0])[1]
-  return genotype
+  if not most:
+    return Genotype.derive(*(alpha[cell] for cell in CELLS), operation_names=operation_names)
+  shares = [row for cell in CELLS for row in alpha_shares(alpha[cell], cell=cell, operation_names=operation_names)]
+
+  def genotype(architecture: Architecture) -> Genotype:
+    names = tuple(operation_names[index] for index in architecture)
+    return Genotype(names[: len(EDGES)], names[len(EDGES) :])
+
+  sizes = lambda architectures: {"parameters": [size(genotype(one)) for one in architectures]}
+  return genotype(within({"parameters": most}, shares, sizes))

@@ -65,6 +65,7 @@ class FoldedIllumination(NamedTuple):
 
 
 _FIRST_MEAN = 0.45  # mean of a constant image's result before training
+MEAN_RANGE = (1e-4, 1 - 1e-4)  # of an image's mean: keeps the logit of a black or a white image finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +158,7 @@ class IlluminationModule:
       y = jnp.moveaxis(images, -1, 1)
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
       mean = jnp.sum(ImageLayout().inside(y, valid), axis=(1, 2, 3)) / count
-    mean = jnp.clip(mean, 1e-4, 1 - 1e-4)  # keeps the logit of a black or a white image finite
+    mean = jnp.clip(mean, *MEAN_RANGE)
     epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
     return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(images.dtype)
 

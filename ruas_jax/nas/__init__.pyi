@@ -2,8 +2,10 @@
 
 from . import baselines as baselines
 from . import benchmark as benchmark
+from .cost import cost_of_edges as cost_of_edges
 from .files import RunFiles as RunFiles
 from .losses import ProblemError as ProblemError
+from .methods import METHODS as METHODS
 from .one_search import RunOptions as RunOptions
 from .one_search import search as search
 from .options import DiagnosticsOptions as DiagnosticsOptions

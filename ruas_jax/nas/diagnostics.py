@@ -1,16 +1,18 @@
-"""Additional measurements of a search: the terms of the hypergradient, the curvature in alpha, statistics of alpha; and
-the early-stopping rule of RobustDARTS."""
+"""Additional measurements of a search: the terms of the hypergradient, the curvature in alpha, statistics of alpha, and
+what the rules of early stopping need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
-from ruas_jax.bilevel.diagnostics import decompose, outer_curvature, summarize
+from ruas_jax.bilevel import BilevelProblem, split_inexact
+from ruas_jax.bilevel.diagnostics import compare, decompose, outer_curvature, summarize
 from ruas_jax.nas.losses import naming, wrap
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import SearchProblem
+from ruas_jax.nas.schedule import moment
 from ruas_jax.nas.state import Optimizers, SearchState
 
 
@@ -25,7 +27,14 @@ def make_diagnostics(
     `X_hessian_eigenvalues`, `X_hessian_spread`: `[n]`, of the outer loss with respect to alpha (`bilevel.Curvature`).
     `X_hessian_largest`: the largest eigenvalue.
     `X_direct_norm` and the other scalars of `bilevel.summarize`: the terms through `unroll_steps` inner steps.
+
+  With the rule skips there is `X_skips`, the number of its choices that are skip; with gradient_match there is
+  `X_gradient_match`, the cosine of the weights' gradients of the inner loss in training and the outer loss in
+  validation. If only the rule asks for measurements, the others are left out. Where the relaxation draws mixing
+  weights, all are measured at their means.
   """
+  stop = options.parts.stop
+  whole = bool(options.diagnostics.every) or stop == "eigenvalue"
 
   def sample_all(batches, key):
     count = jax.tree.leaves(batches)[0].shape[0]
@@ -37,19 +46,28 @@ def make_diagnostics(
     train = sample_all(jax.tree.map(lambda leaf: leaf[: options.unroll_steps], train), jax.random.fold_in(key, 0))
     validation = sample_all(validation, jax.random.fold_in(key, 1))
     of_weights, _ = optimizers.at(problem.hyper)
+    relaxation = moment(problem, options, state.step, problem.hyper).relaxation.without_draws
     for position, player in enumerate(problem.players):
-      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, problem.hyper))
+      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, problem.hyper, relaxation))
       batches, held_out = train, validation
       if bilevel.inner_loss.keyed:
         of_train, of_validation = jax.random.split(jax.random.fold_in(key, 2 + position))
         batches = (train, jax.random.split(of_train, options.unroll_steps))
         held_out = (validation, jax.random.split(of_validation, options.diagnostics.batches))
       weights, alpha = player.pick(state.weights), player.pick(state.alpha)
+      first, found = jax.tree.map(lambda leaf: leaf[0], held_out), {}
+      if stop == "skips":
+        found["skips"] = _count_of(problem.skip, alpha)
+      if stop == "gradient_match":
+        training = jax.tree.map(lambda leaf: leaf[0], batches)
+        found["gradient_match"] = _gradient_match(bilevel, weights, alpha, training, first)
+      if not whole:
+        metrics |= {f"{player.name}_{name}": value for name, value in found.items()}
+        continue
       with naming(player.name):
-        first = jax.tree.map(lambda leaf: leaf[0], held_out)
         terms = decompose(bilevel, of_weights, weights, alpha, state.weight_state[player.name], batches, first)
         curvature = outer_curvature(bilevel, weights, alpha, held_out)
-      found = summarize(terms) | {
+      found |= summarize(terms) | {
         "hessian_largest": curvature.eigenvalues[-1],
         "hessian_eigenvalues": curvature.eigenvalues,
         "hessian_spread": curvature.spread,
@@ -60,12 +78,17 @@ def make_diagnostics(
   return diagnose
 
 
-def rises_fast(eigenvalues: Sequence[float], *, window: int, threshold: float) -> bool:
-  """Whether the largest eigenvalue grows fast, by the rule of RobustDARTS (Zela et al. 2020, section 4.3).
+def _count_of(column: int | None, alpha: Any) -> jax.Array:
+  """The number of choices whose strongest operation is in this column."""
+  leaves = jax.tree.leaves(split_inexact(alpha)[0])
+  return sum((jnp.sum(leaf.argmax(axis=-1) == column) for leaf in leaves), jnp.zeros((), jnp.int32))
 
-  It does when the mean of `window` measurements ago is smaller than `threshold` times the mean of the last `window`.
-  """
-  if len(eigenvalues) < 2 * window:
-    return False
-  now, before = np.mean(eigenvalues[-window:]), np.mean(eigenvalues[-2 * window : -window])
-  return bool(now > 0 and before < threshold * now)
+
+def _gradient_match(problem: BilevelProblem, weights: Any, alpha: Any, training: Any, held_out: Any) -> jax.Array:
+  """The cosine of the weights' gradients of the inner and the outer loss."""
+  floating, merge = split_inexact(weights)
+  gradients = [
+    jax.grad(lambda floating, loss=loss, batch=batch: loss(merge(floating), alpha, batch))(floating)
+    for loss, batch in zip(problem, (training, held_out), strict=True)
+  ]
+  return compare(*gradients)["cosine"]

@@ -35,11 +35,6 @@ class Loss:
     return self._loss(weights, alpha, batch, **({"key": key} if takes_key(self._loss) else {}))
 
 
-def loss_and_metrics(value: Any) -> tuple[Any, dict[str, jax.Array]]:
-  """The scalar and the metrics of what a loss returned."""
-  return (value[0], dict(value[1])) if _is_loss_with_metrics(value) else (value, {})
-
-
 def _is_loss_with_metrics(value: Any) -> bool:
   return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
 

@@ -18,6 +18,9 @@ MethodName = Literal[
   "fair_darts",
   "beta_darts",
   "darts_pt",
+  "robust_darts",
+  "darts_plus",
+  "oles",
   "smooth_darts",
   "reinmax",
   "sparse_darts",
@@ -37,6 +40,7 @@ Hypergradient = Literal[
 RelaxationName = Literal["softmax", "gumbel", "dirichlet", "sigmoid", "sparse", "reinmax"]
 Annealing = Literal["exponential", "linear"]
 Perturbation = Literal["none", "random", "adversarial"]
+Stop = Literal["never", "eigenvalue", "skips", "gradient_match"]
 Selection = Literal["argmax", "sample", "perturbation", "budget"]
 
 
@@ -59,6 +63,7 @@ class Parts:
   selection: Selection = "argmax"
   tuning_steps: int = 10
   budget: tuple[str, ...] = ()
+  stop: Stop = "never"
 
   @property
   def scheduled(self) -> bool:
@@ -86,6 +91,7 @@ def _row(change: str, paper: str, start: Parts = _FIRST_ORDER, **parts) -> Metho
   return Method(dataclasses.replace(start, **parts), change, paper)
 
 
+# The name of each method maps to its parts, what it changes in DARTS, and its paper.
 METHODS: dict[MethodName, Method] = {
   "darts": _row("softmax, exact hypergradient", "Liu, Simonyan and Yang, ICLR 2019", Parts()),
   "first_order_darts": _row("the hypergradient's direct term only", "Liu, Simonyan and Yang, ICLR 2019"),
@@ -132,6 +138,22 @@ METHODS: dict[MethodName, Method] = {
     "an operation is chosen for what its removal costs, not for its mixing weight",
     "Wang et al., ICLR 2021",
     selection="perturbation",
+  ),
+  "robust_darts": _row(
+    "stops before alpha gets where the outer loss is sharp, by the largest eigenvalue of its Hessian",
+    "Zela et al., ICLR 2020",
+    Parts(),
+    stop="eigenvalue",
+  ),
+  "darts_plus": _row(
+    "stops when a cell chooses skip twice",
+    "Liang et al., 2019",
+    stop="skips",
+  ),
+  "oles": _row(
+    "stops when training and validation gradients of the weights no longer agree",
+    "Jiang et al., NeurIPS 2023",
+    stop="gradient_match",
   ),
   "smooth_darts": _row(
     "the weights learn under random changes of the mixing weights, which grow to 0.3",

@@ -8,9 +8,10 @@ import numpy as np
 
 from ruas_jax.bilevel import split_inexact
 from ruas_jax.engine.feed import StreamFeed
-from ruas_jax.nas.diagnostics import rises_fast
-from ruas_jax.nas.options import DiagnosticsOptions
+from ruas_jax.nas.methods import Stop
+from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.state import SearchState
+from ruas_jax.nas.stopping import MEASURED, is_time
 
 
 class DiagnosticsObserver:
@@ -21,11 +22,12 @@ class DiagnosticsObserver:
     stopped: whether the early-stopping rule has ended the search.
   """
 
-  def __init__(self, options: DiagnosticsOptions, diagnose: Callable, held_out: StreamFeed, key: jax.Array):
-    self.every, self.stopped = options.every, False
-    self._options, self._diagnose, self._held_out, self._key = options, diagnose, held_out, key
+  def __init__(self, options: SearchOptions, diagnose: Callable, held_out: StreamFeed, key: jax.Array):
+    self.every, self.stopped = options.measure_every, False
+    self._rule: Stop = options.parts.stop
+    self._options, self._diagnose, self._held_out, self._key = options.diagnostics, diagnose, held_out, key
     self._measured = 0
-    self._largest: dict[str, list[float]] = {}
+    self._past: dict[str, list[float]] = {}
     self._alphas: list[list[np.ndarray]] = []  # floating leaves of alpha at the last measurements
 
   def __call__(self, state: SearchState, batches: tuple) -> tuple[dict[str, Any], bool]:
@@ -37,16 +39,16 @@ class DiagnosticsObserver:
     leaves = jax.device_get(jax.tree.leaves(split_inexact(state.alpha)[0]))
     self._alphas = [*self._alphas, leaves][-options.window - 1 :]
     for name, value in metrics.items():
-      if name.endswith("_hessian_largest"):
-        past = self._largest.setdefault(name, [])
+      if self._rule != "never" and name.endswith(MEASURED[self._rule]):
+        past = self._past.setdefault(name, [])
         past.append(float(value))
-        if options.early_stop and rises_fast(past, window=options.window, threshold=options.threshold):
-          self.stopped = True
+        self.stopped |= is_time(self._rule, options, past)
     return metrics | ({"early_stop": 1} if self.stopped else {}), self.stopped
 
   def chosen_alpha(self, alpha: Any) -> Any:
-    """The alpha to return: the last one, or after an early stop the one of `window` measurements before."""
-    if not self.stopped:
+    """The alpha to return: the last one, or after an early stop by the eigenvalue the one of `window` measurements
+    before."""
+    if not self.stopped or self._rule != "eigenvalue":
       return alpha
     floating, merge = split_inexact(alpha)
     return merge(jax.tree.unflatten(jax.tree.structure(floating), self._alphas[0]))
@@ -55,14 +57,14 @@ class DiagnosticsObserver:
     """The observer's state as a JSON object."""
     return {
       "measured": self._measured,
-      "largest": {name: list(past) for name, past in self._largest.items()},  # copied: written in the background
+      "past": {name: list(past) for name, past in self._past.items()},  # copied: written in the background
       "alphas": [[leaf.tolist() for leaf in leaves] for leaves in self._alphas],
       "stopped": self.stopped,
     }
 
   def restore(self, about: dict[str, Any], state: SearchState) -> None:
     """Restores the state that `about` holds. `state` gives the shapes."""
-    self._measured, self._largest, self.stopped = about["measured"], about["largest"], about["stopped"]
+    self._measured, self._past, self.stopped = about["measured"], about["past"], about["stopped"]
     shapes = jax.tree.leaves(split_inexact(state.alpha)[0])
     self._alphas = [
       [np.array(leaf, shape.dtype) for leaf, shape in zip(leaves, shapes, strict=True)] for leaves in about["alphas"]

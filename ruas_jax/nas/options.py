@@ -24,6 +24,7 @@ from ruas_jax.nas.methods import (
   Perturbation,
   RelaxationName,
   Selection,
+  Stop,
 )
 from ruas_jax.optimizers import OptimizerOptions
 from ruas_jax.option_values import perhaps_meant
@@ -39,23 +40,23 @@ class DiagnosticsOptions:
   """Additional measurements during a search; see `nas.diagnostics`."""
 
   every: int = 0
-  """Steps between two measurements; 0: no measurements."""
+  """Steps between two measurements; 0: none, or a fiftieth of the steps where `search.stop` needs them."""
   batches: int = 4
   """Number of validation batches for the average of the Hessian with respect to alpha."""
-  early_stop: bool = False
-  """Stop when the largest eigenvalue of the Hessian grows fast (RobustDARTS, Zela et al. 2020), and return the alpha
-  of `window` measurements before."""
   window: int = 5
-  """Number of measurements in the average of the eigenvalue, and distance between the two averages compared."""
+  """Number of measurements in the averages of `search.stop`."""
   threshold: float = 0.75
-  """Stop when the average `window` measurements ago is smaller than this share of the present average."""
+  """eigenvalue: stop when the average `window` measurements ago is smaller than this share of the present average."""
+  skips: int = 2
+  """skips: stop when so many choices of a player are skip."""
+  match: float = 0.3
+  """gradient_match: stop when the average cosine of training and validation gradients is smaller."""
 
   def __post_init__(self):
     require_at_least(0, self, "search.diagnostics", "every")
-    require_at_least(1, self, "search.diagnostics", "batches", "window")
+    require_at_least(1, self, "search.diagnostics", "batches", "window", "skips")
     require_at_least(0, self, "search.diagnostics", "threshold", most=1)
-    if self.early_stop and not self.every:
-      raise UserError("`search.diagnostics.early_stop` needs `search.diagnostics.every`: set a number of steps")
+    require_at_least(-1, self, "search.diagnostics", "match", most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,10 @@ class SearchOptions:
   budget: tuple[str, ...] | None = None
   """Largest costs of the architecture as NAME=LIMIT, for the selection budget; the names are those of the problem's
   costs."""
+  stop: Stop | None = None
+  """Rule that ends the search early. eigenvalue: the largest eigenvalue of the Hessian in alpha grows fast; the result
+  is the alpha of `window` measurements before (RobustDARTS). skips: a player chooses skip too often (DARTS+).
+  gradient_match: training and validation gradients of the weights differ (OLES, which stops single operations)."""
   diagnostics: DiagnosticsOptions = DiagnosticsOptions()
   cost: str | None = None
   """Name of the architecture's cost that the search takes into account."""
@@ -154,7 +159,13 @@ class SearchOptions:
   @property
   def scheduled(self) -> bool:
     """Whether the numbers of a step depend on the total number of steps."""
-    return self.parts.scheduled
+    return self.parts.scheduled or bool(self.measure_every and not self.diagnostics.every)
+
+  @property
+  def measure_every(self) -> int:
+    """Steps between two measurements; 0: none."""
+    needed = self.parts.stop != "never"
+    return self.diagnostics.every or (max(1, self.steps // 50) if needed else 0)
 
   def _check_names(self) -> None:
     """Raises UserError for an unknown word, which a type checker or the command line may not have seen."""
@@ -196,7 +207,7 @@ REGULARISERS = ("entropy", "beta", "zero_one", "distance", "weight_decay")
 """The regularisers that every problem has."""
 COST = "cost:"
 """A regulariser that begins so is a cost of the problem."""
-SWEPT = ("search.temperature", "search.final_temperature", "search.perturbation_size")
+SWEPT = ("search.temperature", "search.perturbation_size")
 """The numbers of a search that a population can sweep, beside the weights of regularisers."""
 SWEPT_WEIGHT = "search.regularisers."
 """The path of a regulariser's weight, without the regulariser's name."""

@@ -115,8 +115,8 @@ def search_population(
   Args:
     seeds: number of seeds, counted from 0, or a list of seeds.
     sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values. If
-      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"`, `"search.final_temperature"` and
-      `"search.perturbation_size"` are allowed too.
+      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"` and `"search.perturbation_size"` are
+      allowed too.
     workdir: folder for `config.json`, `snapshots`, and the run folder of each member, `member_000` and so on.
     others: as in `search`. The data must fit into device memory.
 
@@ -124,8 +124,9 @@ def search_population(
     UserError: as in `search`; or a number cannot be swept; or every member failed.
     Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
-  if options.diagnostics.every:
-    raise UserError("`search.diagnostics.every` must be 0 in a population, which has no diagnostics")
+  if options.measure_every:
+    option = "search.diagnostics.every" if options.diagnostics.every else "search.stop"
+    raise UserError(f"`{option}` does not work in a population, which has no diagnostics; search one member at a time")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)

@@ -265,11 +265,11 @@ def _scalar(value: Any) -> jax.Array:
 
 
 def _some_channels(partial: PartialChannels, path: str, shares: jax.Array, key: jax.Array) -> jax.Array:
-  """The mixing weights of every channel, `[..., O, C]`: `shares` for a random part of them, one for skip else."""
+  """The mixing weights of every channel, `[..., O, C]`: `shares` for every K-th channel, from a random one on, and one
+  for skip else. With fewer than K channels, it is one of them."""
   channels = partial.channels[path]
-  key = jax.random.fold_in(key, 1)
-  scores = jax.random.uniform(key, (*shares.shape[:-1], channels), shares.dtype)
-  least = jnp.sort(scores, axis=-1)[..., -max(1, channels // partial.parts)][..., None]
-  mixed = (scores >= least)[..., None, :]
+  every = min(partial.parts, channels)
+  first = jax.random.randint(jax.random.fold_in(key, 1), (*shares.shape[:-1], 1, 1), 0, every)
+  mixed = lax.broadcasted_iota(jnp.int32, (*shares.shape[:-1], 1, channels), shares.ndim) % every == first
   skip = (jnp.arange(shares.shape[-1]) == partial.skip).astype(shares.dtype)[:, None]
   return jnp.where(mixed, shares[..., None], jnp.broadcast_to(skip, (*shares.shape, channels)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ruas_jax.bilevel import split_inexact
 from ruas_jax.errors import UserError
+from ruas_jax.nas.cost import CostTerm, cost_term
 from ruas_jax.nas.methods import Parts
 from ruas_jax.nas.options import COST, SearchOptions, at_hyper, limits_of
 from ruas_jax.nas.problem import Player, SearchProblem
@@ -23,15 +24,18 @@ class Penalty(NamedTuple):
   Attributes:
     values: `alpha of the player -> {name: []}`, without the weights.
     weights: weight of each in this step.
+    cost: the one that is the cost of the options, which has a weight and a target.
   """
 
   values: Callable[[Any], dict[str, jax.Array]]
   weights: dict[str, Number]
+  cost: CostTerm | None = None
 
   def __call__(self, alpha: Any) -> tuple[Any, dict[str, jax.Array]]:
     """The weighted sum, and the values."""
     values = self.values(alpha)
-    return sum(self.weights[name] * value for name, value in values.items()), values
+    total = sum(self.weights[name] * value for name, value in values.items() if name in self.weights)
+    return total + (self.cost(values[self.cost.name]) if self.cost else 0), values
 
   def with_gradient(self, alpha: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """The weighted sum, its gradient with None for constant leaves, and the values."""
@@ -45,23 +49,26 @@ class Moment(NamedTuple):
   relaxation: how alpha becomes mixing weights.
   weights: weights of the regularisers, by name.
   alpha_moves: bool `[]`, whether the warm-up is over; True: there is none.
+  cost: the cost in the outer losses, which has no ramp; None: there is none.
   """
 
   relaxation: Relaxation
   weights: dict[str, Number]
   alpha_moves: jax.Array | bool
+  cost: CostTerm | None = None
 
   def penalty(self, problem: SearchProblem, player: Player, alpha: Any) -> Penalty | None:
     """The regularisers of the player's part of `alpha`; None if there are none."""
-    if not self.weights:
+    names = [*self.weights] + ([self.cost.name] if self.cost else [])
+    if not names:
       return None
 
     def values(own):
       shares = self.relaxation.mean(player.merge(alpha, own))
-      costs = {name: problem.costs[name.removeprefix(COST)] for name in self.weights if name.startswith(COST)}
-      return {name: costs[name](shares) if name in costs else TERMS[name](own) for name in self.weights}
+      costs = {name: problem.costs[name.removeprefix(COST)] for name in names if name.startswith(COST)}
+      return {name: costs[name](shares) if name in costs else TERMS[name](own) for name in names}
 
-    return Penalty(values, self.weights)
+    return Penalty(values, self.weights, self.cost)
 
 
 def moment(problem: SearchProblem, options: SearchOptions, step: jax.Array, hyper: Any) -> Moment:
@@ -79,7 +86,7 @@ def moment(problem: SearchProblem, options: SearchOptions, step: jax.Array, hype
     parts.perturbation,
     0.0 if parts.perturbation == "none" else parts.perturbation_size * done,
   )
-  return Moment(relaxation, weights, alpha_moves)
+  return Moment(relaxation, weights, alpha_moves, cost_term(options, hyper))
 
 
 def _temperature(parts: Parts, done: Number) -> Number:
@@ -109,6 +116,7 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
     "search.perturbation": parts.perturbation != "none",
     "search.regularisers": bool(weights),
     "search.selection": parts.selection != "argmax",
+    "search.stop": parts.stop == "skips",
   }
   first = next((name for name, needed in needs.items() if needed), None)
   for player in problem.players:
@@ -122,6 +130,8 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
       f"`search.partial_channels` {parts.partial_channels}: this problem has no channels to choose from (its "
       "channels or skip is None)"
     )
+  if parts.stop == "skips" and problem.skip is None:
+    raise UserError("`search.stop` skips: this problem has no operation that passes its input on (its skip is None)")
   costs = {name.removeprefix(COST): "search.regularisers" for name in weights if name.startswith(COST)}
   for cost, option in (costs | dict.fromkeys(limits_of(parts), "search.budget")).items():
     if cost not in problem.costs:

@@ -9,7 +9,7 @@ import optax
 
 from ruas_jax.engine.identity import describe_source, plain
 from ruas_jax.engine.sources import Source
-from ruas_jax.nas.cost import with_cost
+from ruas_jax.nas.cost import check_cost
 from ruas_jax.nas.options import ALPHA_OPTIMIZER, WEIGHT_OPTIMIZER, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.schedule import check_method
@@ -21,7 +21,7 @@ from ruas_jax.optimizers import make_optimizer
 @dataclasses.dataclass(frozen=True)
 class Setting:
   """Attributes:
-  problem: the search problem, with the cost of the options in its players' outer losses.
+  problem: the search problem.
   options: the options of the search.
   optimizers: the optimisers of weights and alpha.
   """
@@ -77,7 +77,8 @@ def make_setting(
     UserError: a player's module does not exist, or the problem does not have what the method or the cost needs.
   """
   check_method(problem, options)
+  check_cost(problem, options)
   optimizers = Optimizers(
     weight_optimizer or make_optimizer(WEIGHT_OPTIMIZER), alpha_optimizer or make_optimizer(ALPHA_OPTIMIZER)
   )
-  return Setting(with_cost(problem, options), options, optimizers)
+  return Setting(problem, options, optimizers)

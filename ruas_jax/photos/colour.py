@@ -6,10 +6,12 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageCms
 
-from ruas_jax.photos.photo import count_colours
+from ruas_jax.photos.photo import Refused, count_colours
 
 # Colour spaces that a profile may have, by number of colours. A grey picture with an RGB profile is common.
 _FITTING = {1: ("GRAY", "RGB"), 3: ("RGB",), 4: ("CMYK",)}
+SRGB_PRIMARIES = (1, 2, 5, 6, 7)  # of ITU-T H.273: those of sRGB, unknown ones, and two that differ little
+_HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer curves of ITU-T H.273
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # colour space -> Pillow's mode
 
 
@@ -32,6 +34,36 @@ def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
     warning = f"CMYK is written as RGB, converted without a profile (its ICC profile {transform}): colours may differ"
     return image.convert("RGB"), [warning]
   return _transformed(image, transform), ["CMYK is written as RGB (sRGB)"]
+
+
+def refuse_hdr(profile: bytes, transfer: int = 0) -> None:
+  """Raises Refused for a picture whose transfer curve, by its number in H.273 or by its ICC profile, is one of HDR."""
+  tag = profile.find(b"cicp\0\0\0\0")
+  for curve in (transfer, profile[tag + 9] if 0 <= tag < len(profile) - 9 else 0):
+    if curve in _HDR_CURVES:
+      raise Refused(f"HDR pictures ({_HDR_CURVES[curve]}) are not supported")
+
+
+def to_srgb(samples: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
+  """Samples [H, W, C] of a profile as sRGB, as far as they can be converted (8-bit colour), and what is lost."""
+  transform = _to_srgb(profile, count_colours(samples)) if profile else None
+  if transform is None:
+    return samples, []
+  if isinstance(transform, str):
+    return samples, ["the colour profile"]
+  levels = np.linspace(0, 255, 6).astype(np.uint8)
+  if count_colours(samples) == 1:
+    same = levels[None, :, None].repeat(3, axis=-1)
+    probe = same if transform.input_mode == "RGB" else levels[None]
+  else:
+    probe = same = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+  seen = np.asarray(_transformed(Image.fromarray(probe), transform)).astype(int)
+  if np.abs(seen - same).max() <= 1:
+    return samples, []
+  if count_colours(samples) == 1 or samples.dtype != np.uint8:
+    return samples, ["the colour profile"]
+  colours = np.asarray(_transformed(Image.fromarray(np.ascontiguousarray(samples[..., :3])), transform))
+  return np.concatenate([colours, samples[..., 3:]], axis=-1), ["its colour space (converted to sRGB)"]
 
 
 def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ruas_jax.photos.heic_files import lost_outside_heic
 from ruas_jax.photos.photo import Metadata, Photo, count_colours
 from ruas_jax.photos.png_files import lost_outside_png
 
@@ -19,20 +20,26 @@ _FIELDS = {
 
 
 class _Holds(NamedTuple):
-  """What a format can store: 16 bits, alpha, grey, and which fields of `Metadata`."""
+  """What a format can store: bits per sample, alpha, grey, which fields of `Metadata`, and bits per sample of colour if
+  they are fewer."""
 
-  deep: bool
+  bits: int
   alpha: bool
   grey: bool
   fields: tuple[str, ...]
+  colour_bits: int = 16
 
 
+_PICTURE = ("exif", "xmp", "profile")
 _FORMATS = {
-  "PNG": _Holds(True, True, True, ("exif", "xmp", "profile", "dpi", "comment")),
-  "JPEG": _Holds(False, False, True, ("exif", "xmp", "profile", "iptc", "dpi", "comment")),
-  "WebP": _Holds(False, True, False, ("exif", "xmp", "profile")),
-  "TIFF": _Holds(True, True, True, ("exif", "xmp", "profile", "iptc", "dpi")),
-  "BMP": _Holds(False, False, True, ("dpi",)),
+  "PNG": _Holds(16, True, True, (*_PICTURE, "dpi", "comment")),
+  "JPEG": _Holds(8, False, True, (*_PICTURE, "iptc", "dpi", "comment")),
+  "WebP": _Holds(8, True, False, _PICTURE),
+  "TIFF": _Holds(16, True, True, (*_PICTURE, "iptc", "dpi")),
+  "BMP": _Holds(8, False, True, ("dpi",)),
+  "HEIC": _Holds(10, True, True, _PICTURE),
+  "AVIF": _Holds(8, True, True, _PICTURE),
+  "JPEG XL": _Holds(16, True, True, _PICTURE, colour_bits=8),
 }
 
 
@@ -42,9 +49,11 @@ def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray,
   if format == photo.format:
     return samples, photo, []
   holds, lost = _FORMATS[format], []
-  if samples.dtype == np.uint16 and not holds.deep:
+  most = holds.bits if samples.shape[-1] == 1 else min(holds.bits, holds.colour_bits)
+  if photo.bits > most:
+    lost.append(f"{photo.bits - most} of its {photo.bits} bits per sample")
+  if samples.dtype == np.uint16 and most == 8:
     samples = np.round(samples / np.float32(257)).astype(np.uint8)
-    lost.append("8 of its 16 bits per sample")
   if samples.shape[-1] in (2, 4) and not holds.alpha:
     if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
       lost.append("transparency (replaced by white)")
@@ -56,6 +65,8 @@ def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray,
   lost += [name for field, name in _FIELDS.items() if getattr(photo.metadata, field) and not values.get(field)]
   if photo.format == "PNG":
     lost += lost_outside_png(photo.metadata.native)
+  if photo.format == "HEIC":
+    lost += lost_outside_heic(photo)
   return samples, dataclasses.replace(photo, metadata=Metadata(**values)), lost
 
 

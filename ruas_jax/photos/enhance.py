@@ -1,9 +1,10 @@
 """Enhancing image files: each is read, enhanced at its full size, and written in its format.
 
-While one photograph is decoded, earlier ones are computed and encoded. Only one large photograph is in memory at a
-time, with the samples of its file. The computation needs memory for one or two windows of it.
+Photographs are decoded ahead, computed and encoded at the same time, in the order of the files. How many are in memory
+depends on their size: a very large one is alone. The computation needs memory for one or two windows of each.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,26 +14,29 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 
+from ruas_jax.data.formats import RAW_FORMATS
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.enhancer import Dtype, Enhancer, Plan
 from ruas_jax.photos.inputs import Inputs, Skipped
+from ruas_jax.photos.knobs import Knobs
 from ruas_jax.photos.model import Model
 from ruas_jax.photos.photo import Photo
+from ruas_jax.photos.previews import contact_sheet, for_sheet, split_picture, write_picture
 from ruas_jax.photos.reading import read_photo
 from ruas_jax.photos.sizes import TILE
 from ruas_jax.photos.writing import check_quality, check_target, write_photo
 
-_IN_FLIGHT = 2  # photographs that are computed, encoded or written while the next one is decoded,
-_PIXELS_IN_FLIGHT = 4_000_000  # and the total number of their pixels
+_PIXELS_IN_FLIGHT = 60_000_000  # of all photographs that are computed, encoded or written, before others are waited for
 
 
 class Enhanced(NamedTuple):
   """The results for all inputs.
 
   Attributes:
-    written: the files written, in the order of the inputs.
+    written: the files written, in the order of the inputs; for a contact sheet, the photographs on it.
     skipped: pictures that were not processed, and folders that were not entered.
     warnings: `(source, text)` for everything that was damaged, changed or lost in a written file.
     failures: one line for each file that could not be enhanced.
@@ -49,68 +53,104 @@ def enhance_files(
   inputs: Inputs,
   *,
   strength: float = 1.0,
+  denoise: float | None = None,
+  exposure: float = 0.0,
   dtype: Dtype = "float32",
   precision: Precision = "high",
   tile: int = TILE,
   quality: int | None = None,
   overwrite: bool = False,
+  jobs: int | None = None,
   on_file: Callable[..., None] | None = None,
 ) -> Enhanced:
   """Enhances the files that `collect_inputs` found. A file that fails does not stop the others.
 
   Args:
     model: the model.
-    inputs: result of `collect_inputs`. Each output has its input's name, size, format, bit depth and metadata.
+    inputs: result of `collect_inputs`. Each output has its input's name, size, format, bit depth and metadata, or is a
+      picture of before and after.
     strength: blend of the image (0) and the model's result (1).
+    denoise: blend of the result without (0) and with noise removal (1); None: that of the model's variant.
+    exposure: stops of light that are added to the result.
     dtype: number format of the computation.
     precision: that of the convolutions' float32 products on an accelerator.
     tile: side in pixels of the windows in which large photographs are computed; memory grows with its square.
-    quality: 1 to 100, for JPEG and for WebP that is not lossless; None: that of each input.
+    quality: 1 to 100, for formats with loss; None: that of each input.
     overwrite: replace existing outputs.
+    jobs: photographs that are decoded, and photographs that are computed and encoded, at the same time; None: a quarter
+      of the cores, at least 2.
     on_file: called as `on_file(done)` after each file, in the order of the files.
   Returns:
     The files that were written and skipped, the warnings and the failures.
   Raises:
-    UserError: `strength`, `quality` or the output folder are wrong. Nothing has been written then.
+    UserError: an option or the output folder are wrong. Nothing has been written then.
   """
-  if not 0 <= strength <= 1:
-    raise UserError(f"`strength` must be between 0 and 1, not {strength}")
+  knobs = Knobs(strength, denoise, exposure)
+  knobs.check()
   check_quality(quality)
-  folder = inputs.out.parent if inputs.format else inputs.out
+  jobs = max(2, (os.cpu_count() or 1) // 4) if jobs is None else jobs
+  if jobs < 1:
+    raise UserError(f"`jobs` must be at least 1, not {jobs}")
+  if inputs.picture == "sheet" and inputs.out.exists() and not overwrite:
+    raise UserError(f"{inputs.out} exists already; choose another `out`, or set `overwrite` to replace it")
+  folder = inputs.out.parent if inputs.is_file else inputs.out
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f"`out` {inputs.out}: cannot be written ({error.strerror or error})") from None
-  enhancer = Enhancer(model, dtype=dtype, precision=precision, tile=tile)
+  enhancer = Enhancer(model, denoise=denoise, dtype=dtype, precision=precision, tile=tile)
   done = Enhanced([], list(inputs.skipped), [], [])
-  flight, stopped = deque(), threading.Event()
+  reading, flight, stopped = deque(), deque(), threading.Event()
+  cells: list[tuple[str, Image.Image]] = []
+  largest = 0
 
-  def begin(source: Path, target: Path) -> tuple[int, Future]:
-    """Reads and plans in this thread, in the order of the files; the rest runs in other threads."""
-    check_target(target, source, overwrite)
-    photo = read_photo(source)
-    height, width = photo.samples.shape[:2]
-    plan = enhancer.plan(height, width)
-    return height * width, pool.submit(finish, photo, plan, target)
+  def read(source: Path, target: Path) -> Photo:
+    if inputs.picture != "sheet":
+      check_target(target, source, overwrite)
+    return read_photo(source)
 
-  def finish(photo: Photo, plan: Plan, target: Path) -> list[str]:
+  def finish(photo: Photo, plan: Plan, target: Path) -> tuple[list[str], Image.Image | None]:
     samples = photo.samples.copy()  # keeps alpha
     for rows, columns, enhanced in plan.parts(photo.values):
       if stopped.is_set():
-        return []
-      values = strength * enhanced + (1 - strength) * photo.values(rows, columns)
+        return [], None
+      values = knobs.apply(enhanced, photo.values(rows, columns) if strength != 1 else enhanced)
       if not np.isfinite(values).all():
         raise UserError(f"{target}: not written, because the enhanced image has values that are not finite")
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
-    lost = write_photo(target, samples, photo, format=inputs.format, quality=quality, overwrite=overwrite)
-    return [*photo.warnings, *lost]
+    warnings = list(photo.warnings)
+    if inputs.picture == "result":
+      format = inputs.format or ("TIFF" if photo.path.suffix.lower() in RAW_FORMATS else None)
+      return warnings + write_photo(target, samples, photo, format=format, quality=quality, overwrite=overwrite), None
+    picture = split_picture(photo, samples)
+    if inputs.picture == "sheet":
+      return warnings, for_sheet(picture)
+    write_picture(target, picture, inputs.format or "JPEG", quality)
+    return warnings, None
+
+  def begin() -> None:
+    """Plans the oldest photograph that was read, in this thread and in the order of the files, and starts it."""
+    nonlocal largest
+    source, target, photo = reading.popleft()
+    try:
+      photo = photo.result()
+      height, width = photo.samples.shape[:2]
+      largest = max(largest, height * width)
+      flight.append((source, target, height * width, pool.submit(finish, photo, enhancer.plan(height, width), target)))
+    except (UserError, MemoryError, jax.errors.JaxRuntimeError) as error:
+      flight.append((source, target, 0, _failed(error)))
+    while len(flight) > jobs or sum(pixels for _, _, pixels, _ in flight) > _PIXELS_IN_FLIGHT:
+      settle()
 
   def settle() -> None:
     """Waits for the oldest photograph."""
     source, target, _, job = flight.popleft()
     try:
-      done.warnings.extend((source, text) for text in job.result())
+      warnings, cell = job.result()
+      done.warnings.extend((source, text) for text in warnings)
       done.written.append(target)
+      if cell:
+        cells.append((source.name, cell))
     except UserError as error:
       done.failures.append(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError):
@@ -118,20 +158,23 @@ def enhance_files(
     if on_file:
       on_file(len(done.written) + len(done.failures))
 
-  pool = ThreadPoolExecutor(_IN_FLIGHT)
+  pool, readers = ThreadPoolExecutor(jobs), ThreadPoolExecutor(jobs)
   try:
     for source, target in inputs.files:
-      try:
-        flight.append((source, target, *begin(source, target)))
-      except (UserError, MemoryError, jax.errors.JaxRuntimeError) as error:
-        flight.append((source, target, 0, _failed(error)))
-      while len(flight) > _IN_FLIGHT or sum(pixels for _, _, pixels, _ in flight) > _PIXELS_IN_FLIGHT:
-        settle()
+      reading.append((source, target, readers.submit(read, source, target)))
+      ahead = jobs if 0 < 2 * jobs * largest <= _PIXELS_IN_FLIGHT else 1
+      while len(reading) > ahead - 1:
+        begin()
+    while reading:
+      begin()
     while flight:
       settle()
   finally:  # after an error, each running file is written completely, or not at all
     stopped.set()
-    pool.shutdown(cancel_futures=True)
+    for executor in (readers, pool):
+      executor.shutdown(cancel_futures=True)
+  if cells:
+    write_picture(inputs.out, contact_sheet(cells), inputs.format or "JPEG", quality)
   return done
 
 

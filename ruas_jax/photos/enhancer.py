@@ -86,9 +86,21 @@ class Enhancer:
     dtype: number format of the computation; bfloat16 has 8 bits of precision and is faster on some devices.
     precision: that of the convolutions' float32 products on an accelerator.
     tile: side in pixels of the windows for large images.
+    denoise: blend of the images before (0) and after noise removal (1), which one program computes; 0 and 1 are the
+      variants "i" and "i+n", with their bits. None: the model's variant.
   """
 
-  def __init__(self, model: Model, *, dtype: Dtype = "float32", precision: Precision = "high", tile: int = TILE):
+  def __init__(
+    self,
+    model: Model,
+    *,
+    dtype: Dtype = "float32",
+    precision: Precision = "high",
+    tile: int = TILE,
+    denoise: float | None = None,
+  ):
+    if denoise is not None:
+      model = model.with_variant("i" if denoise == 0 else "i+n")
     model = dataclasses.replace(model, options=dataclasses.replace(model.options, precision=precision))
     folded = fold(model)
     self.shapes = Shapes()
@@ -96,6 +108,7 @@ class Enhancer:
     self._needs_mean = model.options.illumination.adaptive
     self._halo = model.network.reach(model.options.variant)
     self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
+    self._blend = () if denoise in (None, 0, 1) else (jnp.asarray(denoise, dtype),)
     self._programs = {}
 
   @property
@@ -120,14 +133,15 @@ class Enhancer:
     return result
 
   def _compile(self, shape, masked):
-    def forward(folded, window, size, mean):
+    def forward(folded, window, size, mean, *blend):
       valid = _inside(shape, size) if masked else None
-      return enhance_folded(folded, window.astype(self._dtype), valid, mean).astype(jnp.float32)
+      return enhance_folded(folded, window.astype(self._dtype), valid, mean, *blend).astype(jnp.float32)
 
     about = [((*shape, 3), jnp.float32), ((2,), jnp.int32), ((1,), jnp.float32)]
     about = [jax.ShapeDtypeStruct(*shape_and_dtype) for shape_and_dtype in about]
-    compiled = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about).compile()
-    return lambda *arguments: compiled(self._folded, *arguments)
+    lowered = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about, *self._blend)
+    compiled = lowered.compile()
+    return lambda *arguments: compiled(self._folded, *arguments, *self._blend)
 
 
 def _inside(shape: tuple[int, int], size: jax.Array) -> jax.Array:

@@ -1,18 +1,30 @@
 """The files that `ruas enhance` processes, the path of each result, and the pictures that are skipped, with reasons."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from ruas_jax.data.formats import FORMATS, IMAGE_SUFFIXES, UNSUPPORTED, format_of_content
+from ruas_jax.data.formats import PHOTO_FORMATS, RAW, RAW_FORMATS, UNSUPPORTED, format_of_content
 from ruas_jax.errors import UserError
+from ruas_jax.photos.extras import missing
+
+Picture = Literal["result", "preview", "sheet"]
+"""What is written: each result, a picture of each before and after, or one such picture of all."""
 
 _NAMED = 20  # files that a line names; more are only counted
 _UNSUPPORTED = "is not supported"
 _INSTEAD = "PNG, JPEG, WebP, TIFF or BMP"
 _LINK = "a link to a folder"
+_READ = PHOTO_FORMATS | RAW_FORMATS
+_KNOWN = ", ".join(dict.fromkeys(_READ.values()))
+_SUFFIXES = {
+  format: next(suffix for suffix in PHOTO_FORMATS if PHOTO_FORMATS[suffix] == format)
+  for format in PHOTO_FORMATS.values()
+}
+_SHEET = "contact_sheet.jpg"
 
 
 class Skipped(NamedTuple):
@@ -29,28 +41,42 @@ class Inputs:
 
   Attributes:
     files: `(source, target)` of each photograph.
-    out: folder of the results; or the output file, if `format` is given.
-    format: format of the single output file; None: each result has the format of its source.
+    out: folder of the results, or the output file.
+    format: format of all results; None: each has the format of its source.
     skipped: pictures in the folders that are not processed, and folders that are not entered.
+    is_file: whether `out` is a file, which is the target of every source.
+    picture: what is written.
   """
 
   files: tuple[tuple[Path, Path], ...]
   out: Path
   format: str | None = None
   skipped: tuple[Skipped, ...] = ()
+  is_file: bool = False
+  picture: Picture = "result"
 
 
-def collect_inputs(inputs: Iterable[str | os.PathLike], out: str | os.PathLike, *, recursive: bool = False) -> Inputs:
+def collect_inputs(
+  inputs: Iterable[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  recursive: bool = False,
+  format: str | None = None,
+  picture: Picture = "result",
+) -> Inputs:
   """The photographs in these files and folders, each with the path of its result.
 
   The images of a folder are sorted by name. Hidden files, hidden folders and the output folder are ignored. A result
-  has the name of its source. But `out` is the result itself if there is one input file, and `out` ends like an image
-  file and is not a folder.
+  has the name of its source, with the extension of its format; that of a camera raw file is a TIFF. Where two results
+  would get one name by that, the sources' extensions become parts of the names. But `out` is the result itself if there
+  is one input file or one picture of all, and `out` ends like an image file and is not a folder.
 
   Args:
     inputs: files and folders.
     out: output folder, or output file.
     recursive: also enter the sub-folders; the results keep their layout.
+    format: a value of `PHOTO_FORMATS`, for all results; None: each has the format of its source.
+    picture: what is to be written.
 
   Raises:
     UserError: an input does not exist, is not a supported image, or is a folder without images; or two results have the
@@ -65,25 +91,38 @@ def collect_inputs(inputs: Iterable[str | os.PathLike], out: str | os.PathLike, 
     if entry.is_dir():
       files, others = _look_into(entry, out, recursive)
       if not files:
-        raise UserError(
-          "; ".join([f"{entry}: the folder holds no image ({', '.join(IMAGE_SUFFIXES)})", *report(others)])
-        )
+        raise UserError("; ".join([f"{entry}: the folder holds no image ({_KNOWN})", *report(others)]))
       found += files
       skipped += others
     else:
       _check_file(entry)
       found.append((entry, Path(entry.name)))
-  format = None if out.is_dir() or out_text.endswith(("/", os.sep)) else _format_of_output(out, inputs)
-  if format:
-    return Inputs(((found[0][0], out),), out, format)
-  targets = {}
+  is_folder = out.is_dir() or out_text.endswith(("/", os.sep))
+  own = None if is_folder else _format_of_output(out, inputs, picture)
+  if own and format not in (None, own):
+    raise UserError(f"`out` {out} is the name of a file of {own}, but `format` asks for {format}")
+  format = own or format
+  lacking = format and missing(format)
+  if lacking:
+    raise UserError(f"`out` {out}: {lacking}" if own else f"`format`: {lacking}")
+  rest = {"skipped": tuple(dict.fromkeys(skipped)), "picture": picture}
+  if own or picture == "sheet":
+    target = out if own else (out / _SHEET).with_suffix(_SUFFIXES[format or "JPEG"])
+    sources = {source.resolve(): source for source, _ in reversed(found)}
+    files = tuple((source, target) for source in reversed(sources.values()))
+    return Inputs(files, target, format or "JPEG", is_file=True, **rest)
+  named = {(source.resolve(), name): _name_of_result(name, format, picture) for source, name in found}
+  times, targets = Counter(named.values()), {}
   for source, name in found:
+    given = named[source.resolve(), name]
+    if times[given] > 1 and given != name:  # such as a raw file and its JPEG: both extensions
+      given = given.with_name(f"{name.stem}_{name.suffix[1:]}{given.name[len(name.stem) :]}")
+    name = given
     other = targets.setdefault(name, source)
     if other.resolve() != source.resolve():
       raise UserError(f"{other} and {source} would both be written as {name}: give them separate folders")
-  return Inputs(
-    tuple((source, out / name) for name, source in targets.items()), out, skipped=tuple(dict.fromkeys(skipped))
-  )
+  files = tuple((source, out / name) for name, source in targets.items())
+  return Inputs(files, out, format or ("JPEG" if picture == "preview" else None), **rest)
 
 
 def report(skipped: Iterable[Skipped]) -> list[str]:
@@ -158,11 +197,11 @@ def _reason_against(path: Path) -> str | None:
   if path.is_symlink() and not path.exists():
     return "" if hidden else "a broken link"
   if not path.is_file():
-    return "not a regular file" if suffix in FORMATS else ""
+    return "not a regular file" if suffix in _READ else ""
   if hidden:
     return "hidden" if _format_inside(path) else ""
-  if suffix in FORMATS:
-    return None
+  if suffix in _READ:
+    return missing(_READ[suffix])
   return _unsupported(path) or ""
 
 
@@ -172,8 +211,8 @@ def _unsupported(path: Path) -> str | None:
   if kind:
     return f"{kind} {_UNSUPPORTED}"
   kind = _format_inside(path)
-  if kind in FORMATS.values():
-    return f"{kind} without its extension: add {next(suffix for suffix, name in FORMATS.items() if name == kind)}"
+  if kind in _SUFFIXES or kind == RAW:
+    return f"{kind} without its extension: add {_SUFFIXES.get(kind, '.cr3')}"
   return kind and f"{kind} {_UNSUPPORTED}"
 
 
@@ -193,22 +232,32 @@ def _check_file(path: Path) -> None:
     raise UserError(f"{path}: no such file or folder")
   if not path.is_file():
     raise UserError(f"{path}: not a regular file")
-  if path.suffix.lower() not in FORMATS:
-    reason = _unsupported(path) or f"not a supported image ({', '.join(IMAGE_SUFFIXES)})"
+  suffix = path.suffix.lower()
+  if suffix in _READ and (lacking := missing(_READ[suffix])):
+    raise UserError(f"{path}: {lacking}")
+  if suffix not in _READ:
+    reason = _unsupported(path) or f"not a supported image ({_KNOWN})"
     hint = f": convert it to {_INSTEAD}" if reason.endswith(_UNSUPPORTED) else ""
     raise UserError(f"{path}: {reason}{hint}")
 
 
-def _format_of_output(out: Path, inputs: list[Path]) -> str | None:
+def _name_of_result(name: Path, format: str | None, picture: Picture) -> Path:
+  if picture == "preview":
+    return name.with_name(f"{name.stem}_preview{_SUFFIXES[format or 'JPEG']}")
+  own = PHOTO_FORMATS.get(name.suffix.lower())
+  format = format or own or "TIFF"
+  return name if format == own else name.with_suffix(_SUFFIXES[format])
+
+
+def _format_of_output(out: Path, inputs: list[Path], picture: Picture) -> str | None:
   """The format of the single output file `out`; None if `out` is a folder."""
   suffix = out.suffix.lower()
-  if suffix not in FORMATS and suffix not in UNSUPPORTED:
+  if suffix not in _READ and suffix not in UNSUPPORTED:
     return None
-  if len(inputs) > 1 or inputs[0].is_dir():
+  if picture != "sheet" and (len(inputs) > 1 or inputs[0].is_dir()):
     what = f"there are {len(inputs)} inputs" if len(inputs) > 1 else f"{inputs[0]} is a folder"
     raise UserError(f"`out` {out} is the name of a file, but {what}: give a folder for the results")
-  if suffix in UNSUPPORTED:
-    raise UserError(
-      f"`out` {out}: {UNSUPPORTED[suffix]} cannot be written: choose {', '.join(IMAGE_SUFFIXES)}, or a folder"
-    )
-  return FORMATS[suffix]
+  if suffix not in PHOTO_FORMATS:
+    kind = UNSUPPORTED.get(suffix, RAW)
+    raise UserError(f"`out` {out}: {kind} cannot be written: choose {', '.join(_SUFFIXES.values())}, or a folder")
+  return PHOTO_FORMATS[suffix]

@@ -96,17 +96,21 @@ def enhance_folded(
   images: jax.Array | np.ndarray,
   valid: jax.Array | None = None,
   mean: jax.Array | None = None,
+  denoise: jax.Array | None = None,
 ) -> jax.Array:
   """`enhance` with folded convolutions, computed in the common dtype of kernels and images.
 
   `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image if `images` is larger. At these pixels the result is
   that of the image alone, whatever the other pixels are. Elsewhere the result has no meaning. `mean`, `[B]`, is the
-  mean of each whole image, if `images` are windows of them.
+  mean of each whole image, if `images` are windows of them. `denoise`, a number from 0 to 1, blends the images before
+  (0) and after noise removal (1).
   """
   if images.ndim < 3 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(f"images must be float [..., H, W, 3] in [0, 1], not {images.dtype} {images.shape}")
   batch = jnp.asarray(images).reshape(-1, *images.shape[-3:])
-  return run_folded(folded.network, folded.convolutions, batch, valid, mean).image.reshape(images.shape)
+  output = run_folded(folded.network, folded.convolutions, batch, valid, mean)
+  image = output.image if denoise is None else denoise * output.image + (1 - denoise) * output.u[-1]
+  return image.reshape(images.shape)
 
 
 def enhance(model: Model, images: jax.Array | np.ndarray) -> jax.Array:

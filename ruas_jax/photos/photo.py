@@ -37,9 +37,9 @@ class Photo:
   Attributes:
     samples: uint8 or uint16 [H, W, C], upright: grey or RGB, then alpha if the file has it.
     path: the file it was read from.
-    format: a value of `data.formats.FORMATS`.
+    format: a value of `data.formats.PHOTO_FORMATS`, or `RAW`.
     metadata: the metadata of the file.
-    storage: how the file stores its samples: Pillow options for JPEG and WebP, a `Layout` for TIFF, else None.
+    storage: how the file stores its samples: a `Layout` for TIFF, else the options of its encoder or None.
     warnings: one line for each thing that was damaged or could not be kept.
   """
 
@@ -54,6 +54,12 @@ class Photo:
   def colours(self) -> int:
     """Number of channels without alpha: 1 for a grey photograph, else 3."""
     return count_colours(self.samples)
+
+  @property
+  def bits(self) -> int:
+    """Bits per sample that the file has. Samples of 10 and 12 bits are read as 16."""
+    stored = self.storage.get("bits") if isinstance(self.storage, dict) else None
+    return stored or 8 * self.samples.itemsize
 
   def values(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
     """A window as float32 [h, w, 3] in [0, 1]. A grey photograph gives three equal channels."""

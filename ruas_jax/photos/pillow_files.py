@@ -13,6 +13,7 @@ from ruas_jax.photos.photo import Metadata, Photo, Refused
 from ruas_jax.photos.samples import from_pillow, to_pillow, upright
 
 QUALITY = 95  # if the source has no quality
+LOSSY = ("JPEG", "HEIC", "AVIF")  # formats of sources for which a lossless result would be large for nothing
 _LONGEST_SEGMENT = 65_000  # bytes of metadata in one segment of a JPEG file
 _IPTC_RESOURCE = 0x0404
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -70,14 +71,14 @@ def encode_jpeg(samples: np.ndarray, photo: Photo, quality: int | None) -> tuple
     "comment": fields["comment"],
     "extra": _iptc_segment(fields["iptc"]),
   }
-  return _save(samples, "JPEG", icc_profile=photo.metadata.profile, dpi=photo.metadata.dpi, **options), lost
+  return save(samples, "JPEG", icc_profile=photo.metadata.profile, dpi=photo.metadata.dpi, **options), lost
 
 
 def encode_webp(samples: np.ndarray, photo: Photo, quality: int | None) -> bytes:
   """A WebP file. It is lossless if the photograph was lossless, unless a quality is given for another source format."""
   metadata = photo.metadata
-  lossless = photo.storage["lossless"] if photo.format == "WebP" else photo.format != "JPEG" and quality is None
-  return _save(
+  lossless = photo.storage["lossless"] if photo.format == "WebP" else photo.format not in LOSSY and quality is None
+  return save(
     samples,
     "WEBP",
     lossless=lossless,
@@ -91,10 +92,11 @@ def encode_webp(samples: np.ndarray, photo: Photo, quality: int | None) -> bytes
 
 def encode_bmp(samples: np.ndarray, photo: Photo) -> bytes:
   """A BMP file."""
-  return _save(samples, "BMP", dpi=photo.metadata.dpi)
+  return save(samples, "BMP", dpi=photo.metadata.dpi)
 
 
-def _save(samples: np.ndarray, format: str, **options) -> bytes:
+def save(samples: np.ndarray, format: str, **options) -> bytes:
+  """The bytes of a file that Pillow writes; empty options are left out."""
   buffer = io.BytesIO()
   given = {name: value for name, value in options.items() if value not in (None, b"")}
   to_pillow(samples).save(buffer, format, **given)

@@ -4,7 +4,7 @@ Intended changes: palettes and single transparent colours become RGB(A), fewer t
 RGB (CMYK by the embedded profile if there is one). The EXIF orientation is applied and reset. The EXIF thumbnail is
 unlinked, because it shows the photograph before enhancement. The main picture of a multi-picture JPEG is kept. Refused:
 several pages or frames, float and 32-bit samples, and files that the libraries read or write only partly (BMP with
-alpha, BigTIFF).
+alpha, BigTIFF). HEIC, AVIF, JPEG XL and camera raw files need packages of the extra `photos`.
 """
 
 import io
@@ -14,21 +14,34 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from ruas_jax.data.formats import FORMATS, format_of_content
+from ruas_jax.data.formats import PHOTO_FORMATS, RAW, RAW_FORMATS, format_of_content
 from ruas_jax.errors import UserError
+from ruas_jax.photos.avif_files import read_avif
+from ruas_jax.photos.extras import missing
+from ruas_jax.photos.heic_files import read_heic
+from ruas_jax.photos.jxl_files import read_jxl
 from ruas_jax.photos.photo import Photo, Refused
 from ruas_jax.photos.pillow_files import read_by_pillow
 from ruas_jax.photos.png_files import read_png
+from ruas_jax.photos.raw_files import read_raw
 from ruas_jax.photos.tiff_files import read_tiff
 
-_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "BMP": "BMP"}  # Pillow's name -> our name
+_NAMES = {
+  "PNG": "PNG",
+  "JPEG": "JPEG",
+  "MPO": "JPEG",
+  "WEBP": "WebP",
+  "BMP": "BMP",
+  "AVIF": "AVIF",
+}  # Pillow's name -> our name
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
   """Reads a photograph with its full precision, upright.
 
   Args:
-    path: a PNG, JPEG, WebP, TIFF or BMP file; its content counts, not its extension.
+    path: a file of `PHOTO_FORMATS`, where the content counts and not the extension; or a camera raw file, which is
+      known by its extension.
 
   Returns:
     The `Photo`, with a warning for each thing that is damaged or could not be kept.
@@ -46,9 +59,10 @@ def read_photo(path: str | os.PathLike) -> Photo:
     raise UserError(f"{path}: no such file") from error
   except UnidentifiedImageError as error:
     kind = _format_of(path)
-    if kind and kind not in FORMATS.values():  # HEIC is often named .jpg
+    if kind and kind not in PHOTO_FORMATS.values():
       raise UserError(f"{path}: it holds {kind}, which is not supported") from error
-    raise UserError(f"{path}: not a readable PNG, JPEG, WebP, TIFF or BMP image") from error
+    named = PHOTO_FORMATS.get(path.suffix.lower(), "JPEG")
+    raise UserError(f"{path}: not a readable {named} image, nor one of another format that is supported") from error
   except Refused as error:
     raise UserError(f"{path}: {error}") from error
   except Image.DecompressionBombError as error:
@@ -69,6 +83,15 @@ def _format_of(path: Path) -> str | None:
 
 def _decode(path: Path) -> Photo:
   data, storage = path.read_bytes(), None
+  if path.suffix.lower() in RAW_FORMATS:
+    samples, metadata, found = read_raw(data)
+    return Photo(samples, path, RAW, metadata, None, tuple(found))
+  kind = format_of_content(data[:32]) or ""
+  if kind in ("HEIC", "JPEG XL"):
+    samples, storage, metadata, found = (read_heic if kind == "HEIC" else read_jxl)(data)
+    return Photo(samples, path, kind, metadata, storage, tuple(found))
+  if kind == "AVIF" and (lacking := missing(kind)):
+    raise Refused(lacking)
   if data[:4] in (b"II*\0", b"MM\0*"):
     samples, storage, metadata, found = read_tiff(data)
     return Photo(samples, path, "TIFF", metadata, storage, tuple(found))
@@ -81,5 +104,6 @@ def _decode(path: Path) -> Photo:
     if image.format == "PNG":
       samples, metadata, found = read_png(image, data)
     else:
-      samples, storage, metadata, found = read_by_pillow(image, data)
+      read = read_avif if image.format == "AVIF" else read_by_pillow
+      samples, storage, metadata, found = read(image, data)
     return Photo(samples, path, _NAMES[str(image.format)], metadata, storage, tuple(found))

@@ -1,5 +1,7 @@
 """Conversion of Pillow images to samples, and the rotation of samples to upright."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
@@ -17,6 +19,12 @@ _TURNS = {
   7: lambda samples: samples[::-1, ::-1].swapaxes(0, 1),
   8: lambda samples: samples[:, ::-1].swapaxes(0, 1),
 }
+
+
+def check_size(width: int, height: int) -> None:
+  """Raises Pillow's error for a picture with more pixels than Pillow allows, before memory is taken for it."""
+  if width * height > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+    raise Image.DecompressionBombError
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:

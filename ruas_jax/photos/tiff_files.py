@@ -4,15 +4,13 @@ Pillow decodes up to 8 bits, with any compression. It receives a directory with 
 of samples, so that damage in other tags does not stop it.
 """
 
-import math
-
 import numpy as np
 from PIL import Image
 
 from ruas_jax.photos import colour, tiff_blocks
 from ruas_jax.photos.metadata import orientation_of, upright_directory, upright_xmp
 from ruas_jax.photos.photo import Metadata, Photo, Refused
-from ruas_jax.photos.samples import from_pillow, upright
+from ruas_jax.photos.samples import check_size, from_pillow, upright
 from ruas_jax.photos.tiff_blocks import (
   BITS,
   CHANNELS,
@@ -138,8 +136,7 @@ def _read_deep(data: bytes, page: Directory) -> np.ndarray:
   colours, channels = 1 if photometric == _GREY else 3, page.number(CHANNELS, 1)
   if channels not in (colours, colours + 1):
     raise Refused(f"it has {channels} channels, but grey or RGB, with or without alpha, is needed")
-  if page.number(WIDTH, 0) * page.number(LENGTH, 0) > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
-    raise Image.DecompressionBombError
+  check_size(page.number(WIDTH, 0), page.number(LENGTH, 0))
   return tiff_blocks.read_deep(data, page)
 
 

@@ -1,9 +1,9 @@
 """Writes the result in the photograph's form: format, grey or colour, bit depth, alpha channel, ICC profile, metadata
-and quality. PNG, TIFF, BMP and lossless WebP are read and written without loss.
+and quality. PNG, TIFF, BMP, lossless WebP and lossless JPEG XL are read and written without loss.
 
 JPEG keeps the quantisation tables, the progressive flag and the subsampling of colour (none, if Pillow cannot write
-it). TIFF keeps its compression, predictor, strips or tiles and byte order. WebP is lossless if the source was; else it
-has quality 95.
+it). TIFF keeps its compression, predictor, strips or tiles and byte order. WebP and JPEG XL are lossless if the source
+was; else they have quality 95, as HEIC and AVIF always have.
 """
 
 import os
@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ruas_jax.data.formats import FORMATS
+from ruas_jax.data.formats import PHOTO_FORMATS
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_atomically
+from ruas_jax.photos.avif_files import encode_avif
 from ruas_jax.photos.conversion import convert
-from ruas_jax.photos.photo import Photo
+from ruas_jax.photos.heic_files import encode_heic
+from ruas_jax.photos.jxl_files import encode_jxl
+from ruas_jax.photos.photo import Photo, Refused
 from ruas_jax.photos.pillow_files import encode_bmp, encode_jpeg, encode_webp
 from ruas_jax.photos.png_files import encode_png
 from ruas_jax.photos.tiff_files import encode_tiff
@@ -43,9 +46,10 @@ def write_photo(
     path: the file to write; its folders are made.
     samples: samples with the shape and type of `photo.samples`, alpha included.
     photo: result of `read_photo`.
-    format: a value of `FORMATS`; the extension of `path` must fit. None: the photograph's format, and the extension of
-      `path` must be the photograph's.
-    quality: 1 to 100, for JPEG and for WebP that is not lossless; None: that of the photograph.
+    format: a value of `PHOTO_FORMATS`; the extension of `path` must fit. None: the photograph's format, and the
+      extension of `path` must be the photograph's.
+    quality: 1 to 100, for JPEG, HEIC, AVIF, and for WebP and JPEG XL that are not lossless; None: that of the
+      photograph.
     overwrite: replace an existing output. The photograph itself is never replaced.
 
   Returns:
@@ -72,6 +76,8 @@ def write_photo(
     ValueError,
     OverflowError,
     struct.error,
+    RuntimeError,
+    Refused,
   ) as error:  # metadata or a size that the format cannot store
     raise UserError(f"{path}: cannot be written ({error})") from error
   write_atomically(path, data)
@@ -90,10 +96,11 @@ def check_target(path: Path, source: Path, overwrite: bool) -> None:
 
 def encode(samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> tuple[bytes, list[str]]:
   """The bytes of a file, and a list of metadata that it cannot hold."""
-  if format == "JPEG":
-    return encode_jpeg(samples, photo, quality)
-  if format == "WebP":
-    return encode_webp(samples, photo, quality), []
+  if format in ("JPEG", "JPEG XL"):
+    return (encode_jpeg if format == "JPEG" else encode_jxl)(samples, photo, quality)
+  lossy = {"WebP": encode_webp, "HEIC": encode_heic, "AVIF": encode_avif}
+  if format in lossy:
+    return lossy[format](samples, photo, quality), []
   return {"PNG": encode_png, "TIFF": encode_tiff, "BMP": encode_bmp}[format](samples, photo), []
 
 
@@ -101,5 +108,5 @@ def _check_suffix(path: Path, photo: Photo, format: str | None) -> None:
   suffix = path.suffix.lower()
   if format is None and suffix != photo.path.suffix.lower():
     raise UserError(f"{path}: the output keeps the format of the input, so its name must end in {photo.path.suffix}")
-  if format is not None and FORMATS.get(suffix) != format:
+  if format is not None and PHOTO_FORMATS.get(suffix) != format:
     raise UserError(f"{path}: the extension does not belong to a {format} file")

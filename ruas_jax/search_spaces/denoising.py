@@ -261,5 +261,6 @@ SPACE = Space(
   unit="pixel",
   timed=lambda: jnp.zeros((1, _TIMED, _TIMED, COLOURS)),
   sample=sample,
+  channels=CHANNELS,
   whole=whole,
 )

@@ -102,4 +102,5 @@ SPACE = Space(
   parameters=parameters,
   macs=parameters,  # there are no biases
   unit="image",
+  channels=_WIDTH,
 )

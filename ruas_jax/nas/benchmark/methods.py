@@ -15,24 +15,27 @@ from ruas_jax.nas.benchmark.space import Architecture, Space
 from ruas_jax.nas.one_search import search
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.population import search_population
+from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
 
 
-def search_space(space: Space, options: SearchOptions, seed: int, **more: Any) -> SearchResult:
-  """`nas.search` of the space with its data. The weights are trained by its recipe, for the length of the search."""
-  return search(space.problem(), options=options, seed=seed, **(_arguments(space, options) | more))
+def search_space(problem: SearchProblem, space: Space, options: SearchOptions, seed: int, **more: Any) -> SearchResult:
+  """`nas.search` with the data of a space. The weights are trained by its recipe, for the length of the search."""
+  return search(problem, options=options, seed=seed, **(_arguments(space, options) | more))
 
 
-def search_seeds(space: Space, options: SearchOptions, seeds: Sequence[int], **more: Any) -> list[SearchResult]:
+def search_seeds(
+  problem: SearchProblem, space: Space, options: SearchOptions, seeds: Sequence[int], **more: Any
+) -> list[SearchResult]:
   """The same with each seed: all in one program, unless there are diagnostics, which a population does not have.
 
   Raises:
     UserError: a search failed; the message names its seed.
   """
   if options.diagnostics.every:
-    return [search_space(space, options, seed, **more) for seed in seeds]
+    return [search_space(problem, space, options, seed, **more) for seed in seeds]
   arguments = _arguments(space, options) | more
-  population = search_population(space.problem(), options=options, seeds=seeds, **arguments)
+  population = search_population(problem, options=options, seeds=seeds, **arguments)
   results = []
   for seed, result, failure in zip(seeds, population.results, population.failures, strict=True):
     if result is None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ruas_jax.nas.cost import cost_of_edges
 from ruas_jax.nas.problem import BilevelProblem, Player, SearchProblem, as_it_is
 
 PyTree = Any
@@ -83,6 +84,7 @@ class Space:
   whole: all elements as one batch, without randomness, for the validation loss.
   recipe: how an architecture is trained.
   alpha_rate: learning rate of Adam for alpha in a search.
+  channels: number of channels of a mixed operation, if shares may differ between them (partial channels).
   parameters, macs: cost of an architecture: number of its parameters, and multiply-accumulates for one `unit`.
   timed: makes the inputs for the measurement of latency; None: it is not measured.
   """
@@ -103,14 +105,21 @@ class Space:
   timed: Callable[[], Any] | None = None
   sample: Callable[[PyTree, jax.Array], PyTree] = as_it_is
   alpha_rate: float = 0.02
+  channels: int | None = None
   whole: Callable[[PyTree], PyTree] = lambda elements: elements
 
   def architectures(self) -> list[Architecture]:
     """All architectures, in the order of a table: the last edge changes fastest."""
     return list(itertools.product(self.operations, repeat=len(self.edges)))
 
-  def problem(self) -> SearchProblem:
-    """The search of the supernet. Its derived result is a dictionary edge -> operation."""
+  def problem(self, costs: Mapping[str, Callable[[Architecture], float]] | None = None) -> SearchProblem:
+    """The search of the supernet. Its derived result is a dictionary edge -> operation.
+
+    `costs` are sums over edges that a search may take into account, by name; None: `parameters` and `macs`.
+    """
+    size, names = len(self.edges), self.operations
+    costs = costs or {"parameters": self.parameters, "macs": self.macs}
+    expected = {name: cost_of_edges(lambda chosen, of=of: of(tuple(chosen)), size, names) for name, of in costs.items()}
 
     def init(key):
       return self.network.init(key), {"edges": jnp.zeros((len(self.edges), len(self.operations)))}
@@ -123,4 +132,12 @@ class Space:
       return {edge: self.operations[index] for edge, index in zip(self.edges, strongest, strict=True)}
 
     player = Player(self.name, BilevelProblem(loss, loss), relaxed=True)
-    return SearchProblem(init, [player], self.sample, derive)
+    return SearchProblem(
+      init,
+      [player],
+      self.sample,
+      derive,
+      costs={name: lambda shares, of=of: of(shares["edges"]) for name, of in expected.items()},
+      skip=names.index("skip") if "skip" in names else None,
+      channels={"edges": self.channels} if self.channels else None,
+    )

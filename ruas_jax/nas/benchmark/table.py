@@ -26,6 +26,7 @@ FOLDER = pathlib.Path(__file__).parent / "tables"
 DEFAULT = "denoising"
 
 Architecture = tuple[str, ...]
+AnyArchitecture = Sequence[str | int] | Mapping[str, str | int]
 
 
 def load(name: str | os.PathLike = DEFAULT) -> Table:
@@ -72,23 +73,29 @@ class Table:
     """All architectures, in the order of the columns."""
     return list(itertools.product(self.operations, repeat=len(self.edges)))
 
-  def index(self, architecture: Sequence[str] | Mapping[str, str]) -> int:
+  def index(self, architecture: AnyArchitecture) -> int:
     """The column of an architecture.
 
     Args:
-      architecture: a name of an operation for each edge, in their order, or a dictionary edge -> name.
+      architecture: a name of an operation for each edge, in their order, or a dictionary edge -> name. The position in
+        `operations` may stand for a name, as in `nas.baselines`.
 
     Raises:
       UserError: an edge or an operation is not in the table.
     """
     column = 0
     for edge, name in zip(self.edges, self._names(architecture), strict=True):
-      if name not in self.operations:
-        raise UserError(f"table {self.name}, {edge}: no operation {name!r} (it has {', '.join(self.operations)})")
-      column = len(self.operations) * column + self.operations.index(name)
+      column = len(self.operations) * column + self._position(edge, name)
     return column
 
-  def _names(self, architecture: Sequence[str] | Mapping[str, str]) -> Sequence[str]:
+  def _position(self, edge: str, name: str | int) -> int:
+    if name in self.operations:
+      return self.operations.index(name)
+    if name in range(len(self.operations)):
+      return int(name)
+    raise UserError(f"table {self.name}, {edge}: no operation {name!r} (it has {', '.join(self.operations)})")
+
+  def _names(self, architecture: AnyArchitecture) -> Sequence[str | int]:
     edges = ", ".join(self.edges)
     if isinstance(architecture, Mapping):
       for edge in (*architecture, *self.edges):
@@ -100,9 +107,7 @@ class Table:
       raise UserError(f"table {self.name}: expected {len(self.edges)} operations ({edges}), not {architecture!r}")
     return architecture
 
-  def query(
-    self, architecture: Sequence[str] | Mapping[str, str], seed: int | None = None, steps: int | None = None
-  ) -> dict[str, float]:
+  def query(self, architecture: AnyArchitecture, seed: int | None = None, steps: int | None = None) -> dict[str, float]:
     """The metrics and costs of an architecture, by name.
 
     Args:
@@ -121,7 +126,7 @@ class Table:
     found = {name: float(values[rows, column, length].mean()) for name, values in self.metrics.items()}
     return found | {name: values[column].item() for name, values in self.costs.items()}
 
-  def seeds_of(self, architecture: Sequence[str] | Mapping[str, str]) -> list[int]:
+  def seeds_of(self, architecture: AnyArchitecture) -> list[int]:
     """The seeds with which an architecture was trained."""
     trained = np.isfinite(self.metrics[self.objective][:, self.index(architecture), -1])
     return np.flatnonzero(trained).tolist()
@@ -146,7 +151,7 @@ class Table:
       raise UserError(f"table {self.name}: no training of {steps} steps (lengths: {', '.join(map(str, self.lengths))})")
     return -1 if steps is None else self.lengths.index(steps)
 
-  def rate(self, architecture: Sequence[str] | Mapping[str, str]) -> dict[str, float]:
+  def rate(self, architecture: AnyArchitecture) -> dict[str, float]:
     """What `query` returns, and two figures of the objective: `regret`, the distance to the best architecture, and
     `percentile`, the share of architectures that are worse, in percent.
 
@@ -197,14 +202,17 @@ class Table:
       raise UserError(f"table {self.name}: this version of ruas_jax has no search space of this name") from None
 
   def search_problem(self) -> SearchProblem:
-    """The supernet of the space as a search problem. What it derives is what `query` takes."""
-    return self.space.problem()
+    """The supernet of the space as a search problem. What it derives is what `query` takes, and its costs are those of
+    the table: `SearchOptions.cost` may name them."""
+    return self.space.problem(
+      {name: lambda names, of=of: of[self.index(names)].item() for name, of in self.costs.items()}
+    )
 
   def search(self, options: SearchOptions, seed: int = 0, **more: Any) -> SearchResult:
     """`nas.search` of the space with its data and optimisers; `more` are other arguments of `nas.search`."""
     from ruas_jax.nas.benchmark.methods import search_space
 
-    return search_space(self.space, options, seed, **more)
+    return search_space(self.search_problem(), self.space, options, seed, **more)
 
   def evaluate(self, options: SearchOptions, seeds: int | Iterable[int] = 10, **more: Any) -> list[dict[str, Any]]:
     """Searches once with each seed, and rates what is found.
@@ -224,7 +232,8 @@ class Table:
     values = self.metrics[self.objective][:, :, -1]
     several = [self.architectures[index] for index in np.flatnonzero(np.isfinite(values).sum(axis=0) > 1)]
     seeds, records = list(range(seeds) if isinstance(seeds, int) else seeds), []
-    for seed, found in zip(seeds, search_seeds(self.space, options, seeds, **more), strict=True):
+    results = search_seeds(self.search_problem(), self.space, options, seeds, **more)
+    for seed, found in zip(seeds, results, strict=True):
       losses = supernet_losses(self.space, found.weights, several)
       correlation = self.rank_correlation(dict(zip(several, -losses, strict=True)))
       about = {"seed": seed, "architecture": tuple(found.derived.values())}

@@ -1,0 +1,51 @@
+"""What a user can turn: strength, noise removal and exposure. Each is exact at its neutral value."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ruas_jax.errors import UserError
+
+_MOST_STOPS = 10
+
+
+class Knobs(NamedTuple):
+  """The options of `ruas enhance` that change the pixels.
+
+  Attributes:
+    strength: blend of the photograph (0) and the model's result (1).
+    denoise: blend of the result without noise removal (0) and with it (1); None: what the model's variant has.
+    exposure: stops of light, added after everything else.
+  """
+
+  strength: float = 1.0
+  denoise: float | None = None
+  exposure: float = 0.0
+
+  def check(self) -> None:
+    """Raises UserError for a value out of range."""
+    for name, value in (("strength", self.strength), ("denoise", self.denoise)):
+      if value is not None and not 0 <= value <= 1:
+        raise UserError(f"`{name}` must be between 0 and 1, not {value}")
+    if not (math.isfinite(self.exposure) and abs(self.exposure) <= _MOST_STOPS):
+      raise UserError(f"`exposure` must be between -{_MOST_STOPS} and {_MOST_STOPS} stops, not {self.exposure}")
+
+  def apply(self, enhanced: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The values to write, from the model's result and the photograph, float32 of one shape."""
+    values = enhanced if self.strength == 1 else self.strength * enhanced + (1 - self.strength) * photo
+    return expose(values, self.exposure)
+
+
+def expose(values: np.ndarray, stops: float) -> np.ndarray:
+  """sRGB values in [0, 1] with their light multiplied by `2 ** stops`, clipped to [0, 1]. 0 changes nothing.
+
+  The gain acts on light, as that of a camera does, and after the network: the network estimates the illumination, so it
+  would undo a gain before it.
+  """
+  if stops == 0:
+    return values
+  values = np.clip(values, 0, 1)
+  light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+  light = np.minimum(light * np.float32(2.0**stops), 1)
+  return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).astype(np.float32)
