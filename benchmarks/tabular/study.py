@@ -18,6 +18,7 @@ from scipy import stats
 from benchmarks.report import argument_parser, print_table, write_report
 from benchmarks.tabular.study_pictures import draw_qualities, draw_regrets
 from ruas_jax import nas
+from ruas_jax.engine.compile_cache import enable_compilation_cache
 from ruas_jax.engine.mesh import one_cpu_device_per_core
 from ruas_jax.engine.progress import progress
 from ruas_jax.errors import UserError
@@ -25,7 +26,7 @@ from ruas_jax.nas import baselines
 from ruas_jax.nas.benchmark import Table
 from ruas_jax.nas.methods import METHODS
 
-TABLES = ("digits",)
+TABLES = ("denoising", "digits")
 _STEPS = 240
 _GRADIENTS = 5  # of a loss in an exact step: the weights' update, the look-ahead, the outer loss, second derivatives
 _DRAWS = 1000
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--pictures", metavar="FOLDER", type=pathlib.Path, help="write the pictures into this folder")
   options = parser.parse_args(arguments)
   steps, seeds = (3, 2) if options.quick else (_STEPS, options.seeds)
+  enable_compilation_cache()  # several seeds compile the same program
   one_cpu_device_per_core()
   start, results, skipped = time.perf_counter(), {}, {}
   for name in TABLES:
