@@ -166,6 +166,9 @@ BARS = {
   "cost_front_rank_correlation": Bar(
     0.9, "at_least", "rank correlation between the expected cost of searches and the counted cost of what they derive"
   ),
+  "latency_rank_correlation": Bar(
+    0.9, "at_least", "rank correlation between the table of latency and the times of networks that it was not made from"
+  ),
   "cost_aware_operations_share": Bar(
     0.6, "at_most", "a cost-aware architecture on LOL has at most 60 % of the bundled one's operations"
   ),

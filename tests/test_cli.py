@@ -187,7 +187,7 @@ def test_bad_input_gets_one_line(command, said, place, capfd):
 @pytest.mark.parametrize(
   "command, said",
   [
-    ("serch --workdir new", "search, train, enhance, evaluate, import, demo, hypergrad, latency"),
+    ("serch --workdir new", "search, train, enhance, evaluate, import, export, demo, hypergrad, latency"),
     ("search --workdir new --search.step 3", "--search.steps"),
     ("search --workdir new --search.hypergradiant unrolled", "--search.hypergradient"),
     ("train --workdir new --genotype published --training.step 3", "--training.steps"),

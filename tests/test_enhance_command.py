@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 
+from ruas_jax.data.formats import PHOTO_FORMATS, RAW_FORMATS
+from ruas_jax.photos.extras import missing
 from ruas_jax.photos.model import save_model
 
 
@@ -81,6 +83,19 @@ def test_failures_come_after_what_is_skipped(enhance, photos):
   code, out, err = enhance("photos")
   assert code == 1 and out[0] == "2 enhanced in bright, 1 failed" and out[1].startswith("4 files skipped: ")
   assert len(err) == 2 and "ruas: warning: " in err[0] and err[1].startswith("ruas: photos/0.png: ")
+
+
+def test_broken_files_of_every_format_are_a_line_each_and_the_others_are_enhanced(enhance, tmp_path):
+  folder = write_images(tmp_path / "photos", dark_images(1))
+  suffixes = [".jpg", ".png", ".tif", ".webp", ".bmp", ".avif", ".heic", ".jxl", ".nef"]
+  suffixes = [suffix for suffix in suffixes if not missing((PHOTO_FORMATS | RAW_FORMATS)[suffix])]
+  for suffix in suffixes:
+    (folder / f"empty{suffix}").write_bytes(b"")
+    (folder / f"text{suffix}").write_text("no picture at all")
+  code, out, err = enhance("photos")
+  assert code == 1 and out == [f"1 enhanced in bright, {2 * len(suffixes)} failed"]
+  assert len(err) == 2 * len(suffixes) and all(line.startswith("ruas: photos/") for line in err)
+  assert names(tmp_path / "bright") == ["0.png"]
 
 
 def test_warnings_of_one_text_are_one_line(enhance, photos):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 import runpy
 import sys
 
@@ -15,7 +16,7 @@ from tiny_problem import NETWORK, dark_images, fresh_model, ruas
 
 from ruas_jax.convolution.primitives import convolve, square_taps
 from ruas_jax.errors import UserError
-from ruas_jax.export import check, files
+from ruas_jax.export import check
 from ruas_jax.export.files import LICENCES, export_model
 from ruas_jax.export.layout import DenseLayout, grid
 from ruas_jax.lowlight.genotype import Genotype
@@ -24,7 +25,7 @@ from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOp
 from ruas_jax.photos.model import Model, enhance, save_model
 from ruas_jax.photos.pretrained import load_pretrained
 
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+ROOT = pathlib.Path(__file__).parents[1]
 MISSING = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, which the extra `export` installs")
 IMAGES = np.stack(dark_images(2)).astype(np.float32) / 255
@@ -64,10 +65,9 @@ def test_a_dense_convolution_is_that_of_its_taps(taps, size, dilation):
   np.testing.assert_allclose(dense, convolve(image, kernel, taps, bias), rtol=1e-5)
 
 
-@pytest.mark.parametrize("windows", [False, True])
-def test_stablehlo_is_read_back(windows, tmp_path):
+def test_stablehlo_of_windows_is_read_back(tmp_path):
   model, path = load_pretrained("general"), tmp_path / "model.stablehlo"
-  done = export_model(path, model, name="general", licence="a licence", windows=windows)
+  done = export_model(path, model, name="general", licence="a licence", windows=True)
   assert path.stat().st_size == done.size <= 100_000
   assert len(done.differences) == 1 and max(numbers(done.differences)) <= 1e-5
   read = jax.export.deserialize(bytearray(path.read_bytes()))
@@ -76,13 +76,10 @@ def test_stablehlo_is_read_back(windows, tmp_path):
   about = json.loads(read.fun_name)
   assert about["licence"] == "a licence" and about["variant"] == "i+n"
   assert about["weights_sha256"] == model.weights_sha256()
+  assert about["input"].endswith("; mean: float32 [batch], that of the whole image")
+  assert int(about["reach"]) == model.network.reach("i+n")
   mean = IMAGES.mean(axis=(1, 2, 3))
-  window = read.call(IMAGES[:, :12], mean) if windows else read.call(IMAGES)
-  if windows:  # the rows that do not read beyond the window
-    assert int(about["reach"]) >= 12
-    assert float(jnp.abs(window - read.call(IMAGES[:, :12], mean * 2)).max()) > 1e-3
-  else:
-    np.testing.assert_allclose(window, enhance(model, IMAGES), atol=1e-5)
+  assert float(jnp.abs(read.call(IMAGES, mean) - read.call(IMAGES, 2 * mean)).max()) > 1e-3
 
 
 FORMS = {
@@ -95,6 +92,16 @@ FORMS = {
     denoising=DenoisingOptions(stages=2, guided=True, channels=4),
   ),
 }
+
+
+def test_the_guide_reads_a_file_back(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
+  values = {}
+  exec(block, values)
+  assert capsys.readouterr().out == "i+n (1, 20, 30, 3)\n"
+  expected = enhance(load_pretrained("general"), jnp.full((20, 30, 3), 0.05))
+  np.testing.assert_allclose(values["bright"][0], expected, atol=1e-5)
 
 
 @needs_onnx
@@ -131,14 +138,16 @@ def test_windows_of_an_image_are_its_parts(tmp_path):
 
 
 @needs_onnx
-def test_the_example_needs_only_the_file(tmp_path, monkeypatch):
+def test_the_example_needs_only_the_file(tmp_path, monkeypatch, capsys):
   model = load_pretrained("lol")
-  export_model(tmp_path / "model.onnx", model, name="lol", licence="")
+  assert ruas("export", tmp_path / "model.onnx", "--pretrained", "lol", "--licence", "mine") == 0
+  assert re.search(r"model.onnx: \d\d\.\d kB; largest difference at 1 sizes \de-0\d\n", capsys.readouterr().out)
   Image.fromarray(dark_images(1)[0]).save(tmp_path / "dark.png")
   monkeypatch.setattr(
     sys, "argv", ["onnx_enhance.py", *(str(tmp_path / n) for n in ("model.onnx", "dark.png", "b.png"))]
   )
-  runpy.run_path(str(EXAMPLES / "onnx_enhance.py"), run_name="__main__")
+  runpy.run_path(str(ROOT / "examples" / "onnx_enhance.py"), run_name="__main__")
+  assert "by lol, variant i+n, licence mine" in capsys.readouterr().out
   expected = np.asarray(enhance(model, dark_images(1)[0] / np.float32(255))) * 255
   assert np.abs(np.asarray(Image.open(tmp_path / "b.png")) - expected).max() <= 0.51
 
@@ -191,10 +200,32 @@ def test_mistakes_are_one_line_and_leave_nothing(arguments, said, tmp_path, monk
 
 
 def test_the_licences_are_those_of_the_model_card():
-  card = (pathlib.Path(files.__file__).parents[1] / "photos" / "weights" / "README.md").read_text()
+  card = (ROOT / "ruas_jax" / "photos" / "weights" / "README.md").read_text()
   row = next(line for line in card.splitlines() if line.startswith("| licence"))
   _, general, lol = (cell.strip() for cell in row.strip("| ").split("|"))
   assert general.startswith(LICENCES["general"])
   assert "without a stated licence: check whether your use allows it" in lol and LICENCES["lol"].endswith(
     "without a stated licence: check whether your use allows it"
   )
+
+
+def record(name):
+  return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["results"]
+
+
+def test_the_figures_of_the_guides_are_those_of_the_records():
+  export, browser = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("export", "browser"))
+  results = record("exported")
+  assert len(results["differences"]) == 8 and len(results["speed"]) == 4
+  for row in results["differences"]:
+    (line,) = (line for line in export.splitlines() if line.startswith(f"| `{row['weights']}` | `{row['variant']}` |"))
+    largest = max(value for name, value in row.items() if re.fullmatch(r"\d+x\d+", name))
+    assert f"{row['kilobytes']:.1f} kB" in line and f"{largest:.1e}" in line
+  for row in results["speed"]:
+    seconds = [row[f"{name}_seconds"] for name in ("ours", "onnxruntime")]
+    texts = [f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s" for value in seconds]
+    assert f"| `{row['variant']}` | {' | '.join(texts)} | {row['times_ours']:.1f} times as long |" in export
+  cells = {"seconds": "{:.1f} s", "peak_megabytes": "{:.0f} MB", "page_thread_seconds": "{:.2f} s"}
+  for name, form in (cells | {"largest_levels": "{:.2f}"}).items():
+    assert " | ".join(form.format(row[name]) for row in record("browser")) in browser
+  assert [row["requests_elsewhere"] for row in record("browser")] == [[], []]

@@ -26,7 +26,7 @@ def seconds(monkeypatch):
     return {key: found.setdefault(key, rng.uniform(1, 2)) for key in programs}
 
   monkeypatch.setattr(latency, "_forward", lambda *arguments: None)
-  monkeypatch.setattr(latency, "_medians", times)
+  monkeypatch.setattr(latency, "fastest_seconds", times)
   return found
 
 

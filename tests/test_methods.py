@@ -36,6 +36,7 @@ RNG = np.random.default_rng(0)
 LOGITS = np.array([[0.3, -0.7, 1.1], [0.0, 0.5, -0.2]])
 TARGET = RNG.normal(size=LOGITS.shape)
 KEY = jax.random.key(3)
+STILL = {"weight_optimizer": optax.sgd(0.0), "alpha_optimizer": optax.sgd(0.0)}
 RANDOM = [name for name, kind in KINDS.items() if kind.random]
 
 
@@ -524,6 +525,16 @@ def test_a_search_stops_when_gradients_disagree():
   found = toy_choices.search(problem=lambda: dataclasses.replace(toy_choices.problem(), players=[player]), **opposed)
   assert len(found.metrics) == 4 and -1 <= found.metrics[-1]["cell_gradient_match"] < 0
   assert len(toy_choices.search(**opposed).metrics) == 8
+
+
+def test_diagnostics_are_those_of_the_mean_mixing_weights():
+  """A draw of the Dirichlet distribution has no second derivative, its mean has."""
+  diagnostics = nas.DiagnosticsOptions(every=1, batches=1)
+  found = toy_choices.search(steps=1, method="drnas", diagnostics=diagnostics, optimizers=STILL)
+  plain = toy_choices.search(steps=1, relaxation="softmax", diagnostics=diagnostics, optimizers=STILL)
+  direct = [result.metrics[0]["cell_direct_norm"] for result in (found, plain)]
+  # the mean is (elu(a) + 1) / sum: at zero its derivative is that of the softmax
+  assert direct[0] == pytest.approx(direct[1], rel=1e-9) and np.isfinite(found.metrics[0]["cell_hessian_largest"])
 
 
 def test_no_skip_and_no_population_for_stops_are_one_line():

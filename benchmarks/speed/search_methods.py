@@ -79,7 +79,7 @@ PROBLEMS = {"tiny": tiny, "classifier": classifier}
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   jax.config.update("jax_enable_compilation_cache", False)
-  repeats, methods = (2, STEPPING[:2]) if arguments.quick else (15, STEPPING)
+  repeats, methods = (2, STEPPING[:2]) if arguments.quick else (12, STEPPING)
   rows = [row for name in PROBLEMS for row in rows_of(name, methods, repeats)]
   print_table(rows, "a step of a search by method")
   largest = {name: max(row["times_softmax"] for row in rows if row["problem"] == name) for name in PROBLEMS}

@@ -69,20 +69,21 @@ def card_of(space: Space, metrics: dict[str, np.ndarray]) -> str:
     "## Licence",
     f"The table has the licence of ruas_jax, Apache-2.0. {space.licence}",
   ]
-  filled = [text if text[0] in "|#" else textwrap.fill(text, 120) for text in paragraphs]
+  filled = [text if text[0] in "|#" else textwrap.fill(text, 120) for text in paragraphs if text]
   return "\n\n".join(filled) + "\n"
 
 
 def better_half(values: np.ndarray, name: str) -> str:
-  """A sentence on the better half of the architectures that were trained with all seeds."""
+  """A sentence on the better half of the architectures that were trained with all seeds; empty if it has only one."""
   complete = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
   means = complete.mean(axis=0)
   better = complete[:, means > np.median(means)]
+  if better.shape[1] < 2:
+    return ""
   noise = np.sqrt(np.var(better, axis=0, ddof=1).mean())
   spread = np.sqrt(max(np.var(better.mean(axis=0), ddof=1) - noise**2 / len(values), 0.0))
-  found = (
-    f"Among the better half of the architectures with {len(values)} seeds, the noise of `{name}` is {noise:.3g} and the "
-    f"spread {spread:.3g}"
+  alike = ": good architectures are alike, and one training does not tell which is the best." if noise > spread else "."
+  return (
+    f"Among the better half of the architectures with {len(values)} seeds, the noise of `{name}` is {noise:.3g} and "
+    f"the spread {spread:.3g}{alike}"
   )
-  alike = ": good architectures are alike, and one training does not tell which is the best."
-  return found + (alike if noise > spread else ".")

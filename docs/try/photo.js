@@ -12,6 +12,7 @@ let job = 0; // counts photographs: results of an earlier one are dropped
 let photo = null; // {name, type, width, height, pixels, result, illuminated}
 let crew = null; // a promise of {workers, reach}
 let knobs = { strength: 1, denoise: 1, exposure: 0 };
+let busy = null; // a promise of the computation under way
 let mixing = false;
 let changed = false;
 
@@ -77,26 +78,27 @@ async function open(file) {
   const before = await shown(pixels);
   postMessage({ before, width, height }, [before]);
   const { workers, reach } = await crew;
-  const open = windows(height, width, reach);
-  const [total, mean] = [open.length, meanOf(pixels.data)];
+  const waiting = windows(height, width, reach);
+  const [total, mean] = [waiting.length, meanOf(pixels.data)];
   let done = 0;
   const work = async (worker) => {
-    while (open.length && current === job) {
-      const { rows, columns } = open.shift();
+    while (waiting.length && current === job) {
+      const { rows, columns } = waiting.shift();
       const window = cut(opened, rows, columns);
-      const part = await ask(worker, { job: current, pixels: window, rows, columns, mean }, [window.buffer]);
+      const part = await ask(worker, { pixels: window, rows, columns, mean }, [window.buffer]);
       if (current !== job) return;
       for (const name of ["result", "illuminated"]) paste(opened, name, part);
       postMessage({ progress: ++done / total });
     }
   };
-  await (busy = Promise.allSettled([busy]).then(() => Promise.all(workers.map(work))));
+  // A worker has one window at a time: all of them end what they have before the next photograph begins.
+  busy = Promise.allSettled([busy]).then(() => Promise.allSettled(workers.map(work)));
+  const failure = (await busy).find(({ status }) => status === "rejected");
   if (current !== job) return;
+  if (failure) throw failure.reason;
   photo = opened;
   await mix(knobs);
 }
-
-let busy = null; // the computation under way: a worker has one window at a time
 
 /** The photograph upright, as ImageData. */
 async function read(file) {
@@ -150,22 +152,30 @@ async function mix(wanted) {
 }
 
 /** The photograph as the knobs say, as ImageData: a blend of the input, the image before noise removal, and that after
- * it; then the exposure, a gain of 2**stops. Each knob is exact at its neutral value. */
+ * it; then the exposure. Each knob is exact at its neutral value, as in ruas_jax/photos/knobs.py. */
 function mixed({ width, height, pixels, result, illuminated }, { strength, denoise, exposure }) {
   const image = new ImageData(width, height);
-  const [gain, after] = [2 ** exposure, image.data];
+  const [after, level] = [image.data, exposed(exposure)];
   const ofInput = ((1 - strength) * LEVELS) / 255;
   const [ofResult, ofIlluminated] = [strength * denoise, strength * (1 - denoise)];
   for (let from = 0, to = 0; to < after.length; to++) {
-    const values = ofInput * pixels[to] + ofResult * result[from] + ofIlluminated * illuminated[from];
-    after[to++] = (values * gain * 255) / LEVELS; // it is rounded and clipped by its type
-    const green = ofInput * pixels[to] + ofResult * result[++from] + ofIlluminated * illuminated[from];
-    after[to++] = (green * gain * 255) / LEVELS;
-    const blue = ofInput * pixels[to] + ofResult * result[++from] + ofIlluminated * illuminated[from++];
-    after[to++] = (blue * gain * 255) / LEVELS;
+    for (const stop = to + 3; to < stop; to++, from++) {
+      after[to] = level[Math.round(ofInput * pixels[to] + ofResult * result[from] + ofIlluminated * illuminated[from])];
+    }
     after[to] = pixels[to];
   }
   return image;
+}
+
+/** For each 16-bit value of sRGB the 8-bit one whose light is 2**stops times as much. */
+function exposed(stops) {
+  const gain = 2 ** stops;
+  return Uint8ClampedArray.from({ length: LEVELS + 1 }, (_, index) => {
+    const value = index / LEVELS;
+    if (stops === 0) return value * 255;
+    const light = Math.min(1, gain * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055);
+  });
 }
 
 /** A bitmap for the page, at most `SHOWN` pixels wide and high. */

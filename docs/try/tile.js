@@ -8,7 +8,7 @@ onmessage = async ({ data }) => {
     if (data.model) postMessage({ device: await start(data) });
     else await compute(data);
   } catch (error) {
-    postMessage({ job: data.job, error: String(error?.message ?? error) });
+    postMessage({ error: String(error?.message ?? error) });
   }
 };
 
@@ -23,7 +23,7 @@ async function start({ model, device }) {
 }
 
 /** `pixels` is a window, RGBA. Posts the kept part of the results as three 16-bit numbers for each pixel. */
-async function compute({ job, pixels, rows, columns, mean }) {
+async function compute({ pixels, rows, columns, mean }) {
   const { ort, run } = session;
   const [height, width] = [rows.stop - rows.start, columns.stop - columns.start];
   const values = new Float32Array(height * width * 3);
@@ -37,7 +37,7 @@ async function compute({ job, pixels, rows, columns, mean }) {
   const results = await run.run(inputs);
   const parts = { result: null, illuminated: null };
   for (const name in parts) parts[name] = kept(await results[name].getData(true), rows, columns);
-  postMessage({ job, rows, columns, ...parts }, [parts.result.buffer, parts.illuminated.buffer]);
+  postMessage({ rows, columns, ...parts }, [parts.result.buffer, parts.illuminated.buffer]);
 }
 
 function kept(values, rows, columns) {

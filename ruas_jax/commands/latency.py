@@ -21,7 +21,7 @@ class Latency:
   width: int = 600
   """Width of the images in pixels."""
   repeats: int = 10
-  """Times that each network is timed; the median counts."""
+  """Times that each network is timed; the fastest counts."""
 
   def run(self) -> None:
     if min(self.height, self.width, self.repeats) < 1:

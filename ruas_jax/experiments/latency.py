@@ -1,6 +1,5 @@
 """Measuring how long the network of a configuration takes on this device, by the operations of its cells."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,7 @@ def measure_latency(
   A folded operation is known by its taps. For each module, one network is timed for every combination of taps on a
   distill and a remain edge, on all three pairs at once; and one for the taps of the last edge. The differences from the
   first network are the costs of edges and pairs, so the sum has those times again. All networks take turns; each time
-  is a median of `repeats`.
+  is the fastest of `repeats`.
   """
   names = operation_names(operations)
   groups = {cell: _alike(operations, getattr(build_network(network), cell).cell.channels) for cell in CELLS}
@@ -44,7 +43,7 @@ def measure_latency(
     for cell, edges in timed:
       programs[cell, edges] = _forward(network, operations, cell, edges, height, width)
       bar.update(len(programs))
-  seconds = _medians(programs, repeats)
+  seconds = fastest_seconds(programs, repeats)
   cells = {cell: _cell_cost(groups[cell], names, lambda edges, cell=cell: seconds[cell, edges]) for cell in CELLS}
   about = {"device": device_in_words(), "versions": versions(), "size": [height, width], "repeats": repeats}
   return latency_record(NetworkCost(cells, names), network, about)
@@ -94,8 +93,9 @@ def _forward(
   return lambda: run(folded, *images).block_until_ready()
 
 
-def _medians(programs: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
-  """Median seconds of calls that take turns; each is called twice, since the first call finds another one's memory."""
+def fastest_seconds(programs: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
+  """The fastest of the times of calls that take turns, which other processes disturb least. Each is called twice in its
+  turn, since the first call finds another one's memory."""
   seconds = {name: [] for name in programs}
   for _ in range(repeats):
     for name, call in programs.items():
@@ -103,4 +103,4 @@ def _medians(programs: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, 
       start = time.perf_counter()
       call()
       seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(values) for name, values in seconds.items()}
+  return {name: min(values) for name, values in seconds.items()}

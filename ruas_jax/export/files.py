@@ -57,7 +57,7 @@ def export_model(
   program = build_program(model, windows=windows)
   check_writable(path)
   try:
-    content, run = write(program, describe(model, name=name, licence=licence))
+    content, run = write(program, describe(model, name=name, licence=licence, windows=windows))
     differences = compare(model, run)
   except UserError as error:
     raise UserError(f"{os.fspath(path)}: not written: {error}") from None

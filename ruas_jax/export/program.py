@@ -46,7 +46,7 @@ def build_program(model: Model, *, windows: bool) -> Program:
   return Program(network, jax.tree.map(np.asarray, folded), windows)
 
 
-def describe(model: Model, *, name: str, licence: str) -> dict[str, str]:
+def describe(model: Model, *, name: str, licence: str, windows: bool) -> dict[str, str]:
   """What a file says of itself."""
   return {
     "name": name,
@@ -54,7 +54,8 @@ def describe(model: Model, *, name: str, licence: str) -> dict[str, str]:
     "variant": model.options.variant,
     "weights_sha256": model.weights_sha256(),
     "genotype": str(model.genotype),
-    "input": "image: float32 [batch, height, width, 3], sRGB in [0, 1]",
+    "input": "image: float32 [batch, height, width, 3], sRGB in [0, 1]"
+    + ("; mean: float32 [batch], that of the whole image" if windows else ""),
     "output": "result: as the input",
     "reach": str(model.network.reach(model.options.variant)),
     "producer": f"ruas_jax {__version__}",

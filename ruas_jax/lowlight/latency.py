@@ -44,23 +44,27 @@ def read_latency(
   """
   try:
     record = json.loads(epath.Path(path).read_text())
-    names = tuple(record["operations"])
-    cells = {
-      name: CellCost(np.array(cell["edge"], float), np.array(cell["pair"], float), float(cell["fixed"]))
-      for name, cell in record["seconds"].items()
-    }
-    measured = record["network"]
+    cost, measured = latency_of_record(record), record["network"]
   except (OSError, ValueError, TypeError, KeyError) as error:
     raise UserError(f"`search.latency_table` {path}: not a readable table of latency ({error!r}); {_COMMAND}") from None
-  if names != operation_names(operations):
-    raise UserError(f"`search.latency_table` {path} belongs to the operations {', '.join(names)}; {_COMMAND}")
+  if cost.names != operation_names(operations):
+    raise UserError(f"`search.latency_table` {path} belongs to the operations {', '.join(cost.names)}; {_COMMAND}")
   for option, value in _form(network).items():
     if measured.get(option) != value:
       raise UserError(
         f"`search.latency_table` {path} belongs to another network: `network.{option}` is {measured.get(option)!r} "
         f"there and {value!r} here; {_COMMAND}"
       )
-  return NetworkCost(cells, names)
+  return cost
+
+
+def latency_of_record(record: dict[str, Any]) -> NetworkCost:
+  """The cost in seconds of a table's content."""
+  cells = {
+    name: CellCost(np.array(cell["edge"], float), np.array(cell["pair"], float), float(cell["fixed"]))
+    for name, cell in record["seconds"].items()
+  }
+  return NetworkCost(cells, tuple(record["operations"]))
 
 
 def _form(network: NetworkOptions) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class Trainer:
   """Trains architectures of a search problem from the same first weights, on the same batches.
 
   Calling it trains one: `trainer(architecture, steps)` is its validation loss after so many steps. `all` trains several
-  at once. An architecture of the last call is continued where it was left, if it is asked for more steps.
+  at once. An architecture of the last call is continued where it was left, if it is asked for more steps. The data must
+  fit into device memory.
 
   Attributes:
     choices: number of operations of every choice.

@@ -32,7 +32,7 @@ def search_seeds(
   Raises:
     UserError: a search failed; the message names its seed.
   """
-  if options.diagnostics.every:
+  if options.measure_every:
     return [search_space(problem, space, options, seed, **more) for seed in seeds]
   arguments = _arguments(space, options) | more
   population = search_population(problem, options=options, seeds=seeds, **arguments)
