@@ -151,6 +151,8 @@ BARS = {
   ),
   "table_digits_retrained_over_tolerance": Bar(1.0, "at_most", "the same for 20 entries of the digits"),
   "table_megabytes": Bar(2.0, "at_most", "the two tables have at most 2 MB in the package"),
+  "study_methods": Bar(10, "at_least", "the study has at least ten methods on each table"),
+  "study_minutes": Bar(10.0, "at_most", "the study is made again from the tables within ten minutes on two cores"),
   "normal_photographs_kept": Bar(
     25.0, "at_least", "a normal photograph keeps at least 25 dB to itself with the general weights"
   ),
