@@ -35,7 +35,7 @@ _DRAWS = 1000
 HYPERGRADIENTS: dict[str, dict[str, Any]] = {
   "unrolled, 5 steps": {"hypergradient": "unrolled", "unroll_steps": 5},
   "finite_difference": {"hypergradient": "finite_difference"},
-  "truncated": {"hypergradient": "truncated", "unroll_steps": 5, "hypergradient_options": ("keep=1",)},
+  "truncated": {"hypergradient": "truncated", "unroll_steps": 5, "hypergradient_options": ("last=1",)},
   "cg": {"hypergradient": "cg", "hypergradient_options": ("iterations=10", "damping=0.1")},
   "neumann": {"hypergradient": "neumann", "hypergradient_options": ("terms=10", "scale=0.01")},
   "nystrom": {"hypergradient": "nystrom", "hypergradient_options": ("rank=10", "damping=0.1")},

@@ -11,7 +11,6 @@ from ruas_jax.plots.figure import make_figure, save_figure, tidy
 from ruas_jax.plots.style import GREY, RED
 
 _COLOURS = {"method": "#1f77b4", "hypergradient": "#2a8a4a", "baseline": RED, "none": GREY}
-_WORDS = {"method": "method", "hypergradient": "DARTS, other hypergradient", "baseline": "baseline", "none": "no search"}
 
 
 def draw_regrets(path: str | os.PathLike, results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -44,12 +43,13 @@ def draw_qualities(path: str | os.PathLike, tables: Mapping[str, Table]) -> None
   for axis, (name, table) in zip(axes, tables.items(), strict=True):
     values, noise = table.column(), table.noise()
     counts, _, _ = axis.hist(values, bins=50, color="#1f77b4")
-    height, centre = 1.08 * np.max(counts), float(np.mean(values))
-    axis.errorbar(centre, height, xerr=noise.noise, color=RED, capsize=3, label="deviation between seeds")
-    axis.errorbar(centre, 1.16 * np.max(counts), xerr=noise.spread, color=GREY, capsize=3, label="between architectures")
+    centre, most = float(np.mean(values)), np.max(counts)
+    axis.errorbar(centre, 1.08 * most, xerr=noise.noise, color=RED, capsize=3, label="deviation between seeds")
+    axis.errorbar(centre, 1.16 * most, xerr=noise.spread, color=GREY, capsize=3, label="between architectures")
     axis.set_xlabel(_unit(table.objective))
     axis.set_ylabel("architectures")
     axis.set_title(f"{name}: {len(table):,} architectures")
+    axis.set_ylim(top=1.6 * most)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
     tidy(axis)
   save_figure(figure, path)
