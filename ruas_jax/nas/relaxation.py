@@ -83,7 +83,8 @@ def _dirichlet(logits: jax.Array, temperature: Number, key: jax.Array) -> jax.Ar
   gamma_key, uniform_key = jax.random.split(key)
   larger = lax.stop_gradient(parameters) + 1
   x = jax.random.gamma(gamma_key, larger)
-  x += (parameters + 1 - larger) * lax.stop_gradient(lax.random_gamma_grad(larger, x))
+  slope = lax.random_gamma_grad(larger, x)  # pyright: ignore[reportCallIssue]  its stub asks for a dtype
+  x += (parameters + 1 - larger) * lax.stop_gradient(slope)
   u = jax.random.uniform(uniform_key, logits.shape, logits.dtype, jnp.finfo(logits.dtype).tiny, 1)
   return jax.nn.softmax(jnp.log(x) + jnp.log(u) / parameters, axis=-1)
 
