@@ -21,6 +21,7 @@ from tiny_problem import dark_images, fresh_model, ruas, truncate, write_images
 import ruas_jax
 from ruas_jax.commands import app, experiment
 from ruas_jax.commands.enhance import Enhance
+from ruas_jax.commands.export import Export
 from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
@@ -353,7 +354,7 @@ def test_errors_of_the_api_name_fields_and_the_command_line_its_options():
 def test_messages_outside_the_commands_name_arguments_in_backticks_and_nothing_else():
   """A caller of the Python API has no options of a command line."""
   package = pathlib.Path(ruas_jax.__file__).parent
-  arguments = {name for kind in (Search, Train, Enhance, Hypergrad, Import) for name in paths(kind)}
+  arguments = {name for kind in (Search, Train, Enhance, Export, Hypergrad, Import) for name in paths(kind)}
   arguments |= {"batch_size", "repeat", "sweep"}  # of `ruas_jax.search` for any problem
   for file in sorted(set(package.rglob("*.py")) - set((package / "commands").rglob("*.py"))):
     for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):

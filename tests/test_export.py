@@ -169,7 +169,7 @@ def test_without_the_extra(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, "onnxruntime", None)
   assert ruas("export", tmp_path / "model.onnx") == 1
   (line,) = capsys.readouterr().err.splitlines()
-  assert 'ONNX needs the extra `export`: pip install "ruas-jax[export]"' in line
+  assert 'ONNX needs the extra export: pip install "ruas-jax[export]"' in line
   assert not list(tmp_path.iterdir())
 
 

@@ -72,7 +72,7 @@ def _onnx(program: Program, about: dict[str, str]):
 
     from ruas_jax.export.graph import onnx_model
   except ImportError as error:
-    raise UserError(f'ONNX needs the extra `export`: pip install "ruas-jax[export]" ({error})') from None
+    raise UserError(f'ONNX needs the extra export: pip install "ruas-jax[export]" ({error})') from None
   content = onnx_model(program, about).SerializeToString()
   session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
   names = [result.name for result in session.get_outputs()]
