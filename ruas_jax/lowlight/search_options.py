@@ -46,4 +46,4 @@ class RUASSearchOptions(SearchOptions):
         f"`search.cost` {self.cost!r} is unknown{perhaps_meant(self.cost, COSTS)} (known: {', '.join(COSTS)})"
       )
     if self.cost == "latency" and self.latency_table is None:
-      raise UserError("`search.cost` latency needs `search.latency_table`: make one with `ruas latency --json FILE`")
+      raise UserError("`search.cost` latency needs `search.latency_table`: make one with `ruas latency`")
