@@ -20,6 +20,7 @@ from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax import nas
 from ruas_jax.engine.mesh import one_cpu_device_per_core
 from ruas_jax.nas.cost import WEIGHT
+from ruas_jax.nas.methods import METHODS
 from ruas_jax.nas.pareto import hypervolume, nondominated
 from ruas_jax.nas.relaxation import softmax
 from ruas_jax.plots import make_figure, save_figure, tidy
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argument_parser(__doc__.split("\n")[0])
   parser.add_argument("--table", default="denoising", help="name or file of the table")
   parser.add_argument("--cost", default="macs", help="parameters or macs")
+  parser.add_argument("--method", default="darts", choices=METHODS, help="method of the searches")
   parser.add_argument("--members", type=int, default=16, help="number of weights in the sweep")
   parser.add_argument("--weights", type=float, nargs=2, default=(1e-3, 100.0), help="smallest and largest one above 0")
   parser.add_argument("--steps", type=int, default=400, help="steps of every search")
@@ -85,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
       "quick": options.quick,
       "table": table.name,
       "cost": options.cost,
+      "method": options.method,
       "weights": weights,
       "steps": options.steps,
       "seeds": options.seeds,
@@ -115,7 +118,7 @@ def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResul
     validation=dict(data.validation),
     seeds=[seed],
     sweep={WEIGHT: weights},
-    options=nas.SearchOptions(steps=options.steps, cost=options.cost),
+    options=nas.SearchOptions(steps=options.steps, method=options.method, cost=options.cost),
     batch_size=space.recipe.batch_size,
     weight_optimizer=space.recipe.optimizer(options.steps),
     alpha_optimizer=optax.adam(space.alpha_rate, b1=0.5),
