@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from ruas_jax.data.formats import PHOTO_FORMATS, RAW
 from ruas_jax.errors import UserError
-from ruas_jax.photos import extras
+from ruas_jax.photos import extras, raw_files
 from ruas_jax.photos.conversion import convert
 from ruas_jax.photos.jxl_header import read_header
 from ruas_jax.photos.reading import read_photo
@@ -323,10 +323,22 @@ def test_raw_becomes_a_tagged_tiff_or_jpeg(tmp_path):
 
 def test_raw_without_a_white_balance_says_so(tmp_path):
   need(".dng")
-  write_dng(tmp_path / "a.dng", scene(), tags={50728: (5, 3, (0, 1) * 3)})
-  assert read_photo(tmp_path / "a.dng").warnings == (
-    "it has no white balance of the camera: it is developed for daylight",
-  )
+  tags = {50728: (5, 3, (0, 1) * 3)}
+  write_dng(tmp_path / "a.dng", scene(), tags=tags)
+  photo = read_photo(tmp_path / "a.dng")
+  assert photo.warnings == ("it has no white balance of the camera: it is developed for daylight",)
+  # Daylight, whatever the picture shows: what is green in it does not change how the rest is developed.
+  greener = scene()
+  greener[:, 24:] = (0.02, 0.5, 0.02)
+  write_dng(tmp_path / "b.dng", greener, tags=tags)
+  left = (slice(None), slice(16))
+  np.testing.assert_array_equal(read_photo(tmp_path / "b.dng").samples[left], photo.samples[left])
+
+
+@pytest.mark.parametrize("preview", [b"", b"no JPEG"])
+def test_a_raw_file_whose_preview_is_damaged_is_read_without_exif(preview):
+  metadata, warnings = raw_files._metadata(b"FUJIFILM", preview)  # a kind whose EXIF is in the preview alone
+  assert metadata.exif == b"" and warnings == ["its EXIF data cannot be read and are left out"]
 
 
 def written(path):

@@ -4,6 +4,7 @@ The development is linear: no automatic brightness, no tone curve. The curve of 
 network is trained on photographs that have it.
 """
 
+import contextlib
 import functools
 import io
 
@@ -30,9 +31,10 @@ def read_raw(data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
   try:
     with rawpy.imread(io.BytesIO(data)) as raw:
       check_size(raw.sizes.raw_width, raw.sizes.raw_height)
-      if not all(raw.camera_whitebalance[:3]):
+      balanced = min(raw.camera_whitebalance[:3]) > 0  # LibRaw would estimate one from the picture
+      if not balanced:
         warnings.append("it has no white balance of the camera: it is developed for daylight")
-      linear = raw.postprocess(use_camera_wb=True, output_bps=16, no_auto_bright=True, gamma=(1, 1))
+      linear = raw.postprocess(use_camera_wb=balanced, output_bps=16, no_auto_bright=True, gamma=(1, 1))
       preview = _preview(raw)
   except rawpy.LibRawFileUnsupportedError:
     version = ".".join(str(number) for number in rawpy.libraw_version)
@@ -83,7 +85,7 @@ def _metadata(data: bytes, preview: bytes) -> tuple[Metadata, list[str]]:
       exif = kept.to_file()
       return Metadata(exif=exif, xmp=upright_xmp(xmp), profile=srgb_profile(), iptc=directory.content(IPTC)), []
   exif = b""
-  if preview:
+  with contextlib.suppress(OSError):  # there is no preview, or it is damaged
     with Image.open(io.BytesIO(preview), formats=("JPEG",)) as image:
       _, exif, _ = read_exif(plain_exif(image.info.get("exif", b"")), b"")
   return Metadata(exif=exif, profile=srgb_profile()), [] if exif else ["its EXIF data cannot be read and are left out"]
