@@ -135,6 +135,13 @@ def test_a_contact_sheet_shows_every_photograph_in_order(model, tmp_path):
     enhance_files(model, inputs)
 
 
+def test_a_contact_sheet_replaces_no_photograph(model, folder):
+  before = (folder / "1.png").read_bytes()
+  with pytest.raises(UserError, match=r"1\.png: the output would replace the input"):
+    enhance_files(model, collect_inputs([folder], folder / "1.png", picture="sheet"), overwrite=True)
+  assert (folder / "1.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
   "options, said",
   [

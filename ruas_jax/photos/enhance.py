@@ -91,8 +91,9 @@ def enhance_files(
   jobs = max(2, (os.cpu_count() or 1) // 4) if jobs is None else jobs
   if jobs < 1:
     raise UserError(f"`jobs` must be at least 1, not {jobs}")
-  if inputs.picture == "sheet" and inputs.out.exists() and not overwrite:
-    raise UserError(f"{inputs.out} exists already; choose another `out`, or set `overwrite` to replace it")
+  if inputs.picture == "sheet":
+    for source, target in inputs.files:
+      check_target(target, source, overwrite)
   folder = inputs.out.parent if inputs.is_file else inputs.out
   try:
     folder.mkdir(parents=True, exist_ok=True)
