@@ -85,9 +85,9 @@ def _metadata(data: bytes, preview: bytes) -> tuple[Metadata, list[str]]:
       exif = kept.to_file()
       return Metadata(exif=exif, xmp=upright_xmp(xmp), profile=srgb_profile(), iptc=directory.content(IPTC)), []
   exif = b""
-  with contextlib.suppress(OSError):  # there is no preview, or it is damaged
-    with Image.open(io.BytesIO(preview), formats=("JPEG",)) as image:
-      _, exif, _ = read_exif(plain_exif(image.info.get("exif", b"")), b"")
+  # Without a preview, or with a damaged one, there is none.
+  with contextlib.suppress(OSError), Image.open(io.BytesIO(preview), formats=("JPEG",)) as image:
+    _, exif, _ = read_exif(plain_exif(image.info.get("exif", b"")), b"")
   return Metadata(exif=exif, profile=srgb_profile()), [] if exif else ["its EXIF data cannot be read and are left out"]
 
 
