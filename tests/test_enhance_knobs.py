@@ -15,6 +15,7 @@ from ruas_jax.photos.enhancer import Enhancer
 from ruas_jax.photos.inputs import collect_inputs
 from ruas_jax.photos.knobs import expose
 from ruas_jax.photos.model import save_model
+from ruas_jax.photos.previews import write_picture
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,12 @@ def test_a_contact_sheet_shows_every_photograph_in_order(model, tmp_path):
   assert [sheet[centre].tolist() for centre in centres] == [[level] * 3 for level in (10, 30, 50, 90)]
   with pytest.raises(UserError, match=r"all\.png exists already; choose another `out`, or set `overwrite`"):
     enhance_files(model, inputs)
+
+
+def test_a_picture_that_its_format_cannot_hold_is_one_line(tmp_path):
+  with pytest.raises(UserError, match=r"sheet\.webp: cannot be written \("):
+    write_picture(tmp_path / "sheet.webp", Image.new("RGB", (16_384, 1)), "WebP", None)
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_contact_sheet_replaces_no_photograph(model, folder):

@@ -2,6 +2,7 @@
 broken files of each format. Formats whose package is absent are skipped."""
 
 import base64
+import dataclasses
 import functools
 import io
 import itertools
@@ -216,6 +217,11 @@ def test_ten_bits_of_heic_stay_and_are_lost_by_name_elsewhere(tmp_path):
   photo = read_photo(tmp_path / "a.heic")
   assert convert(photo.samples, photo, "PNG")[2] == []
   assert convert(photo.samples, photo, "JPEG")[2] == ["2 of its 10 bits per sample"]
+  twelve = dataclasses.replace(photo, storage=photo.storage | {"bits": 12})  # which its encoder writes as 10
+  assert [convert(photo.samples, twelve, format)[2] for format in ("HEIC", "TIFF")] == [
+    ["2 of its 12 bits per sample"],
+    [],
+  ]
 
 
 def test_deep_files_that_are_read_with_eight_bits_say_so(tmp_path):
@@ -303,7 +309,7 @@ def test_raw_becomes_a_tagged_tiff_or_jpeg(tmp_path):
   exif = {306: (2, 0, "2024:02:29 23:59:59"), 33432: (2, 0, "me"), 700: (1, len(XMP), XMP)}
   write_dng(tmp_path / "a.dng", scene(), 6, tags=exif)
   photo = read_photo(tmp_path / "a.dng")
-  assert write_photo(tmp_path / "a.tif", photo.samples, photo, format="TIFF") == []
+  assert write_photo(tmp_path / "a.tif", photo.samples, photo) == []
   assert write_photo(tmp_path / "a.jpg", photo.samples, photo, format="JPEG") == [
     "as JPEG it loses 8 of its 16 bits per sample"
   ]

@@ -16,7 +16,6 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ruas_jax.data.formats import RAW_FORMATS
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.enhancer import Dtype, Enhancer, Plan
@@ -121,8 +120,8 @@ def enhance_files(
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
     warnings = list(photo.warnings)
     if inputs.picture == "result":
-      format = inputs.format or ("TIFF" if photo.path.suffix.lower() in RAW_FORMATS else None)
-      return warnings + write_photo(target, samples, photo, format=format, quality=quality, overwrite=overwrite), None
+      options = {"format": inputs.format, "quality": quality, "overwrite": overwrite}
+      return warnings + write_photo(target, samples, photo, **options), None
     picture = split_picture(photo, samples)
     if inputs.picture == "sheet":
       return warnings, for_sheet(picture)
