@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ruas_jax.data.formats import RAW
+from ruas_jax.data.srgb import from_light
 from ruas_jax.photos.extras import package
 from ruas_jax.photos.metadata import orientation_of, plain_exif, read_exif, upright_directory, upright_xmp
 from ruas_jax.photos.photo import Metadata, Refused
@@ -48,10 +49,7 @@ def read_raw(data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
 @functools.cache
 def srgb_curve() -> np.ndarray:
   """uint16 [65536]: the level in sRGB of each level of linear light."""
-  light = np.arange(2**16) / 65535
-  return np.rint(65535 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(
-    np.uint16
-  )
+  return np.rint(65535 * from_light(np.arange(2**16) / 65535)).astype(np.uint16)
 
 
 @functools.cache
