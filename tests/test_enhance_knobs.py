@@ -153,7 +153,7 @@ def test_a_contact_sheet_replaces_no_photograph(model, folder):
   "options, said",
   [
     (["--preview"], "2 previewed in look"),
-    (["--contact-sheet"], "2 on the contact sheet look/contact_sheet.jpg"),
+    (["--contact-sheet"], "2 previewed as look/contact_sheet.jpg"),
     (["--format", "webp", "--quality", "50", "--exposure", "0.5", "--jobs", "1"], "2 enhanced in look"),
   ],
 )
