@@ -15,6 +15,7 @@ from ruas_jax.photos.enhancer import Enhancer
 from ruas_jax.photos.inputs import collect_inputs
 from ruas_jax.photos.knobs import expose
 from ruas_jax.photos.model import save_model
+from ruas_jax.photos.previews import write_picture
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +136,24 @@ def test_a_contact_sheet_shows_every_photograph_in_order(model, tmp_path):
     enhance_files(model, inputs)
 
 
+def test_a_picture_that_its_format_cannot_hold_is_one_line(tmp_path):
+  with pytest.raises(UserError, match=r"sheet\.webp: cannot be written \("):
+    write_picture(tmp_path / "sheet.webp", Image.new("RGB", (16_384, 1)), "WebP", None)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_contact_sheet_replaces_no_photograph(model, folder):
+  before = (folder / "1.png").read_bytes()
+  with pytest.raises(UserError, match=r"1\.png: the output would replace the input"):
+    enhance_files(model, collect_inputs([folder], folder / "1.png", picture="sheet"), overwrite=True)
+  assert (folder / "1.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
   "options, said",
   [
     (["--preview"], "2 previewed in look"),
-    (["--contact-sheet"], "2 on the contact sheet look/contact_sheet.jpg"),
+    (["--contact-sheet"], "2 previewed as look/contact_sheet.jpg"),
     (["--format", "webp", "--quality", "50", "--exposure", "0.5", "--jobs", "1"], "2 enhanced in look"),
   ],
 )

@@ -2,6 +2,7 @@
 broken files of each format. Formats whose package is absent are skipped."""
 
 import base64
+import dataclasses
 import functools
 import io
 import itertools
@@ -16,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from ruas_jax.data.formats import PHOTO_FORMATS, RAW
 from ruas_jax.errors import UserError
-from ruas_jax.photos import extras
+from ruas_jax.photos import extras, raw_files
 from ruas_jax.photos.conversion import convert
 from ruas_jax.photos.jxl_header import read_header
 from ruas_jax.photos.reading import read_photo
@@ -216,6 +217,11 @@ def test_ten_bits_of_heic_stay_and_are_lost_by_name_elsewhere(tmp_path):
   photo = read_photo(tmp_path / "a.heic")
   assert convert(photo.samples, photo, "PNG")[2] == []
   assert convert(photo.samples, photo, "JPEG")[2] == ["2 of its 10 bits per sample"]
+  twelve = dataclasses.replace(photo, storage=photo.storage | {"bits": 12})  # which its encoder writes as 10
+  assert [convert(photo.samples, twelve, format)[2] for format in ("HEIC", "TIFF")] == [
+    ["2 of its 12 bits per sample"],
+    [],
+  ]
 
 
 def test_deep_files_that_are_read_with_eight_bits_say_so(tmp_path):
@@ -303,7 +309,7 @@ def test_raw_becomes_a_tagged_tiff_or_jpeg(tmp_path):
   exif = {306: (2, 0, "2024:02:29 23:59:59"), 33432: (2, 0, "me"), 700: (1, len(XMP), XMP)}
   write_dng(tmp_path / "a.dng", scene(), 6, tags=exif)
   photo = read_photo(tmp_path / "a.dng")
-  assert write_photo(tmp_path / "a.tif", photo.samples, photo, format="TIFF") == []
+  assert write_photo(tmp_path / "a.tif", photo.samples, photo) == []
   assert write_photo(tmp_path / "a.jpg", photo.samples, photo, format="JPEG") == [
     "as JPEG it loses 8 of its 16 bits per sample"
   ]
@@ -323,10 +329,22 @@ def test_raw_becomes_a_tagged_tiff_or_jpeg(tmp_path):
 
 def test_raw_without_a_white_balance_says_so(tmp_path):
   need(".dng")
-  write_dng(tmp_path / "a.dng", scene(), tags={50728: (5, 3, (0, 1) * 3)})
-  assert read_photo(tmp_path / "a.dng").warnings == (
-    "it has no white balance of the camera: it is developed for daylight",
-  )
+  tags = {50728: (5, 3, (0, 1) * 3)}
+  write_dng(tmp_path / "a.dng", scene(), tags=tags)
+  photo = read_photo(tmp_path / "a.dng")
+  assert photo.warnings == ("it has no white balance of the camera: it is developed for daylight",)
+  # Daylight, whatever the picture shows: what is green in it does not change how the rest is developed.
+  greener = scene()
+  greener[:, 24:] = (0.02, 0.5, 0.02)
+  write_dng(tmp_path / "b.dng", greener, tags=tags)
+  left = (slice(None), slice(16))
+  np.testing.assert_array_equal(read_photo(tmp_path / "b.dng").samples[left], photo.samples[left])
+
+
+@pytest.mark.parametrize("preview", [b"", b"no JPEG"])
+def test_a_raw_file_whose_preview_is_damaged_is_read_without_exif(preview):
+  metadata, warnings = raw_files._metadata(b"FUJIFILM", preview)  # a kind whose EXIF is in the preview alone
+  assert metadata.exif == b"" and warnings == ["its EXIF data cannot be read and are left out"]
 
 
 def written(path):

@@ -10,7 +10,7 @@ import pytest
 import ruas_jax
 
 PACKAGE = pathlib.Path(ruas_jax.__file__).parent
-COMMANDS = ["search", "train", "enhance", "evaluate", "import", "demo", "hypergrad", "latency", "info"]
+COMMANDS = ["search", "train", "enhance", "evaluate", "import", "export", "demo", "hypergrad", "latency", "info"]
 SLOW_TO_IMPORT = [
   "jax",
   "flax",
@@ -113,4 +113,5 @@ def test_info_says_what_is_there(capsys):
   assert lines["ruas_jax"] == ruas_jax.__version__ and lines["jax"] == jax.__version__
   assert lines["devices"].startswith("cpu 0")
   assert lines["cache"] == jax.config.jax_compilation_cache_dir
-  assert "tensorboard installed" in lines["extras"] and "tpu " in lines["extras"]
+  for extra in ("tensorboard installed", "photos ", "export ", "tpu "):
+    assert extra in lines["extras"]

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from serving import DOCS, served
 from skimage.data import coffee, rocket
 
 from ruas_jax.photos.enhancer import Enhancer
@@ -138,6 +139,31 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(page, tmp_pat
   for role, name in (("slider", "Border between before and after"), ("slider", "Strength"), ("button", "Download")):
     assert page.get_by_role(role, name=name).count() == 1
   assert page.get_by_role("status").count() == 1
+
+
+@pytest.mark.parametrize("file", ["photo.js", "tile.js"])
+def test_the_workers_too_may_not_leave_the_origin(browser, origin, file):
+  page = browser.new_page()
+  with served() as elsewhere:
+    leak = f'\nfetch("{elsewhere}/try/style.css", {{ mode: "no-cors" }})'
+    leak += '.then(() => "it left", () => "it was refused").then((error) => postMessage({ error }));'
+    code = (DOCS / "try" / file).read_text() + leak
+    page.route(f"**/{file}", lambda route: route.fulfill(body=code, content_type="text/javascript"))
+    page.goto(f"{origin}/try/index.html")
+    page.wait_for_selector("#status.wrong")
+    assert page.text_content("#status").endswith("it was refused")
+  page.close()
+
+
+def test_a_missing_model_gets_a_message_that_stays(browser, origin, tmp_path):
+  page = browser.new_page()
+  page.route("**/model.onnx", lambda route: route.fulfill(status=404))
+  page.goto(f"{origin}/try/index.html")
+  page.get_by_text("The model could not be loaded: model.onnx: 404").wait_for()
+  page.set_input_files("#pick", write(tmp_path / "dark.png", PHOTOGRAPH[:40, :40]))
+  page.wait_for_selector("#stage[data-done=no]", state="attached")
+  page.get_by_text("The model could not be loaded: model.onnx: 404").wait_for()
+  page.close()
 
 
 def test_windows_are_those_of_the_package(page):

@@ -1,11 +1,13 @@
 // The page: it takes a photograph, hands it to the worker, and draws what comes back.
 
+import { start } from "./workers.js";
+
 const find = (id) => document.getElementById(id);
 const [drop, pick, progress, status, stage] = ["drop", "pick", "progress", "status", "stage"].map(find);
 const [divide, save, about, reset] = ["divide", "save", "about", "reset"].map(find);
 const knobs = ["strength", "denoise", "exposure"].map(find);
 const neutral = Object.fromEntries(knobs.map((knob) => [knob.id, knob.value]));
-const worker = new Worker(new URL(`photo.js${location.search}`, import.meta.url), { type: "module" });
+const worker = start(`photo.js${location.search}`);
 let [started, picked] = [0, null];
 
 worker.onmessage = ({ data }) => {

@@ -3,6 +3,7 @@
 
 import { metadata } from "./model.js";
 import { windows } from "./tiles.js";
+import { start } from "./workers.js";
 
 const MOST_WORKERS = 4; // each needs some 200 MB
 const SHOWN = 2048; // longest side of what the page draws
@@ -26,12 +27,14 @@ onmessage = async ({ data }) => {
   }
 };
 
-crew = assemble();
-crew.catch((error) => postMessage({ error: `The model could not be loaded: ${error.message}` }));
+crew = assemble().catch((error) => {
+  throw new Error(`The model could not be loaded: ${error.message}`);
+});
+crew.catch(({ message }) => postMessage({ error: message }));
 
 /** Starts the workers: one for a graphics processor, otherwise one for each core. */
 async function assemble() {
-  const answer = await fetch("model.onnx");
+  const answer = await fetch(new URL("model.onnx", import.meta.url));
   if (!answer.ok) throw new Error(`model.onnx: ${answer.status}`);
   const model = new Uint8Array(await answer.arrayBuffer());
   const about = metadata(model);
@@ -44,13 +47,13 @@ async function assemble() {
 
 /** Whether there is a graphics processor. `?device=wasm` and `?device=webgpu` at the page's address decide it. */
 async function hasGraphics() {
-  const device = new URLSearchParams(location.search).get("device");
+  const device = new URL(import.meta.url).searchParams.get("device");
   const adapter = device === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
   return Boolean(adapter) && (device === "webgpu" || !adapter.info?.isFallbackAdapter); // the fallback is software
 }
 
 async function hire(count, model, device) {
-  const workers = Array.from({ length: count }, () => new Worker(new URL("tile.js", import.meta.url), { type: "module" }));
+  const workers = Array.from({ length: count }, () => start("tile.js"));
   await Promise.all(workers.map((worker) => ask(worker, { model, device })));
   return { workers, device };
 }
@@ -140,10 +143,11 @@ async function mix(wanted) {
   if (mixing || !photo) return;
   mixing = true;
   try {
-    while (changed) {
+    while (changed && photo) {
       changed = false;
+      const current = job;
       const after = await shown(mixed(photo, knobs));
-      postMessage({ after }, [after]);
+      if (current === job) postMessage({ after }, [after]); // otherwise it is the last photograph's
       await new Promise((resume) => setTimeout(resume)); // let newer knobs in
     }
   } finally {

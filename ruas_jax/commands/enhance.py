@@ -12,21 +12,6 @@ from ruas_jax.commands.spelling import spell_options
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.options import Precision
 
-_FORMATS = {
-  "jpeg": "JPEG",
-  "png": "PNG",
-  "tiff": "TIFF",
-  "webp": "WebP",
-  "heic": "HEIC",
-  "avif": "AVIF",
-  "jxl": "JPEG XL",
-}
-_DONE = {
-  "result": ("enhanced in", "enhanced as"),
-  "preview": ("previewed in", "previewed as"),
-  "sheet": ("", "on the contact sheet"),
-}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(ModelChoice):
@@ -63,6 +48,7 @@ class Enhance(ModelChoice):
   """Replace result files that exist already."""
 
   def run(self) -> None:
+    from ruas_jax.data.formats import PHOTO_FORMATS
     from ruas_jax.engine.memory import keep_freed_memory
     from ruas_jax.engine.progress import progress
     from ruas_jax.photos.enhance import enhance_files
@@ -76,7 +62,7 @@ class Enhance(ModelChoice):
     if self.denoise is not None and self.variant:
       raise UserError("`denoise` and `variant` exclude each other: give only one of them")
     picture = "preview" if self.preview else "sheet" if self.contact_sheet else "result"
-    format = _FORMATS[self.format] if self.format else None
+    format = PHOTO_FORMATS[f".{self.format}"] if self.format else None
     inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive, format=format, picture=picture)
     model = self.model()
     with progress(len(inputs.files), "enhance") as bar:
@@ -94,8 +80,8 @@ class Enhance(ModelChoice):
         on_file=bar.update,
       )
     failed = f", {len(done.failures)} failed" if done.failures else ""
-    out = printable(inputs.out) if inputs.is_file else printable(self.out)
-    print(f"{len(done.written)} {_DONE[picture][inputs.is_file]} {out}{failed}")
+    where = f"{'as' if inputs.is_file else 'in'} {printable(inputs.out)}"
+    print(f"{len(done.written)} {'enhanced' if picture == 'result' else 'previewed'} {where}{failed}")
     for line in report(done.skipped):
       print(spell_options(line, Enhance))
     for line in _grouped(done.warnings):

@@ -16,9 +16,10 @@ class Export(ModelChoice):
   file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
   """model.onnx or model.stablehlo. It is written only after its results were compared with this package's."""
   licence: str | None = None
-  """Licence of the weights, which the file names. Default: that of the bundled weights."""
+  """Licence of the weights, which is written into the file. None: that of the bundled weights; "not stated" for a
+  checkpoint."""
   windows: bool = False
-  """For a program that computes large images in windows: the mean of the whole image is a second input."""
+  """Make the mean of the whole image a second input, so that a large image can be computed in windows."""
   overwrite: bool = False
   """Replace an existing file."""
 

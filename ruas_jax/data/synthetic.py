@@ -11,6 +11,7 @@ import skimage.transform
 from scipy import ndimage
 
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Pairs
+from ruas_jax.data.srgb import from_light, to_light
 from ruas_jax.errors import UserError
 
 
@@ -94,11 +95,11 @@ def darken(
     y as uint8 [H, W, 3].
   """
   field = _smooth_field(image.shape[:2], rng)[..., None]
-  electrons = full_well * exposure * np.array(light) * np.exp(-unevenness * field) * _decode(image / 255)
+  electrons = full_well * exposure * np.array(light) * np.exp(-unevenness * field) * to_light(image / 255)
   recorded = rng.poisson(electrons) + rng.normal(0, read_noise, image.shape)
   if softness:
     recorded = ndimage.gaussian_filter(recorded, (softness, softness, 0), mode="nearest")
-  return np.round(255 * _encode(np.clip(recorded / full_well, 0, 1))).astype(np.uint8)
+  return np.round(255 * from_light(np.clip(recorded / full_well, 0, 1))).astype(np.uint8)
 
 
 class Darkened(ImageSource):
@@ -170,13 +171,3 @@ def _smooth_field(size, rng):
   """Cubic interpolation of a 3x3 grid of random numbers, scaled to the range [0, 1]."""
   field = np.asarray(skimage.transform.resize(rng.uniform(size=(3, 3)), size, order=3))
   return (field - field.min()) / max(np.ptp(field), np.finfo(float).tiny)
-
-
-def _decode(encoded):
-  """Converts sRGB to linear light."""
-  return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def _encode(linear):
-  """Converts linear light to sRGB."""
-  return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -17,6 +17,7 @@ _OPTIONAL = {  # name of the extra -> module that it installs
   "cuda": "jax_cuda12_plugin",
   "tpu": "libtpu",
   "tensorboard": "tensorboardX",
+  "photos": "pillow_heif",
   "export": "onnxruntime",
   "bench": "torch",
 }

@@ -27,7 +27,7 @@ class Difference(NamedTuple):
 
 
 def compare(model: Model, run: Run) -> list[Difference]:
-  """The differences of all results at all sizes, from our own in the same format.
+  """How far each result of the program is from the model's, at every size.
 
   Raises:
     UserError: one is above `LARGEST_DIFFERENCE`, or not a number.
@@ -39,7 +39,7 @@ def compare(model: Model, run: Run) -> list[Difference]:
       largest = float(np.abs(values - np.asarray(ours[name])).max())
       found.append(Difference(name, images.shape[1], images.shape[2], largest))
       if not largest <= LARGEST_DIFFERENCE:
-        raise UserError(f"{name} at {images.shape[2]}x{images.shape[1]} differs by {largest:.2g} from this package's")
+        raise UserError(f"{name} at {images.shape[2]}x{images.shape[1]} differs by {largest:.2g} from the model's")
   return found
 
 

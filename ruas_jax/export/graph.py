@@ -69,10 +69,9 @@ class _Graph:
   def clip(self, value: str, low: float, high: float) -> str:
     return self.add("Clip", value, self.number(f"at_least_{low:g}", low), self.number(f"at_most_{high:g}", high))
 
-  def blend(self, share: str, first: str | None, second: str) -> str:
-    """`share * first + (1 - share) * second`, where `first` None is one."""
-    rest = self.add("Mul", self.add("Sub", self.number("one", 1.0), share), second)
-    return self.add("Add", share if first is None else self.add("Mul", share, first), rest)
+  def rest(self, share: str) -> str:
+    """`1 - share`."""
+    return self.add("Sub", self.number("one", 1.0), share)
 
   def convolve(self, value: str, name: str, affine: Affine, taps: Taps) -> str:
     """A convolution; its numbers get the name."""
@@ -133,7 +132,9 @@ def _illuminate(
     if u != y and options.gamma:  # at u = y the rectification is zero
       rectification = graph.add("Mul", graph.number("gamma", options.gamma), graph.add("Sub", u, y))
       warm = graph.add("Sub", warm, rectification)
-    return warm if epsilon is None else graph.blend(epsilon, None, warm)
+    if epsilon is None:
+      return warm
+    return graph.add("Add", epsilon, graph.add("Mul", graph.rest(epsilon), warm))
 
   first = warm_start(y)
   u, t = y, first
@@ -143,8 +144,8 @@ def _illuminate(
     read = t if options.update == "residual" else warm
     value = _cell(graph, module.cell, cell, read, f"illumination.{index}", module.slope)
     if options.update == "residual":
-      rest = value if epsilon is None else graph.add("Mul", graph.add("Sub", graph.number("one", 1.0), epsilon), value)
-      t = graph.add("Sub", warm, rest)
+      change = value if epsilon is None else graph.add("Mul", graph.rest(epsilon), value)
+      t = graph.add("Sub", warm, change)
     else:
       t = graph.add("Sigmoid", value)
     if options.one_illumination:
@@ -158,7 +159,7 @@ def _illuminate(
 def _level(graph: _Graph, level: Level, mean: str, floor: float) -> str:
   """The level of an adaptive illumination, `[batch, 1, 1, 1]`."""
   mean = graph.clip(mean, *MEAN_RANGE)
-  odds = graph.add("Div", mean, graph.add("Sub", graph.number("one", 1.0), mean))
+  odds = graph.add("Div", mean, graph.rest(mean))
   scaled = graph.add("Mul", graph.number("level.slope", level.slope), graph.add("Log", odds))
   power = graph.add("Add", scaled, graph.number("level.offset", level.offset))
   return graph.clip(graph.add("Exp", power), floor, 1.0)
@@ -167,7 +168,7 @@ def _level(graph: _Graph, level: Level, mean: str, floor: float) -> str:
 def _denoise(graph: _Graph, module: DenoisingModule, folded: FoldedDenoising, u: str, t: str) -> str:
   """`DenoisingModule.run`, clipped to [0, 1]."""
   options = module.options
-  rest = graph.add("Sub", graph.number("one", 1.0), t) if options.guided else ""
+  rest = graph.rest(t) if options.guided else ""
 
   def features_of(x: str) -> str:
     seen = graph.add("Concat", x, t, axis=1) if options.guided else x

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ruas_jax.photos.heic_files import lost_outside_heic
+from ruas_jax.photos import heic_files
 from ruas_jax.photos.photo import Metadata, Photo, count_colours
 from ruas_jax.photos.png_files import lost_outside_png
 
@@ -37,7 +37,7 @@ _FORMATS = {
   "WebP": _Holds(8, True, False, _PICTURE),
   "TIFF": _Holds(16, True, True, (*_PICTURE, "iptc", "dpi")),
   "BMP": _Holds(8, False, True, ("dpi",)),
-  "HEIC": _Holds(10, True, True, _PICTURE),
+  "HEIC": _Holds(heic_files.BITS, True, True, _PICTURE),
   "AVIF": _Holds(8, True, True, _PICTURE),
   "JPEG XL": _Holds(16, True, True, _PICTURE, colour_bits=8),
 }
@@ -45,13 +45,13 @@ _FORMATS = {
 
 def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray, Photo, list[str]]:
   """The samples in a form that the format can store, the photograph with the metadata that it can store, and a list of
-  what is lost. The list is empty for the photograph's format."""
-  if format == photo.format:
-    return samples, photo, []
+  what is lost. In the photograph's format only bits can be lost, those that its encoder does not write."""
   holds, lost = _FORMATS[format], []
   most = holds.bits if samples.shape[-1] == 1 else min(holds.bits, holds.colour_bits)
   if photo.bits > most:
     lost.append(f"{photo.bits - most} of its {photo.bits} bits per sample")
+  if format == photo.format:
+    return samples, photo, lost
   if samples.dtype == np.uint16 and most == 8:
     samples = np.round(samples / np.float32(257)).astype(np.uint8)
   if samples.shape[-1] in (2, 4) and not holds.alpha:
@@ -66,7 +66,7 @@ def convert(samples: np.ndarray, photo: Photo, format: str) -> tuple[np.ndarray,
   if photo.format == "PNG":
     lost += lost_outside_png(photo.metadata.native)
   if photo.format == "HEIC":
-    lost += lost_outside_heic(photo)
+    lost += heic_files.lost_outside_heic(photo)
   return samples, dataclasses.replace(photo, metadata=Metadata(**values)), lost
 
 

@@ -16,7 +16,6 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ruas_jax.data.formats import RAW_FORMATS
 from ruas_jax.errors import UserError
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.enhancer import Dtype, Enhancer, Plan
@@ -91,8 +90,9 @@ def enhance_files(
   jobs = max(2, (os.cpu_count() or 1) // 4) if jobs is None else jobs
   if jobs < 1:
     raise UserError(f"`jobs` must be at least 1, not {jobs}")
-  if inputs.picture == "sheet" and inputs.out.exists() and not overwrite:
-    raise UserError(f"{inputs.out} exists already; choose another `out`, or set `overwrite` to replace it")
+  if inputs.picture == "sheet":
+    for source, target in inputs.files:
+      check_target(target, source, overwrite)
   folder = inputs.out.parent if inputs.is_file else inputs.out
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def enhance_files(
       samples[rows, columns, : photo.colours] = photo.to_levels(values)
     warnings = list(photo.warnings)
     if inputs.picture == "result":
-      format = inputs.format or ("TIFF" if photo.path.suffix.lower() in RAW_FORMATS else None)
-      return warnings + write_photo(target, samples, photo, format=format, quality=quality, overwrite=overwrite), None
+      options = {"format": inputs.format, "quality": quality, "overwrite": overwrite}
+      return warnings + write_photo(target, samples, photo, **options), None
     picture = split_picture(photo, samples)
     if inputs.picture == "sheet":
       return warnings, for_sheet(picture)

@@ -15,8 +15,7 @@ from ruas_jax.photos.photo import Metadata, Photo, Refused
 from ruas_jax.photos.pillow_files import QUALITY
 from ruas_jax.photos.samples import check_size
 
-BITS = 10
-"""Bits per sample that are written for a deep photograph; the encoder of pillow-heif has no more."""
+BITS = 10  # that are written for a deep photograph; the encoder of pillow-heif has no more
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # channels -> pillow-heif's mode
 _NCLX = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
 
@@ -35,8 +34,6 @@ def read_heic(data: bytes) -> tuple[np.ndarray, dict[str, Any], Metadata, list[s
     raise Refused("HEIC files with premultiplied alpha are not supported")
   if info.get("aux") or info.get("depth_images"):
     warnings.append("only the main picture of the file is kept, not its depth or gain map")
-  if bits > BITS:
-    warnings.append(f"its {bits} bits per sample are written as {BITS}")
   xmp = info.get("xmp") or b""
   _, exif, faults = read_exif(plain_exif(info.get("exif") or b""), xmp)
   samples = _widened(np.asarray(image), bits)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ruas_jax.data.srgb import from_light, to_light
 from ruas_jax.errors import UserError
 
 _MOST_STOPS = 10
@@ -45,7 +46,5 @@ def expose(values: np.ndarray, stops: float) -> np.ndarray:
   """
   if stops == 0:
     return values
-  values = np.clip(values, 0, 1)
-  light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-  light = np.minimum(light * np.float32(2.0**stops), 1)
-  return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).astype(np.float32)
+  light = to_light(np.clip(values, 0, 1)) * np.float32(2.0**stops)
+  return from_light(np.minimum(light, 1)).astype(np.float32)

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ruas_jax.files import write_atomically
 from ruas_jax.photos.colour import to_srgb
 from ruas_jax.photos.conversion import convert
 from ruas_jax.photos.photo import Metadata, Photo
 from ruas_jax.photos.samples import to_pillow
-from ruas_jax.photos.writing import encode
+from ruas_jax.photos.writing import write_samples
 
 _SIDE = 2000  # the most pixels of a preview's side
 _CELL = (480, 360)  # width and height into which a photograph of a contact sheet fits
@@ -59,9 +58,8 @@ def for_sheet(picture: Image.Image) -> Image.Image:
 def write_picture(path: Path, picture: Image.Image, format: str, quality: int | None) -> None:
   """Writes an RGB picture in sRGB, completely or not at all."""
   samples = np.asarray(picture)
-  photo = Photo(samples, path, "picture", Metadata())
-  content, _ = encode(samples, photo, format, _QUALITY if quality is None else quality)
-  write_atomically(path, content)
+  photo = Photo(samples, path, "picture", Metadata())  # of no format whose compression could be kept
+  write_samples(path, samples, photo, format, _QUALITY if quality is None else quality)
 
 
 def _as_srgb(photo: Photo, samples: np.ndarray) -> Image.Image:

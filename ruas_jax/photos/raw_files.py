@@ -4,6 +4,7 @@ The development is linear: no automatic brightness, no tone curve. The curve of 
 network is trained on photographs that have it.
 """
 
+import contextlib
 import functools
 import io
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ruas_jax.data.formats import RAW
+from ruas_jax.data.srgb import from_light
 from ruas_jax.photos.extras import package
 from ruas_jax.photos.metadata import orientation_of, plain_exif, read_exif, upright_directory, upright_xmp
 from ruas_jax.photos.photo import Metadata, Refused
@@ -30,9 +32,10 @@ def read_raw(data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
   try:
     with rawpy.imread(io.BytesIO(data)) as raw:
       check_size(raw.sizes.raw_width, raw.sizes.raw_height)
-      if not all(raw.camera_whitebalance[:3]):
+      balanced = min(raw.camera_whitebalance[:3]) > 0  # LibRaw would estimate one from the picture
+      if not balanced:
         warnings.append("it has no white balance of the camera: it is developed for daylight")
-      linear = raw.postprocess(use_camera_wb=True, output_bps=16, no_auto_bright=True, gamma=(1, 1))
+      linear = raw.postprocess(use_camera_wb=balanced, output_bps=16, no_auto_bright=True, gamma=(1, 1))
       preview = _preview(raw)
   except rawpy.LibRawFileUnsupportedError:
     version = ".".join(str(number) for number in rawpy.libraw_version)
@@ -46,10 +49,7 @@ def read_raw(data: bytes) -> tuple[np.ndarray, Metadata, list[str]]:
 @functools.cache
 def srgb_curve() -> np.ndarray:
   """uint16 [65536]: the level in sRGB of each level of linear light."""
-  light = np.arange(2**16) / 65535
-  return np.rint(65535 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(
-    np.uint16
-  )
+  return np.rint(65535 * from_light(np.arange(2**16) / 65535)).astype(np.uint16)
 
 
 @functools.cache
@@ -83,9 +83,9 @@ def _metadata(data: bytes, preview: bytes) -> tuple[Metadata, list[str]]:
       exif = kept.to_file()
       return Metadata(exif=exif, xmp=upright_xmp(xmp), profile=srgb_profile(), iptc=directory.content(IPTC)), []
   exif = b""
-  if preview:
-    with Image.open(io.BytesIO(preview), formats=("JPEG",)) as image:
-      _, exif, _ = read_exif(plain_exif(image.info.get("exif", b"")), b"")
+  # Without a preview, or with a damaged one, there is none.
+  with contextlib.suppress(OSError), Image.open(io.BytesIO(preview), formats=("JPEG",)) as image:
+    _, exif, _ = read_exif(plain_exif(image.info.get("exif", b"")), b"")
   return Metadata(exif=exif, profile=srgb_profile()), [] if exif else ["its EXIF data cannot be read and are left out"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ruas_jax.data.formats import PHOTO_FORMATS
+from ruas_jax.data.formats import PHOTO_FORMATS, RAW
 from ruas_jax.errors import UserError
 from ruas_jax.files import write_atomically
 from ruas_jax.photos.avif_files import encode_avif
@@ -47,7 +47,7 @@ def write_photo(
     samples: samples with the shape and type of `photo.samples`, alpha included.
     photo: result of `read_photo`.
     format: a value of `PHOTO_FORMATS`; the extension of `path` must fit. None: the photograph's format, and the
-      extension of `path` must be the photograph's.
+      extension of `path` must be the photograph's; or TIFF for a camera raw file.
     quality: 1 to 100, for JPEG, HEIC, AVIF, and for WebP and JPEG XL that are not lossless; None: that of the
       photograph.
     overwrite: replace an existing output. The photograph itself is never replaced.
@@ -64,24 +64,13 @@ def write_photo(
     raise ValueError(
       f"{samples.dtype} {samples.shape} cannot be written as {photo.samples.dtype} {photo.samples.shape}"
     )
+  if photo.format == RAW:
+    format = format or "TIFF"
   _check_suffix(path, photo, format)
   check_target(path, photo.path, overwrite)
   format = format or photo.format
   samples, converted, lost = convert(samples, photo, format)
-  try:
-    data, too_long = encode(samples, converted, format, quality)
-  except (
-    OSError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    struct.error,
-    RuntimeError,
-    Refused,
-  ) as error:  # metadata or a size that the format cannot store
-    raise UserError(f"{path}: cannot be written ({error})") from error
-  write_atomically(path, data)
-  lost += too_long
+  lost += write_samples(path, samples, converted, format, quality)
   return [f"as {format} it loses {', '.join(lost)}"] if lost else []
 
 
@@ -94,7 +83,21 @@ def check_target(path: Path, source: Path, overwrite: bool) -> None:
       raise UserError(f"{path} exists already; choose another `out`, or set `overwrite` to replace it")
 
 
-def encode(samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> tuple[bytes, list[str]]:
+def write_samples(path: Path, samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> list[str]:
+  """Writes samples that the format can store, completely or not at all. Gives a list of metadata that are lost.
+
+  Raises:
+    UserError: the metadata or the size cannot be stored, or the path cannot be written.
+  """
+  try:
+    data, lost = _encode(samples, photo, format, quality)
+  except (OSError, TypeError, ValueError, OverflowError, struct.error, RuntimeError, Refused) as error:
+    raise UserError(f"{path}: cannot be written ({error})") from error
+  write_atomically(path, data)
+  return lost
+
+
+def _encode(samples: np.ndarray, photo: Photo, format: str, quality: int | None) -> tuple[bytes, list[str]]:
   """The bytes of a file, and a list of metadata that it cannot hold."""
   if format in ("JPEG", "JPEG XL"):
     return (encode_jpeg if format == "JPEG" else encode_jxl)(samples, photo, quality)
