@@ -95,8 +95,8 @@ class SearchOptions:
   perturbation_size: float | None = None
   """Largest change of a mixing weight. It grows linearly over the steps."""
   regularisers: tuple[str, ...] | None = None
-  """Terms that are added to the outer losses, as NAME=WEIGHT: entropy, beta, zero_one, distance, weight_decay, or
-  cost:NAME for a cost of the problem."""
+  """Terms of alpha that are added to the outer losses, as NAME=WEIGHT: entropy, beta, zero_one, distance or
+  weight_decay."""
   ramp: float | None = None
   """Share of the steps over which the regularisers' weights rise linearly from zero."""
   warm_up: float | None = None
@@ -204,9 +204,7 @@ def _named_value(text: str) -> tuple[str, int | float | str]:
 
 
 REGULARISERS = ("entropy", "beta", "zero_one", "distance", "weight_decay")
-"""The regularisers that every problem has."""
-COST = "cost:"
-"""A regulariser that begins so is a cost of the problem."""
+"""The names of the regularisers."""
 SWEPT = ("search.temperature", "search.perturbation_size")
 """The numbers of a search that a population can sweep, beside the weights of regularisers."""
 SWEPT_WEIGHT = "search.regularisers."
@@ -244,10 +242,10 @@ def _named_numbers(option: str, texts: tuple[str, ...]) -> dict[str, float]:
 
 
 def check_regulariser(name: str) -> None:
-  """Raises UserError unless every problem, or a problem with a cost of this name, has the regulariser."""
-  if name not in REGULARISERS and not (name.startswith(COST) and name != COST):
+  """Raises UserError for an unknown regulariser."""
+  if name not in REGULARISERS:
     meant = perhaps_meant(name, REGULARISERS)
-    raise UserError(f"`search.regularisers` {name!r} is not one of {', '.join(REGULARISERS)}, cost:NAME{meant}")
+    raise UserError(f"`search.regularisers` {name!r} is not one of {', '.join(REGULARISERS)}{meant}")
 
 
 def is_swept(path: str) -> bool:
