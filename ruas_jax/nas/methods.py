@@ -68,8 +68,7 @@ class Parts:
   @property
   def scheduled(self) -> bool:
     """Whether a part changes from step to step, so that the numbers depend on the total number of steps."""
-    grows = self.perturbation != "none" or (self.regularisers and self.ramp)
-    return bool(self.final_temperature or self.warm_up or grows)
+    return bool(self.final_temperature or self.warm_up or self.ramp or self.perturbation != "none")
 
 
 class Method(NamedTuple):
