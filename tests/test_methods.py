@@ -203,6 +203,8 @@ def test_schedules_are_functions_of_the_step():
     problem, nas.SearchOptions(), jnp.array(1), {"search.temperature": 2.0, "search.regularisers.beta": 3.0}
   )
   assert swept.relaxation.temperature == 2 and swept.weights == {"beta": 3}
+  ramped = moment(problem, nas.SearchOptions(steps=10, ramp=1.0), jnp.array(5), {"search.regularisers.beta": 3.0})
+  assert ramped.weights == {"beta": 1.5}
 
 
 def test_partial_channels_mix_some_channels_and_skip_in_the_others():
@@ -513,6 +515,12 @@ def test_a_search_stops_when_skip_is_chosen_too_often():
   assert "cell_hessian_largest" not in last and found.derived == {"rows": [0, 0, 0]}
   plain = toy_choices.search(problem=problem, steps=len(found.metrics), method="first_order_darts", **pressed)
   np.testing.assert_allclose(found.alpha["rows"], plain.alpha["rows"], atol=1e-12)
+
+
+def test_equal_logits_are_no_choice_of_skip():
+  """Skip is the first operation, and alpha rests at zero."""
+  found = toy_choices.search(steps=3, method="darts_plus", warm_up=1.0)
+  assert [record["cell_skips"] for record in found.metrics] == [0, 0, 0]
 
 
 def test_a_search_stops_when_gradients_disagree():
