@@ -112,7 +112,7 @@ def test_the_others_mixing_weights_are_constants():
 def test_a_swept_weight_is_the_single_searches():
   weights = (0.0, 0.5, 2.0)
   population = nas.search_population(
-    problem(hyper={"search.cost_weight": 0.0}),
+    problem(),
     train=np.zeros((4, 1), np.float32),
     seeds=[0],
     sweep={"search.cost_weight": weights},

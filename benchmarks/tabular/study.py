@@ -28,7 +28,7 @@ from ruas_jax.nas.methods import METHODS
 
 TABLES = ("denoising", "digits")
 _STEPS = 240
-_GRADIENTS = 5  # of a loss in an exact step: the weights' update, the look-ahead, the outer loss, second derivatives
+GRADIENTS = 5  # of a loss in an exact step: the weights' update, the look-ahead, the outer loss, second derivatives
 _DRAWS = 1000
 
 # Estimators of the hypergradient in DARTS, each with the options that it needs.
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
   fewest = min(len([row for row in result["rows"] if row["kind"] == "method"]) for result in results.values())
   write_report(
     options.json,
-    settings={"quick": options.quick, "steps": steps, "seeds": seeds, "gradients_in_a_step": _GRADIENTS},
+    settings={"quick": options.quick, "steps": steps, "seeds": seeds, "gradients_in_a_step": GRADIENTS},
     results=results | {"seconds": seconds},
     bars={} if options.quick else {"study_methods": fewest, "study_minutes": seconds / 60},
   )
@@ -95,7 +95,7 @@ def baseline_rows(table: Table, steps: int, seeds: int) -> Iterator[dict[str, An
   choices = (len(table.operations),) * len(table.edges)
   shortest, longest = table.lengths[0], table.lengths[-1]
   halving = {"rungs": len(table.lengths), "factor": 2}
-  for words, budget in (("as many steps", steps), ("as many gradients", _GRADIENTS * steps)):
+  for words, budget in (("as many steps", steps), ("as many gradients", GRADIENTS * steps)):
     budget = max(budget, longest)
     for name, search in (
       ("random search", lambda **given: baselines.random_search(steps=shortest, **given)),

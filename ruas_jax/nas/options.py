@@ -205,7 +205,9 @@ def _named_value(text: str) -> tuple[str, int | float | str]:
 
 REGULARISERS = ("entropy", "beta", "zero_one", "distance", "weight_decay")
 """The names of the regularisers."""
-SWEPT = ("search.temperature", "search.perturbation_size")
+COST_WEIGHT, COST_TARGET = "search.cost_weight", "search.cost_target"
+_OF_METHOD = ("search.temperature", "search.perturbation_size")
+SWEPT = (*_OF_METHOD, COST_WEIGHT, COST_TARGET)
 """The numbers of a search that a population can sweep, beside the weights of regularisers."""
 SWEPT_WEIGHT = "search.regularisers."
 """The path of a regulariser's weight, without the regulariser's name."""
@@ -249,7 +251,7 @@ def check_regulariser(name: str) -> None:
 
 
 def is_swept(path: str) -> bool:
-  """Whether a population can sweep the option with this path: a number of the method, or a regulariser's weight.
+  """Whether a population can sweep the option with this path: a number in `SWEPT`, or a regulariser's weight.
 
   Raises:
     UserError: the regulariser is unknown.
@@ -266,7 +268,7 @@ def at_hyper(parts: Parts, hyper: Any) -> tuple[Parts, dict[str, Any]]:
   weights = regulariser_weights(parts)
   if not isinstance(hyper, Mapping):
     return parts, weights
-  numbers = {path.removeprefix("search."): hyper[path] for path in SWEPT if path in hyper}
+  numbers = {path.removeprefix("search."): hyper[path] for path in _OF_METHOD if path in hyper}
   swept = {str(path): value for path, value in hyper.items() if str(path).startswith(SWEPT_WEIGHT)}
   weights |= {path.removeprefix(SWEPT_WEIGHT): value for path, value in swept.items()}
   return dataclasses.replace(parts, **numbers), weights
