@@ -410,7 +410,10 @@ BAD = {
     r"`search\.temperature`: the relaxation dirichlet has none",
   ),
   "budget": (dict(selection="budget"), r"`search\.budget` and `search\.selection` budget need each other"),
-  "no such cost": (dict(selection="budget", budget=("size=1",)), "`search.budget` size: the problem has no such cost; it has sizes.*meant sizes"),
+  "no such cost": (
+    dict(selection="budget", budget=("size=1",)),
+    r"`search\.budget` size: the problem has no such cost; it has sizes.*meant sizes",
+  ),
   "share": (dict(warm_up=2.0), r"`search\.warm_up` must be at most 1"),
 }
 
@@ -509,7 +512,9 @@ def test_a_search_stops_when_skip_is_chosen_too_often():
   liking = lambda shares: -jnp.sum(shares["rows"][:, 0])
   problem = lambda: toy_choices.problem(costs={"skip": liking})
   pressed = {"cost": "skip", "cost_weight": 100.0}
-  found = toy_choices.search(problem=problem, method="darts_plus", diagnostics=nas.DiagnosticsOptions(skips=3), **pressed)
+  found = toy_choices.search(
+    problem=problem, method="darts_plus", diagnostics=nas.DiagnosticsOptions(skips=3), **pressed
+  )
   last = found.metrics[-1]
   assert len(found.metrics) < 10 and last["early_stop"] == 1 and last["cell_skips"] == 3
   assert "cell_hessian_largest" not in last and found.derived == {"rows": [0, 0, 0]}

@@ -145,7 +145,7 @@ def test_options_that_do_not_fit_are_one_line(options, hyper, said):
 
 
 def test_alpha_instead_of_mixing_weights_is_refused():
-  with pytest.raises(UserError, match="`search.cost` needs mixing weights, but player 'cell' is not relaxed"):
+  with pytest.raises(UserError, match=r"^`search\.cost` needs mixing weights, but player 'cell' is not relaxed"):
     check_method(problem(relaxed=False), nas.SearchOptions(cost="size", cost_weight=1.0))
 
 
