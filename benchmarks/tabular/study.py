@@ -114,19 +114,11 @@ def baseline_rows(table: Table, steps: int, seeds: int) -> Iterator[dict[str, An
 
 def losses_of(table: Table) -> Callable[[Sequence[int], int], float]:
   """Validation losses of the table."""
-
-  def evaluate(architecture: Sequence[int], steps: int) -> float:
-    return table.query(names_of(table, architecture), seed=0, steps=steps)["validation_loss"]
-
-  return evaluate
-
-
-def names_of(table: Table, architecture: Sequence[int]) -> tuple[str, ...]:
-  return tuple(table.operations[index] for index in architecture)
+  return lambda architecture, steps: table.query(architecture, seed=0, steps=steps)["validation_loss"]
 
 
 def rated(table: Table, architecture: Sequence[int]) -> dict[str, Any]:
-  names = names_of(table, architecture)
+  names = tuple(table.operations[index] for index in architecture)
   return {"architecture": names} | table.rate(names)
 
 
