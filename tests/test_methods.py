@@ -128,6 +128,14 @@ def test_a_population_sweeps_regularisers():
   np.testing.assert_allclose(alone.alpha["rows"], found.results[1].alpha["rows"], atol=1e-9)
 
 
+@pytest.mark.parametrize("name, method", [("temperature", "drnas"), ("perturbation_size", "gdas")])
+def test_a_swept_number_that_the_method_does_not_use_is_refused(name, method):
+  with pytest.raises(UserError, match=rf"^`sweep` search\.{name}: this method does not use it"):
+    options = nas.SearchOptions(method=method)
+    sweep = {f"search.{name}": (0.1, 0.2)}
+    nas.search_population(toy_choices.problem(), train=toy_choices.data(), sweep=sweep, options=options)
+
+
 # Options.
 
 
@@ -244,6 +252,10 @@ def test_darts_pt_finds_what_is_needed_where_mixing_weights_mislead():
     found = toy_choices.search(problem=problem, warm_up=1.0, hypergradient="first_order", selection=selection)
     assert found.derived == {"rows": expected}
     np.testing.assert_array_equal(found.alpha["rows"], misled["rows"])
+  options = nas.SearchOptions(steps=60, warm_up=1.0, hypergradient="first_order", selection="perturbation")
+  sides = {"train": toy_choices.data(), "validation": toy_choices.data(seed=1)}
+  members = nas.search_population(problem(), seeds=2, options=options, batch_size=16, **sides, **toy_choices.SGD)
+  assert [member and member.derived for member in members.results] == [{"rows": toy_choices.BEST}] * 2
 
 
 def test_a_budget_and_a_draw_reach_derive_in_a_search_and_a_population():

@@ -1,7 +1,7 @@
 """The parts of a search's method in one step. They are functions of the options, of `hyper` and of the step in the
 state, so that a resumed run has the same ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -126,6 +126,14 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
         f"`{first}` needs mixing weights, but player {player.name!r} is not relaxed: let its losses take mixing "
         "weights in the place of alpha, and set relaxed=True"
       )
+  swept = problem.hyper if isinstance(problem.hyper, Mapping) else {}
+  unused = {
+    "search.temperature": parts.relaxation == "dirichlet",
+    "search.perturbation_size": parts.perturbation == "none",
+  }
+  for name, is_unused in unused.items():
+    if name in swept and is_unused:
+      raise UserError(f"`sweep` {name}: this method does not use it; choose another method, or leave it out")
   if parts.partial_channels > 1 and (problem.channels is None or problem.skip is None):
     raise UserError(
       f"`search.partial_channels` {parts.partial_channels}: this problem has no channels to choose from (its "
