@@ -122,7 +122,7 @@ METHODS: dict[MethodName, Method] = {
     warm_up=0.3,
   ),
   "fair_darts": _row(
-    "each operation has a sigmoid of its own, driven to 0 or 1 by the zero-one loss",
+    "each operation has a separate sigmoid, driven to 0 or 1 by the zero-one loss",
     "Chu et al., ECCV 2020",
     relaxation="sigmoid",
     regularisers=("zero_one=10",),
