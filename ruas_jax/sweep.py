@@ -11,7 +11,7 @@ from ruas_jax.nas.options import SWEPT, is_swept
 from ruas_jax.option_values import paths, perhaps_meant
 
 _SWEPT = (
-  *("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance", "search.cost_"),
+  *("network.", "loss.", "search.weight_optimizer.", "search.alpha_optimizer.", "search.tolerance"),
   *SWEPT,
 )
 

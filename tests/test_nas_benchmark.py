@@ -20,10 +20,11 @@ from ruas_jax.evaluation.metrics import psnr, ssim
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.kinks import leaky_relu
 from ruas_jax.nas.benchmark import Data, Noise, Recipe, Space
+from ruas_jax.nas.benchmark.methods import arguments_of
 from ruas_jax.nas.benchmark.statistics import measure_noise, percentile
 from ruas_jax.nas.benchmark.storage import Content, read_table, write_table
 from ruas_jax.nas.benchmark.table import FOLDER
-from ruas_jax.search_spaces import denoising
+from ruas_jax.search_spaces import denoising, digits
 
 # Four architectures on two edges, seed 1 for two of them, two lengths.
 PSNR = [[[1, 10], [2, 20], [3, 30], [4, 40]], [[5, 14], [np.nan] * 2, [np.nan] * 2, [6, 46]]]
@@ -324,6 +325,17 @@ def test_a_method_is_searched_rated_and_compared(lines):
   assert record["architecture"] == ("absolute",) and record["seed"] == 3
   assert record["regret"] == 0 and record["percentile"] == 75 and record["tau"] == pytest.approx(1)
   assert lines.search_problem().derive({"edges": np.array([[1.0, 0.0]])}) == {"only": "identity"}
+
+
+@pytest.mark.parametrize("method, moves", [("darts", False), ("darts_pt", True)])
+def test_the_weights_still_learn_while_darts_pt_selects(method, moves):
+  options = nas.SearchOptions(steps=20, method=method)
+  optimizer = arguments_of(digits.SPACE, options)["weight_optimizer"]
+  weights = jnp.ones(3)
+  state = optimizer.init(weights)
+  for _ in range(21):
+    update, state = optimizer.update(weights, state)
+  assert np.any(update) == moves
 
 
 def test_the_page_runs_as_it_is_printed(lines, capsys):

@@ -2,14 +2,13 @@
 
     python -m benchmarks.speed.search_methods --json benchmarks/results/search_methods.json
 
-Two problems: RUAS by configs/tiny.py, and a classifier of four layers with four operations each on random data. Methods
+Two problems: RUAS by configs/tiny.py, and the classifier of `ruas_jax.search_spaces.digits` on random data. Methods
 whose step is another method's, because they differ in the selection or in the early stop, are left out.
 """
 
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -23,48 +22,26 @@ from ruas_jax.engine.sources import as_source
 from ruas_jax.nas.data import readings_of
 from ruas_jax.nas.methods import METHODS
 from ruas_jax.nas.setting import make_setting
+from ruas_jax.search_spaces.digits import SPACE
 
 STEPPING = ("snas", "gdas", "drnas", "pc_darts", "fair_darts", "beta_darts", "smooth_darts", "reinmax", "sparse_darts")
 _STEPS = {"tiny": 5, "classifier": 50}  # in one call of the program
-LAYERS, WIDTH, BATCH = 4, 48, 64
-OPERATIONS = (
-  lambda x, kernel: x,
-  lambda x, kernel: x @ kernel,
-  lambda x, kernel: jax.nn.relu(x @ kernel),
-  lambda x, kernel: jnp.tanh(x @ kernel),
-)
+_IMAGES, _BATCH = 512, 64
 
 
-def classifier(method: str, **options) -> Problem:
-  """The search of a small classifier on random data."""
-
-  def init(key):
-    keys = jax.random.split(key, 3)
-    weights = {
-      "stem": jax.random.normal(keys[0], (64, WIDTH)) / 8,
-      "layers": jax.random.normal(keys[1], (LAYERS, WIDTH, WIDTH)) / np.sqrt(WIDTH),
-      "head": jax.random.normal(keys[2], (WIDTH, 10)) / np.sqrt(WIDTH),
-    }
-    return weights, {"layers": jnp.zeros((LAYERS, len(OPERATIONS)))}
-
-  def loss(weights, shares, batch):
-    x = batch["x"] @ weights["stem"]
-    for kernel, share in zip(weights["layers"], shares["layers"], strict=True):
-      x = sum(weight * apply(x, kernel) for weight, apply in zip(share, OPERATIONS, strict=True))
-    return optax.softmax_cross_entropy_with_integer_labels(x @ weights["head"], batch["y"]).mean()
-
-  player = nas.Player("cell", nas.BilevelProblem(loss, loss), relaxed=True)
-  problem = nas.SearchProblem(init, [player], skip=0, channels={"layers": WIDTH})
-  options = nas.SearchOptions(method=method, **options)
+def classifier(method: str, **parts) -> Problem:
+  """The search of the digits' classifier on random data."""
+  problem, options = SPACE.problem(), nas.SearchOptions(method=method, **parts)
   setting = make_setting(problem, options, optax.sgd(0.01), optax.adam(1e-3))
   rng = np.random.default_rng(0)
-  sides = [
-    as_source("data", {"x": rng.normal(size=(512, 64)).astype(np.float32), "y": rng.integers(0, 10, 512)})
-    for _ in range(2)
-  ]
-  feed = open_feed(readings_of(problem, options, *sides, batch_size=BATCH, seed=0), placement="device")
+
+  def data():
+    images = rng.normal(size=(_IMAGES, 64)).astype(np.float32)
+    return as_source("data", {"image": images, "label": rng.integers(0, 10, _IMAGES)})
+
+  feed = open_feed(readings_of(problem, options, data(), data(), batch_size=_BATCH, seed=0), placement="device")
   state = jax.jit(setting.init)(jax.random.key(0))
-  return Problem(Config(), (player,), state, step_of(setting), feed)
+  return Problem(Config(), tuple(problem.players), state, step_of(setting), feed)
 
 
 def tiny(method: str, **options) -> Problem:

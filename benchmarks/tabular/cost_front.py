@@ -10,25 +10,21 @@ its area is a mean over draws. A step of a search computes more than a training 
 search with as many steps as the searches have gradients of a training loss, about five in a step.
 """
 
-import dataclasses
-
 import numpy as np
-import optax
 from scipy.stats import spearmanr
 
 from benchmarks.report import argument_parser, print_table, write_report
+from benchmarks.tabular.study import GRADIENTS
 from ruas_jax import nas
 from ruas_jax.engine.mesh import one_cpu_device_per_core
-from ruas_jax.nas.cost import WEIGHT
+from ruas_jax.nas.benchmark import load
+from ruas_jax.nas.benchmark.methods import arguments_of
 from ruas_jax.nas.methods import METHODS
 from ruas_jax.nas.pareto import hypervolume, nondominated
 from ruas_jax.nas.relaxation import softmax
 from ruas_jax.plots import make_figure, save_figure, tidy
 from ruas_jax.plots.front import UNITS
 
-_GRADIENTS = (
-  5  # in a search step: the weights' own, the look-ahead, the outer loss, and a product of second derivatives
-)
 _DRAWS = 1000
 
 
@@ -45,13 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   if options.quick:
     options.members, options.steps, options.seeds = 2, 3, 1
-  from ruas_jax.nas.benchmark import load
-
   one_cpu_device_per_core()
   table = load(options.table)
   space = table.space
   weights = [0.0, *np.geomspace(*options.weights, options.members - 1).tolist()]
-  problem = dataclasses.replace(space.problem(), hyper={WEIGHT: 0.0})
+  problem = space.problem()
   expected = problem.costs[options.cost]
   points = Points(table, options.cost)
   true_area = points.area(range(len(table)))
@@ -72,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
   budget = options.members * options.steps
   random = {
     name: points.random_area(max(1, factor * budget // space.recipe.steps))
-    for name, factor in (("by_steps", 1), ("by_gradients", _GRADIENTS))
+    for name, factor in (("by_steps", 1), ("by_gradients", GRADIENTS))
   }
   area = float(np.mean([row["area"] for row in rows]))
   print_table(
@@ -102,7 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
       "random": random,
       "times_random_by_gradients": area / random["by_gradients"]["area"],
     },
-    bars={
+    bars={}
+    if options.quick
+    else {
       "cost_front_times_random_search": area / random["by_steps"]["area"],
       "cost_front_share_of_the_true_front": area / true_area,
       "cost_front_rank_correlation": float(np.mean([row["rank_correlation"] for row in rows])),
@@ -111,19 +107,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResult]:
-  data = space.data()
-  population = nas.search_population(
-    problem,
-    train=dict(data.train),
-    validation=dict(data.validation),
-    seeds=[seed],
-    sweep={WEIGHT: weights},
-    options=nas.SearchOptions(steps=options.steps, method=options.method, cost=options.cost),
-    batch_size=space.recipe.batch_size,
-    weight_optimizer=space.recipe.optimizer(options.steps),
-    alpha_optimizer=optax.adam(space.alpha_rate, b1=0.5),
-    repeat=True,
-  )
+  search = nas.SearchOptions(steps=options.steps, method=options.method, cost=options.cost)
+  sweep = {"search.cost_weight": weights}
+  population = nas.search_population(problem, seeds=[seed], sweep=sweep, options=search, **arguments_of(space, search))
   return [result for result in population.results if result]
 
 

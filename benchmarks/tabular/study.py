@@ -28,8 +28,8 @@ from ruas_jax.nas.benchmark import Table
 from ruas_jax.nas.methods import METHODS
 
 TABLES = ("denoising", "digits")
-_STEPS = 200
-_GRADIENTS = 5  # of a loss in an exact step: the weights' update, the look-ahead, the outer loss, second derivatives
+_STEPS = 240
+GRADIENTS = 5  # of a loss in an exact step: the weights' update, the look-ahead, the outer loss, second derivatives
 _DRAWS = 1000
 
 # Estimators of the hypergradient in DARTS, each with the options that it needs.
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
   fewest = min(len([row for row in result["rows"] if row["kind"] == "method"]) for result in results.values())
   write_report(
     options.json,
-    settings={"quick": options.quick, "steps": steps, "seeds": seeds, "gradients_in_a_step": _GRADIENTS},
+    settings={"quick": options.quick, "steps": steps, "seeds": seeds, "gradients_in_a_step": GRADIENTS},
     results=results | {"seconds": seconds},
     bars={} if options.quick else {"study_methods": fewest, "study_minutes": seconds / 60},
   )
@@ -101,7 +101,7 @@ def baseline_rows(table: Table, steps: int, seeds: int) -> Iterator[dict[str, An
   choices = (len(table.operations),) * len(table.edges)
   shortest, longest = table.lengths[0], table.lengths[-1]
   halving = {"rungs": len(table.lengths), "factor": 2}
-  for words, budget in (("as many steps", steps), ("as many gradients", _GRADIENTS * steps)):
+  for words, budget in (("as many steps", steps), ("as many gradients", GRADIENTS * steps)):
     budget = max(budget, longest)
     for name, search in (
       ("random search", lambda **given: baselines.random_search(steps=shortest, **given)),
@@ -120,19 +120,11 @@ def baseline_rows(table: Table, steps: int, seeds: int) -> Iterator[dict[str, An
 
 def losses_of(table: Table) -> Callable[[Sequence[int], int], float]:
   """Validation losses of the table."""
-
-  def evaluate(architecture: Sequence[int], steps: int) -> float:
-    return table.query(names_of(table, architecture), seed=0, steps=steps)["validation_loss"]
-
-  return evaluate
-
-
-def names_of(table: Table, architecture: Sequence[int]) -> tuple[str, ...]:
-  return tuple(table.operations[index] for index in architecture)
+  return lambda architecture, steps: table.query(architecture, seed=0, steps=steps)["validation_loss"]
 
 
 def rated(table: Table, architecture: Sequence[int]) -> dict[str, Any]:
-  names = names_of(table, architecture)
+  names = tuple(table.operations[index] for index in architecture)
   return {"architecture": names} | table.rate(names)
 
 

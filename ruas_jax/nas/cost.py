@@ -1,4 +1,4 @@
-"""The cost of an architecture as a part of the search: a regulariser that is an expected cost of the mixing weights.
+"""The cost of an architecture as a part of the search: the expected cost of the mixing weights, in the outer losses.
 
 `SearchOptions.cost` names one of the problem's `costs`. A player's outer loss becomes
 
@@ -18,12 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.errors import UserError
-from ruas_jax.nas.options import COST, SearchOptions
+from ruas_jax.nas.options import COST_TARGET, COST_WEIGHT, SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.relaxation import Number
 from ruas_jax.option_values import perhaps_meant
-
-WEIGHT, TARGET = "search.cost_weight", "search.cost_target"
 
 Cost = Callable[[Any], jax.Array]
 """Mixing weights of all modules -> expected cost, `[]`, differentiable."""
@@ -31,7 +29,7 @@ Cost = Callable[[Any], jax.Array]
 
 class CostTerm(NamedTuple):
   """Attributes:
-  name: name of the regulariser.
+  name: name of the problem's cost.
   weight: its weight.
   target: the cost that is free; None: none is.
   """
@@ -39,6 +37,11 @@ class CostTerm(NamedTuple):
   name: str
   weight: Number
   target: Number | None
+
+  @property
+  def metric(self) -> str:
+    """The name of the expected cost in the log."""
+    return f"cost_{self.name}"
 
   def __call__(self, expected: jax.Array) -> jax.Array:
     """The term of the outer loss for an expected cost."""
@@ -48,34 +51,25 @@ class CostTerm(NamedTuple):
 def cost_term(options: SearchOptions, hyper: Any) -> CostTerm | None:
   """The term of these options and swept numbers; None if its weight is always zero."""
   numbers = hyper if isinstance(hyper, Mapping) else {}
-  if options.cost is None or not (WEIGHT in numbers or options.cost_weight):
+  if options.cost is None or not (COST_WEIGHT in numbers or options.cost_weight):
     return None
-  weight, target = numbers.get(WEIGHT, options.cost_weight), numbers.get(TARGET, options.cost_target)
-  return CostTerm(COST + options.cost, weight, target)
+  weight, target = numbers.get(COST_WEIGHT, options.cost_weight), numbers.get(COST_TARGET, options.cost_target)
+  return CostTerm(options.cost, weight, target)
 
 
 def check_cost(problem: SearchProblem, options: SearchOptions) -> None:
   """Raises UserError where the options of the cost do not fit together or to the problem."""
   swept = problem.hyper if isinstance(problem.hyper, Mapping) else {}
   if options.cost is None:
-    for path in (WEIGHT, TARGET):
+    for path in (COST_WEIGHT, COST_TARGET):
       if path in swept:
         raise UserError(f"`{path}` needs `search.cost`: name a cost")
     return
   if options.cost not in problem.costs:
     known, meant = ", ".join(problem.costs) or "none", perhaps_meant(options.cost, problem.costs)
     raise UserError(f"`search.cost` {options.cost!r} is unknown{meant} (known: {known})")
-  term = cost_term(options, swept)
-  if term is None and (TARGET in swept or options.cost_target is not None):
-    raise UserError(f"`{TARGET}` needs `{WEIGHT}`: set a weight above 0, for example 0.1")
-  if term and any(text.startswith(f"{term.name}=") for text in options.parts.regularisers):
-    raise UserError(f"`search.regularisers` {term.name}: `search.cost` is the same; give one of them")
-  for player in problem.players:
-    if term and not player.relaxed:
-      raise UserError(
-        f"`search.cost`: the losses of player {player.name!r} receive alpha; write them for mixing weights, "
-        "and set relaxed=True"
-      )
+  if cost_term(options, swept) is None and (COST_TARGET in swept or options.cost_target is not None):
+    raise UserError(f"`{COST_TARGET}` needs `{COST_WEIGHT}`: set a weight above 0, for example 0.1")
 
 
 def cost_of_edges(cost: Callable[[tuple[str, ...]], float], edges: int, operations: Sequence[str]) -> Cost:

@@ -57,6 +57,7 @@ def make_diagnostics(
       weights, alpha = player.pick(state.weights), player.pick(state.alpha)
       first, found = jax.tree.map(lambda leaf: leaf[0], held_out), {}
       if stop == "skips":
+        assert problem.skip is not None  # checked by `check_method`
         found["skips"] = _count_of(problem.skip, alpha)
       if stop == "gradient_match":
         training = jax.tree.map(lambda leaf: leaf[0], batches)
@@ -78,10 +79,13 @@ def make_diagnostics(
   return diagnose
 
 
-def _count_of(column: int | None, alpha: Any) -> jax.Array:
-  """The number of choices whose strongest operation is in this column."""
+def _count_of(column: int, alpha: Any) -> jax.Array:
+  """The number of choices in which the operation of this column is stronger than all others. Where logits are equal, as
+  at the start, nothing is chosen."""
   leaves = jax.tree.leaves(split_inexact(alpha)[0])
-  return sum((jnp.sum(leaf.argmax(axis=-1) == column) for leaf in leaves), jnp.zeros((), jnp.int32))
+  others = [jnp.delete(leaf, column, axis=-1).max(axis=-1, initial=-jnp.inf) for leaf in leaves]
+  stronger = [jnp.sum(leaf[..., column] > most) for leaf, most in zip(leaves, others, strict=True)]
+  return sum(stronger, jnp.zeros((), jnp.int32))
 
 
 def _gradient_match(problem: BilevelProblem, weights: Any, alpha: Any, training: Any, held_out: Any) -> jax.Array:

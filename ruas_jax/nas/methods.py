@@ -68,8 +68,7 @@ class Parts:
   @property
   def scheduled(self) -> bool:
     """Whether a part changes from step to step, so that the numbers depend on the total number of steps."""
-    grows = self.perturbation != "none" or (self.regularisers and self.ramp)
-    return bool(self.final_temperature or self.warm_up or grows)
+    return bool(self.final_temperature or self.warm_up or self.ramp or self.perturbation != "none")
 
 
 class Method(NamedTuple):
@@ -123,7 +122,7 @@ METHODS: dict[MethodName, Method] = {
     warm_up=0.3,
   ),
   "fair_darts": _row(
-    "each operation has a sigmoid of its own, driven to 0 or 1 by the zero-one loss",
+    "each operation has a separate sigmoid, driven to 0 or 1 by the zero-one loss",
     "Chu et al., ECCV 2020",
     relaxation="sigmoid",
     regularisers=("zero_one=10",),

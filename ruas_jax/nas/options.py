@@ -95,8 +95,8 @@ class SearchOptions:
   perturbation_size: float | None = None
   """Largest change of a mixing weight. It grows linearly over the steps."""
   regularisers: tuple[str, ...] | None = None
-  """Terms that are added to the outer losses, as NAME=WEIGHT: entropy, beta, zero_one, distance, weight_decay, or
-  cost:NAME for a cost of the problem."""
+  """Terms of alpha that are added to the outer losses, as NAME=WEIGHT: entropy, beta, zero_one, distance or
+  weight_decay."""
   ramp: float | None = None
   """Share of the steps over which the regularisers' weights rise linearly from zero."""
   warm_up: float | None = None
@@ -204,10 +204,10 @@ def _named_value(text: str) -> tuple[str, int | float | str]:
 
 
 REGULARISERS = ("entropy", "beta", "zero_one", "distance", "weight_decay")
-"""The regularisers that every problem has."""
-COST = "cost:"
-"""A regulariser that begins so is a cost of the problem."""
-SWEPT = ("search.temperature", "search.perturbation_size")
+"""The names of the regularisers."""
+COST_WEIGHT, COST_TARGET = "search.cost_weight", "search.cost_target"
+_OF_METHOD = ("search.temperature", "search.perturbation_size")
+SWEPT = (*_OF_METHOD, COST_WEIGHT, COST_TARGET)
 """The numbers of a search that a population can sweep, beside the weights of regularisers."""
 SWEPT_WEIGHT = "search.regularisers."
 """The path of a regulariser's weight, without the regulariser's name."""
@@ -244,14 +244,14 @@ def _named_numbers(option: str, texts: tuple[str, ...]) -> dict[str, float]:
 
 
 def check_regulariser(name: str) -> None:
-  """Raises UserError unless every problem, or a problem with a cost of this name, has the regulariser."""
-  if name not in REGULARISERS and not (name.startswith(COST) and name != COST):
+  """Raises UserError for an unknown regulariser."""
+  if name not in REGULARISERS:
     meant = perhaps_meant(name, REGULARISERS)
-    raise UserError(f"`search.regularisers` {name!r} is not one of {', '.join(REGULARISERS)}, cost:NAME{meant}")
+    raise UserError(f"`search.regularisers` {name!r} is not one of {', '.join(REGULARISERS)}{meant}")
 
 
 def is_swept(path: str) -> bool:
-  """Whether a population can sweep the option with this path: a number of the method, or a regulariser's weight.
+  """Whether a population can sweep the option with this path: a number in `SWEPT`, or a regulariser's weight.
 
   Raises:
     UserError: the regulariser is unknown.
@@ -268,7 +268,7 @@ def at_hyper(parts: Parts, hyper: Any) -> tuple[Parts, dict[str, Any]]:
   weights = regulariser_weights(parts)
   if not isinstance(hyper, Mapping):
     return parts, weights
-  numbers = {path.removeprefix("search."): hyper[path] for path in SWEPT if path in hyper}
+  numbers = {path.removeprefix("search."): hyper[path] for path in _OF_METHOD if path in hyper}
   swept = {str(path): value for path, value in hyper.items() if str(path).startswith(SWEPT_WEIGHT)}
   weights |= {path.removeprefix(SWEPT_WEIGHT): value for path, value in swept.items()}
   return dataclasses.replace(parts, **numbers), weights

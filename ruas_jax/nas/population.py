@@ -115,8 +115,8 @@ def search_population(
   Args:
     seeds: number of seeds, counted from 0, or a list of seeds.
     sweep: maps the path of a number in `problem.hyper`, such as `"penalty"` or `"loss.weight"`, to its values. If
-      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"` and `"search.perturbation_size"` are
-      allowed too.
+      `hyper` is a dictionary, `"search.regularisers.NAME"`, `"search.temperature"`, `"search.perturbation_size"`,
+      `"search.cost_weight"` and `"search.cost_target"` are allowed too.
     workdir: folder for `config.json`, `snapshots`, and the run folder of each member, `member_000` and so on.
     others: as in `search`. The data must fit into device memory.
 

@@ -40,8 +40,8 @@ def softmax(alpha: Any) -> Any:
 def sparsemax(logits: jax.Array) -> jax.Array:
   """The Euclidean projection on the simplex, along the last axis (Martins and Astudillo 2016)."""
   falling = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
-  places = 1 + lax.broadcasted_iota(logits.dtype, falling.shape, falling.ndim - 1)
-  inside = 1 + places * falling > jnp.cumsum(falling, axis=-1)  # the largest ones, which keep a weight
+  positions = 1 + lax.broadcasted_iota(logits.dtype, falling.shape, falling.ndim - 1)
+  inside = 1 + positions * falling > jnp.cumsum(falling, axis=-1)  # the largest ones, which keep a weight
   count = jnp.sum(inside, axis=-1, keepdims=True, dtype=logits.dtype)
   threshold = (jnp.sum(jnp.where(inside, falling, 0), axis=-1, keepdims=True) - 1) / count
   return jnp.maximum(logits - threshold, 0)
@@ -191,7 +191,7 @@ class Relaxation:
 
   def __call__(self, alpha: Any, key: jax.Array | None = None) -> Any:
     """The mixing weights of alpha, in its structure; with partial channels, leaves `[..., O]` become `[..., O, C]`.
-    Every leaf has its own draw, from the key and its path."""
+    Every leaf has a separate draw, from the key and its path."""
 
     def of_leaf(path, logits):
       where = jax.tree_util.keystr(path)

@@ -1,7 +1,7 @@
 """The parts of a search's method in one step. They are functions of the options, of `hyper` and of the step in the
 state, so that a resumed run has the same ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from ruas_jax.bilevel import split_inexact
 from ruas_jax.errors import UserError
 from ruas_jax.nas.cost import CostTerm, cost_term
 from ruas_jax.nas.methods import Parts
-from ruas_jax.nas.options import COST, SearchOptions, at_hyper, limits_of
+from ruas_jax.nas.options import SearchOptions, at_hyper, limits_of
 from ruas_jax.nas.problem import Player, SearchProblem
 from ruas_jax.nas.regularisers import TERMS
 from ruas_jax.nas.relaxation import KINDS, Number, PartialChannels, Relaxation
@@ -19,12 +19,12 @@ from ruas_jax.option_values import perhaps_meant
 
 
 class Penalty(NamedTuple):
-  """The regularisers of a player's alpha.
+  """What is added to the outer loss of a player: the regularisers of its alpha, and the cost.
 
   Attributes:
-    values: `alpha of the player -> {name: []}`, without the weights.
-    weights: weight of each in this step.
-    cost: the one that is the cost of the options, which has a weight and a target.
+    values: `alpha of the player -> {name: []}`, of each regulariser and of the cost, without the weights.
+    weights: weight of each regulariser in this step.
+    cost: weight and target of the cost; None: there is none.
   """
 
   values: Callable[[Any], dict[str, jax.Array]]
@@ -34,8 +34,8 @@ class Penalty(NamedTuple):
   def __call__(self, alpha: Any) -> tuple[Any, dict[str, jax.Array]]:
     """The weighted sum, and the values."""
     values = self.values(alpha)
-    total = sum(self.weights[name] * value for name, value in values.items() if name in self.weights)
-    return total + (self.cost(values[self.cost.name]) if self.cost else 0), values
+    total = sum(weight * values[name] for name, weight in self.weights.items())
+    return total + (self.cost(values[self.cost.metric]) if self.cost else 0), values
 
   def with_gradient(self, alpha: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """The weighted sum, its gradient with None for constant leaves, and the values."""
@@ -58,15 +58,15 @@ class Moment(NamedTuple):
   cost: CostTerm | None = None
 
   def penalty(self, problem: SearchProblem, player: Player, alpha: Any) -> Penalty | None:
-    """The regularisers of the player's part of `alpha`; None if there are none."""
-    names = [*self.weights] + ([self.cost.name] if self.cost else [])
-    if not names:
+    """What is added to the player's outer loss, a function of its part of `alpha`; None: nothing."""
+    if not (self.weights or self.cost):
       return None
 
     def values(own):
-      shares = self.relaxation.mean(player.merge(alpha, own))
-      costs = {name: problem.costs[name.removeprefix(COST)] for name in names if name.startswith(COST)}
-      return {name: costs[name](shares) if name in costs else TERMS[name](own) for name in names}
+      found = {name: TERMS[name](own) for name in self.weights}
+      if self.cost:
+        found[self.cost.metric] = problem.costs[self.cost.name](self.relaxation.mean(player.merge(alpha, own)))
+      return found
 
     return Penalty(values, self.weights, self.cost)
 
@@ -117,6 +117,7 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
     "search.regularisers": bool(weights),
     "search.selection": parts.selection != "argmax",
     "search.stop": parts.stop == "skips",
+    "search.cost": cost_term(options, problem.hyper) is not None,
   }
   first = next((name for name, needed in needs.items() if needed), None)
   for player in problem.players:
@@ -125,6 +126,14 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
         f"`{first}` needs mixing weights, but player {player.name!r} is not relaxed: let its losses take mixing "
         "weights in the place of alpha, and set relaxed=True"
       )
+  swept = problem.hyper if isinstance(problem.hyper, Mapping) else {}
+  unused = {
+    "search.temperature": parts.relaxation == "dirichlet",
+    "search.perturbation_size": parts.perturbation == "none",
+  }
+  for name, is_unused in unused.items():
+    if name in swept and is_unused:
+      raise UserError(f"`sweep` {name}: this method does not use it; choose another method, or leave it out")
   if parts.partial_channels > 1 and (problem.channels is None or problem.skip is None):
     raise UserError(
       f"`search.partial_channels` {parts.partial_channels}: this problem has no channels to choose from (its "
@@ -132,8 +141,7 @@ def check_method(problem: SearchProblem, options: SearchOptions) -> None:
     )
   if parts.stop == "skips" and problem.skip is None:
     raise UserError("`search.stop` skips: this problem has no operation that passes its input on (its skip is None)")
-  costs = {name.removeprefix(COST): "search.regularisers" for name in weights if name.startswith(COST)}
-  for cost, option in (costs | dict.fromkeys(limits_of(parts), "search.budget")).items():
+  for cost in limits_of(parts):
     if cost not in problem.costs:
       known, meant = ", ".join(problem.costs) or "none", perhaps_meant(cost, problem.costs)
-      raise UserError(f"`{option}` {cost}: the problem has no such cost; it has {known}{meant}")
+      raise UserError(f"`search.budget` {cost}: the problem has no such cost; it has {known}{meant}")

@@ -37,7 +37,7 @@ def select(
   name = options.parts.selection
   if name == "argmax":
     return state.alpha
-  now = moment(problem, options, jax.numpy.asarray(options.steps), problem.hyper)
+  now = moment(problem, options, state.step, problem.hyper)  # the search may have stopped early
   shares = jax.device_get(now.relaxation.mean(state.alpha))
   rng = np.random.default_rng([seed, 1])
   if name == "sample":

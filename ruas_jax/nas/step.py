@@ -30,7 +30,7 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
   The metrics of a player:
     losses: `train`, and `validation` (the outer loss, if the estimator evaluates it).
     scalars: `iterations`; for an implicit estimator `residual` and `converged`; and the metrics of its losses, as
-      `train_NAME` and `validation_NAME`; and the regularisers, without their weights.
+      `train_NAME` and `validation_NAME`; and the regularisers and the expected cost, without their weights.
   """
 
   def step(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> tuple[SearchState, Metrics]:
@@ -74,7 +74,7 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
         ("validation", bilevel.outer_loss.metrics(out.weights, alpha, validation)),
       ):
         scalars |= {f"{side}_{name}": value for name, value in more.items()}
-      scalars |= {name.replace(":", "_"): value for name, value in terms.items()}
+      scalars |= terms
       return state._replace(
         weights=player.merge(state.weights, new_weights),
         alpha=player.merge(state.alpha, new_alpha),

@@ -21,7 +21,7 @@ from ruas_jax.nas.result import SearchResult
 
 def search_space(problem: SearchProblem, space: Space, options: SearchOptions, seed: int, **more: Any) -> SearchResult:
   """`nas.search` with the data of a space. The weights are trained by its recipe, for the length of the search."""
-  return search(problem, options=options, seed=seed, **(_arguments(space, options) | more))
+  return search(problem, options=options, seed=seed, **(arguments_of(space, options) | more))
 
 
 def search_seeds(
@@ -34,7 +34,7 @@ def search_seeds(
   """
   if options.measure_every:
     return [search_space(problem, space, options, seed, **more) for seed in seeds]
-  arguments = _arguments(space, options) | more
+  arguments = arguments_of(space, options) | more
   population = search_population(problem, options=options, seeds=seeds, **arguments)
   results = []
   for seed, result, failure in zip(seeds, population.results, population.failures, strict=True):
@@ -44,13 +44,17 @@ def search_seeds(
   return results
 
 
-def _arguments(space: Space, options: SearchOptions) -> dict[str, Any]:
+def arguments_of(space: Space, options: SearchOptions) -> dict[str, Any]:
+  """Arguments of `nas.search` and `nas.search_population`: the data of a space, and the optimisers of its recipe."""
   data = space.data()
+  parts, steps = options.parts, options.steps
+  if parts.selection == "perturbation":  # it goes on training the weights, which needs a learning rate above zero
+    steps += (len(space.edges) - 1) * parts.tuning_steps
   return {
     "train": dict(data.train),
     "validation": dict(data.validation),
     "batch_size": space.recipe.batch_size,
-    "weight_optimizer": space.recipe.optimizer(options.steps),
+    "weight_optimizer": space.recipe.optimizer(steps),
     "alpha_optimizer": optax.adam(space.alpha_rate, b1=0.5),
     "repeat": True,
   }

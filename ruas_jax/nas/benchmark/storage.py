@@ -26,8 +26,8 @@ _DAMAGE = (
   ValueError,
   struct.error,
   zlib.error,
+  zipfile.BadZipFile,
 )
-_DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
 
 
 class Content(NamedTuple):
