@@ -264,7 +264,7 @@ def test_nothing_is_left_behind_by_a_failed_write(tmp_path, monkeypatch):
     raise OSError(28, "No space left on device")
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(writing, "encode", fail)
+    patch.setattr(writing, "_encode", fail)
     with pytest.raises(UserError, match=r"out\.png: cannot be written \(.*No space left"):
       write_photo(tmp_path / "out.png", photo.samples, photo)
 
