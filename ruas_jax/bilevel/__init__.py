@@ -1,6 +1,7 @@
 """Bilevel optimisation over pytrees: problems, inner updates and hypergradient estimators. This package knows no images
 and no networks."""
 
+from ruas_jax.bilevel import problems
 from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, decompose, outer_curvature, summarize
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
@@ -23,6 +24,7 @@ __all__ = [
   "inner_steps",
   "make_estimator",
   "outer_curvature",
+  "problems",
   "split_inexact",
   "summarize",
   "update_parameters",
