@@ -1,4 +1,4 @@
-"""Data hyper-cleaning (Franceschi et al. 2017): a weight for every training example, some of which have wrong labels."""
+"""Data hyper-cleaning (Franceschi et al. 2017): one weight per training example; some labels are wrong."""
 
 import jax
 import jax.numpy as jnp

@@ -20,10 +20,10 @@ def learned_schedule(
 ) -> StandardProblem:
   """Linear regression by SGD whose step t has the rate `exp(a_t)`; the outer loss is that of the last weights.
 
-  The rate is a factor of the inner loss, so the inner optimiser has to be `optax.sgd(1.0)`. An example of `train` is the
-  batch of one step, with its number `step`. Inner training takes each once, in this order: `train_batches` of an
-  estimator is `jax.tree.map(lambda leaf: leaf[:, None], train)`. `minimum` is the weights after the last step, since the
-  true minimum does not depend on the rates: estimators that assume a minimum do not apply.
+  The rate is a factor of the inner loss, so the inner optimiser has to be `optax.sgd(1.0)`. An example of `train` is
+  the batch of one step, with its number `step`. Inner training takes each once, in this order: `train_batches` of an
+  estimator is `jax.tree.map(lambda leaf: leaf[:, None], train)`. `minimum` is the weights after the last step; a
+  minimum in the usual sense would not depend on the rates, so estimators that assume one do not apply.
 
   Args:
     key: key of all that is drawn.

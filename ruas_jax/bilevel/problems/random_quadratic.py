@@ -21,8 +21,8 @@ def random_quadratic(
 ) -> StandardProblem:
   """Both losses are means over examples of `1/2 (u'w)^2 + 1/2 (s'a)^2 + (l'a)(r'w) + p'w + q'a`.
 
-  The problem "quadratic" of the package benchmark_bilevel (Dagreou et al. 2022), made from its description. Its matrices
-  per example have rank one, so an example holds six vectors here: u, r, p of the weights' length, s, l, q of alpha's.
+  The simulated quadratic problem of benchmark_bilevel (Dagréou et al. 2022), made from its description. An example's
+  matrices have rank one, so it is stored as six vectors: u, r, p of the weights' length, and s, l, q of alpha's.
 
   Args:
     key: key of all that is drawn.

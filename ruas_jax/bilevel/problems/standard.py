@@ -13,14 +13,14 @@ class StandardProblem(NamedTuple):
 
   Attributes:
     problem: the two losses; each is a mean over the batch.
-    train: data of the inner loss, a pytree whose leaves have a leading axis of N examples. A batch is a selection of it.
+    train: data of the inner loss, a pytree whose leaves have a leading axis of examples. A batch is a part of it.
     validation: data of the outer loss, in the same form.
     weights, alpha: the start.
     value: `alpha -> []`, the outer loss on all validation data at `minimum(alpha)`; None: no exact minimum is known.
     hypergradient: the derivative of `value`, with alpha's structure.
     solution: the best `(weights, alpha)`, if it is known.
     minimum: `alpha -> weights` where the inner loss on all training data is least.
-    measures: `(weights, alpha) -> ` numbers by name that say how good a solution is, on data that neither loss has seen.
+    measures: `(weights, alpha) -> ` numbers by name that say how good a solution is, on data that no loss has seen.
   """
 
   problem: BilevelProblem
