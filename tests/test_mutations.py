@@ -16,6 +16,7 @@ from conformance_table import about
 from jax import lax
 
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, implicit, inner, mixed_mode, optimizer
+from ruas_jax.bilevel.conjugate_gradient import Solved
 from ruas_jax.bilevel.testing.conformance import conformance
 from ruas_jax.bilevel.testing.testbed import (
   RATE,
@@ -73,11 +74,12 @@ def conjugate_gradient(operator, right, *, tolerance, iterations, share=1.0, dro
     smaller = residual - step * operator(direction)
     direction = smaller + jnp.vdot(smaller, smaller) / jnp.vdot(residual, residual) * direction
     residual = smaller
-  return x
+  return Solved(x, jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros((), bool))
 
 
 def negative_solution(*arguments, conjugate_gradient=implicit.conjugate_gradient, **options):
-  return -conjugate_gradient(*arguments, **options)
+  solved = conjugate_gradient(*arguments, **options)
+  return solved._replace(x=-solved.x)
 
 
 def series_without_rate(hessian, right, terms, scale, series=implicit._neumann_series):

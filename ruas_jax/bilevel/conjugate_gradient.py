@@ -1,6 +1,7 @@
-"""Conjugate gradients that return a finite vector even for a singular matrix."""
+"""Conjugate gradients that return a finite vector even for a singular matrix, and say what they met on the way."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,40 +10,80 @@ from jax import lax
 Product = Callable[[jax.Array], jax.Array]  # product of a matrix with a vector [n]
 
 
-def conjugate_gradient(operator: Product, right: jax.Array, *, tolerance: float, iterations: int | None) -> jax.Array:
+class Solved(NamedTuple):
+  """A solution and what is known about it.
+
+  Attributes:
+    x: `[n]`, the iterate with the smallest residual.
+    iterations: `[]` int32, number of iterations; each takes one product.
+    curvature: `[]`, the smallest `p'Ap / p'p` over the directions `p`; infinity without an iteration.
+    indefinite: `[]`, whether a direction had a negative curvature, by more than rounding. Then the matrix is not
+      positive definite, and x need not be a solution.
+  """
+
+  x: jax.Array
+  iterations: jax.Array
+  curvature: jax.Array
+  indefinite: jax.Array
+
+
+def conjugate_gradient(
+  operator: Product,
+  right: jax.Array,
+  *,
+  tolerance: float,
+  iterations: int | None,
+  start: jax.Array | None = None,
+  preconditioner: Product | None = None,
+) -> Solved:
   """The `x [n]` for which `operator(x)` is nearest to `right [n]`, for a symmetric matrix.
 
-  The iterates are those of `jax.scipy.sparse.linalg.cg`, which start at zero. That function returns the last iterate,
-  which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual.
+  Without a preconditioner, the iterates are those of `jax.scipy.sparse.linalg.cg`. That function returns the last
+  iterate, which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual.
 
   Args:
     operator: product with the matrix.
     right: the right-hand side.
     tolerance: limit of the residual's norm relative to that of `right`; the iteration stops below it.
     iterations: maximum number of iterations; None: ten times the number of unknowns.
+    start: `[n]`, the first iterate; None: zero. It takes one more product.
+    preconditioner: product with an approximation of the inverse, which is symmetric and positive definite.
   """
   most = 10 * right.size if iterations is None else iterations
+  precondition = preconditioner or (lambda vector: vector)
 
   def solve(operator, right):
     enough = jnp.square(tolerance) * jnp.vdot(right, right)
+    rounding = jnp.finfo(right.dtype).eps ** 0.5
 
     def unfinished(carry):
-      count, _, _, _, square, _, _ = carry
+      count, _, residual, *_ = carry
+      square = jnp.vdot(residual, residual)
       return (square > enough) & (count < most)  # false after a direction without curvature, which makes it NaN
 
     def iterate(carry):
-      count, x, residual, direction, square, best, best_square = carry
+      count, x, residual, direction, product, best, best_square, curvature, indefinite = carry
       image = operator(direction)
-      step = square / jnp.vdot(direction, image)
+      along = jnp.vdot(direction, image)
+      step = product / along
       x, residual = x + step * direction, residual - step * image
-      new_square = jnp.vdot(residual, residual)
-      direction = residual + new_square / square * direction
-      is_better = new_square < best_square
-      best, best_square = jnp.where(is_better, x, best), jnp.where(is_better, new_square, best_square)
-      return count + 1, x, residual, direction, new_square, best, best_square
+      square, closer = jnp.vdot(residual, residual), precondition(residual)
+      new_product = jnp.vdot(residual, closer)
+      length = jnp.vdot(direction, direction)
+      curvature = jnp.minimum(curvature, along / length)
+      indefinite |= along < -rounding * jnp.sqrt(length * jnp.vdot(image, image))
+      direction = closer + new_product / product * direction
+      is_better = square < best_square
+      best, best_square = jnp.where(is_better, x, best), jnp.where(is_better, square, best_square)
+      return count + 1, x, residual, direction, new_product, best, best_square, curvature, indefinite
 
-    zero, square = jnp.zeros_like(right), jnp.vdot(right, right)
-    *_, best, _ = lax.while_loop(unfinished, iterate, (0, zero, right, right, square, zero, square))
-    return best
+    x = jnp.zeros_like(right) if start is None else start
+    residual = right if start is None else right - operator(start)
+    closer, infinity = precondition(residual), jnp.full((), jnp.inf, right.dtype)
+    product, square = jnp.vdot(residual, closer), jnp.vdot(residual, residual)
+    carry = (jnp.zeros((), jnp.int32), x, residual, closer, product, x, square, infinity, jnp.zeros((), bool))
+    count, _, _, _, _, best, _, curvature, indefinite = lax.while_loop(unfinished, iterate, carry)
+    return best, (count, curvature, indefinite)
 
-  return lax.custom_linear_solve(operator, right, solve, symmetric=True)
+  x, (count, curvature, indefinite) = lax.custom_linear_solve(operator, right, solve, symmetric=True, has_aux=True)
+  return Solved(x, count, curvature, indefinite)

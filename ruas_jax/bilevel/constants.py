@@ -1,4 +1,5 @@
-"""Constant leaves of weights and alpha: leaves without a derivative, which are integers, booleans and PRNG keys.
+"""Constant leaves of weights and alpha: leaves without a derivative, which are integers, booleans and PRNG keys, and
+frozen ones.
 
 Estimators and optimisers receive only the floating leaves, with None for every constant, which jax and optax skip. The
 losses receive the whole trees.
@@ -25,11 +26,12 @@ def split_inexact(tree: PyTree) -> tuple[PyTree, Merge]:
   return _split(tree, _inexact(tree))
 
 
-def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
-  """`split_inexact` of weights or alpha, which errors call `name`.
+def split_parameters(name: str, tree: PyTree, frozen: PyTree = False) -> tuple[PyTree, Merge]:
+  """`split_inexact` of weights or alpha, which errors call `name`. Leaves where `frozen` is true, a prefix of the tree
+  with booleans, are constants too.
 
   Raises:
-    ProblemError: a leaf is complex, or no leaf is floating.
+    ProblemError: a leaf is complex, or no leaf is floating, or all of these are frozen; or `frozen` is no prefix.
   """
   leaves = jax.tree.leaves_with_path(tree)
   for path, leaf in leaves:
@@ -41,7 +43,24 @@ def split_parameters(name: str, tree: PyTree) -> tuple[PyTree, Merge]:
   if leaves and not any(_inexact(tree)):
     found = ", ".join(f"{name}{jax.tree_util.keystr(path)} {describe_array(leaf)}" for path, leaf in leaves)
     raise ProblemError(f"{name} has no floating leaf, so there is nothing to differentiate; it has {found}")
-  return split_inexact(tree)
+  if frozen is False:
+    return split_inexact(tree)
+  moving = [leaf and not fixed for leaf, fixed in zip(_inexact(tree), _broadcast(name, frozen, tree), strict=True)]
+  if leaves and not any(moving):
+    raise ProblemError(f"every floating leaf of {name} is frozen, so there is nothing to move")
+  return _split(tree, moving)
+
+
+def _broadcast(name: str, frozen: PyTree, tree: PyTree) -> list[bool]:
+  """The boolean of every leaf of the tree."""
+  try:
+    booleans = jax.tree.map(lambda fixed, part: [fixed] * len(jax.tree.leaves(part)), frozen, tree)
+  except ValueError:
+    raise ProblemError(
+      f"frozen_{name} must have the structure of {name} or of its upper part, with booleans; it is "
+      f"{jax.tree.structure(frozen)}, and {name} is {jax.tree.structure(tree)}"
+    ) from None
+  return jax.tree.leaves(booleans)
 
 
 def split_state(state: PyTree, parameters: PyTree) -> tuple[PyTree, Merge]:
@@ -66,7 +85,7 @@ class Floating(NamedTuple):
   Attributes:
     problem: the problem with losses of the floating leaves, `checked`.
     weights, alpha, inner_state: the floating leaves, and None for every constant.
-    merge_weights, merge_state: functions that put the constants back.
+    merge_weights, merge_state, merge_alpha: functions that put the constants back.
   """
 
   problem: BilevelProblem
@@ -75,6 +94,7 @@ class Floating(NamedTuple):
   inner_state: PyTree
   merge_weights: Merge
   merge_state: Merge
+  merge_alpha: Merge
 
 
 def split_problem(problem: BilevelProblem, weights: PyTree, alpha: PyTree, inner_state: PyTree) -> Floating:
@@ -83,7 +103,7 @@ def split_problem(problem: BilevelProblem, weights: PyTree, alpha: PyTree, inner
   weights, merge_weights = split_parameters("weights", weights)
   alpha, merge_alpha = split_parameters("alpha", alpha)
   problem = with_constants(problem, merge_weights, merge_alpha)
-  return Floating(problem, weights, alpha, inner_state, merge_weights, merge_state)
+  return Floating(problem, weights, alpha, inner_state, merge_weights, merge_state, merge_alpha)
 
 
 def with_constants(problem: BilevelProblem, merge_weights: Merge = _same, merge_alpha: Merge = _same) -> BilevelProblem:

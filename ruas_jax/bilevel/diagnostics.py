@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.constants import split_parameters, split_problem, with_constants
 from ruas_jax.bilevel.inner import inner_steps
-from ruas_jax.bilevel.optimizer import explain_reverse_mode
+from ruas_jax.bilevel.optimizer import Inner, explain_reverse_mode
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 
@@ -33,7 +33,7 @@ class Decomposition(NamedTuple):
 
 def decompose(
   problem: BilevelProblem,
-  inner: optax.GradientTransformation,
+  inner: Inner,
   weights: PyTree,
   alpha: PyTree,
   inner_state: PyTree,

@@ -1,9 +1,6 @@
 """Hypergradient estimators by name."""
 
-import inspect
-
 import jax
-import optax
 
 from ruas_jax.bilevel.constants import split_problem
 from ruas_jax.bilevel.evolution import evolution
@@ -12,7 +9,8 @@ from ruas_jax.bilevel.first_order import first_order
 from ruas_jax.bilevel.forward import forward
 from ruas_jax.bilevel.implicit import cg, neumann, nystrom
 from ruas_jax.bilevel.mixed_mode import mixed_mode
-from ruas_jax.bilevel.optimizer import explain_reverse_mode
+from ruas_jax.bilevel.optimizer import Inner, explain_reverse_mode
+from ruas_jax.bilevel.options import check_options
 from ruas_jax.bilevel.problem import Estimator
 from ruas_jax.bilevel.unrolled import truncated, unrolled
 
@@ -30,11 +28,18 @@ ESTIMATORS = {
 }
 
 
-def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int = 1, **options) -> Estimator:
+_THROUGH_OPTIMIZER = ("unrolled", "mixed_mode", "forward", "truncated", "finite_difference", "evolution")
+
+
+def make_estimator(name: str, *, inner: Inner, steps: int = 1, **options) -> Estimator:
   """The estimator `name` through `steps` updates of the optax optimiser `inner`.
 
+  `inner` may be a function of alpha that returns an optimiser, such as `lambda alpha: optax.sgd(alpha["rate"])`. The
+  hypergradient then includes the derivative through the optimiser's numbers.
+
   Raises:
-    ValueError: the name is unknown; or an option has a value that is not allowed; or (when called) `train_batches` does
+    ValueError: the name is unknown; or an option has a value that is not allowed; or `inner` is a function of alpha and
+      the estimator does not differentiate the optimiser; or (when called) `train_batches` does
       not have the length `steps`, a `key` is missing, or `inner` has a while loop (such as a line search) and the
       estimator needs its derivative in reverse mode.
     TypeError: the estimator does not have an option, or needs one that is missing.
@@ -45,7 +50,12 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
     raise ValueError(f"hypergradient {name!r} is not one of {', '.join(sorted(ESTIMATORS))}")
   if steps < 1:
     raise ValueError(f"hypergradient steps must be at least 1, not {steps}")
-  _check_options(name, options)
+  check_options(f"hypergradient {name}", ESTIMATORS[name], options, given=("inner", "steps"))
+  if callable(inner) and name not in _THROUGH_OPTIMIZER:
+    raise ValueError(
+      f"hypergradient {name} does not differentiate the inner optimiser, so `inner` must not be a function of alpha; "
+      f"use {', '.join(_THROUGH_OPTIMIZER)}"
+    )
   estimator = ESTIMATORS[name](inner=inner, steps=steps, **options)
 
   def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
@@ -53,20 +63,12 @@ def make_estimator(name: str, *, inner: optax.GradientTransformation, steps: int
     if lengths != {steps}:
       raise ValueError(f"train_batches must have a leading axis of length {steps}, not {sorted(lengths)}")
     floating = split_problem(problem, weights, alpha, inner_state)
-    problem, weights, alpha, inner_state, merge_weights, merge_state = floating
+    problem, weights, alpha, inner_state, merge_weights, merge_state, merge_alpha = floating
+    at_floating = estimator
+    if callable(inner):
+      at_floating = ESTIMATORS[name](inner=lambda alpha: inner(merge_alpha(alpha)), steps=steps, **options)
     with explain_reverse_mode(name):
-      out = estimator(problem, weights, alpha, inner_state, train_batches, val_batch, key=key)
+      out = at_floating(problem, weights, alpha, inner_state, train_batches, val_batch, key=key)
     return out._replace(weights=merge_weights(out.weights), inner_state=merge_state(out.inner_state))
 
   return estimate
-
-
-def _check_options(name: str, options: dict) -> None:
-  known = dict(inspect.signature(ESTIMATORS[name]).parameters)
-  del known["inner"], known["steps"]
-  unknown = sorted(set(options) - set(known))
-  if unknown:
-    raise TypeError(f"hypergradient {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'no options'}")
-  missing = [option for option, about in known.items() if about.default is about.empty and option not in options]
-  if missing:
-    raise TypeError(f"hypergradient {name} needs the option {missing[0]!r}")

@@ -2,15 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.optimizer import Inner
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
 
-def evolution(*, inner: optax.GradientTransformation, steps: int, samples: int, sigma: float) -> Estimator:
+def evolution(*, inner: Inner, steps: int, samples: int, sigma: float) -> Estimator:
   """`1/n Σ z [F(α + σz) − F(α − σz)] / 2σ` over n = `samples` draws `z ~ N(0, I)` from `key`. F is the outer loss after
   the inner steps. The diagnostic `standard_error` is that of the whole gradient (Euclidean norm).
 

@@ -10,6 +10,7 @@ from jax import lax
 from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.inner import one_of
 from ruas_jax.bilevel.mixed_mode import optimizer_with_pullback
+from ruas_jax.bilevel.optimizer import Inner
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 EpsilonRule = Literal["relative", "absolute"]
@@ -18,7 +19,7 @@ HvpLoss = Literal["inner", "outer_on_train_batch"]
 
 def finite_difference(
   *,
-  inner: optax.GradientTransformation,
+  inner: Inner,
   steps: int,
   epsilon: float | jax.Array = 0.01,
   epsilon_rule: EpsilonRule = "relative",

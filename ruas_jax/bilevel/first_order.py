@@ -1,13 +1,13 @@
 """The first-order estimate: the direct term at the incoming weights, as if the weights did not depend on alpha."""
 
 import jax
-import optax
 
 from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.optimizer import Inner
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def first_order(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
+def first_order(*, inner: Inner, steps: int) -> Estimator:
   """`∂ outer_loss(weights, alpha) / ∂ alpha`. The inner steps are taken, but not differentiated."""
   del steps  # it is the number of batches
 

@@ -7,11 +7,11 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.constants import split_inexact
-from ruas_jax.bilevel.optimizer import apply_optimizer
+from ruas_jax.bilevel.optimizer import Inner, apply_optimizer
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def forward(*, inner: optax.GradientTransformation, steps: int, chunk: int = 1) -> Estimator:
+def forward(*, inner: Inner, steps: int, chunk: int = 1) -> Estimator:
   """The same value as `unrolled`. The derivative `d weights / d alpha` is computed along with the steps.
 
   Each step costs one directional derivative of the inner gradient per number in alpha; `chunk` of them run together.

@@ -8,7 +8,8 @@ learning rate of zero is allowed.
 
 The diagnostic `residual` is the norm of `right − (H + λI) x` divided by that of `right`. It is 1 for `x = 0`, which
 gives the direct term alone. `converged` says whether it is below a limit. For cg the limit is its tolerance. For
-neumann and nystrom, which are approximations, it is 1: beyond that they have diverged.
+neumann and nystrom, which are approximations, it is 1: beyond that they have diverged. cg reports `indefinite` too:
+whether it met a direction of negative curvature, so that the weights are at no minimum.
 """
 
 from collections.abc import Callable
@@ -21,15 +22,14 @@ from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.conjugate_gradient import Product, conjugate_gradient
 from ruas_jax.bilevel.inner import inner_steps, one_of
+from ruas_jax.bilevel.optimizer import Inner
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
 
-# `(product with the Hessian, right-hand side [n], key) -> x [n]`; each solver adds its damping.
-_Solver = Callable[[Product, jax.Array, jax.Array | None], jax.Array]
+# `(product with the Hessian, right-hand side [n], key) -> (x [n], diagnostics)`; each solver adds its damping.
+_Solver = Callable[[Product, jax.Array, jax.Array | None], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def neumann(
-  *, inner: optax.GradientTransformation, steps: int, terms: int, scale: float, damping: float = 0.0
-) -> Estimator:
+def neumann(*, inner: Inner, steps: int, terms: int, scale: float, damping: float = 0.0) -> Estimator:
   """The inverse as `scale · Σ_{i<terms} (I − scale·(H + damping·I))^i` (Lorraine et al. 2020).
 
   It converges if `H + damping·I` is positive definite and `scale` is less than two over its largest eigenvalue.
@@ -45,7 +45,7 @@ def neumann(
 
   def solve(hessian, right, key):
     del key
-    return _neumann_series(_damped(hessian, damping), right, terms, jnp.asarray(scale, right.dtype))
+    return _neumann_series(_damped(hessian, damping), right, terms, jnp.asarray(scale, right.dtype)), {}
 
   return _implicit(inner, solve, damping)
 
@@ -62,7 +62,7 @@ def _neumann_series(hessian, right, terms, scale):
 
 def cg(
   *,
-  inner: optax.GradientTransformation,
+  inner: Inner,
   steps: int,
   tolerance: float | None = None,
   iterations: int | None = None,
@@ -92,7 +92,8 @@ def cg(
   def solve(hessian, right, key):
     del key
     operator, accuracy = _damped(hessian, damping), tolerance_in(right.dtype)
-    return conjugate_gradient(operator, right, tolerance=accuracy, iterations=iterations)
+    solved = conjugate_gradient(operator, right, tolerance=accuracy, iterations=iterations)
+    return solved.x, {"iterations": solved.iterations, "indefinite": solved.indefinite}
 
   def limit(dtype):
     return max(tolerance_in(dtype), float(jnp.finfo(dtype).eps ** 0.5))
@@ -100,7 +101,7 @@ def cg(
   return _implicit(inner, solve, damping, limit=limit)
 
 
-def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, damping: float) -> Estimator:
+def nystrom(*, inner: Inner, steps: int, rank: int, damping: float) -> Estimator:
   """The inverse of `N + damping·I`, where N is the Nyström approximation of H from `rank` random columns (Hataya and
   Yamada 2023). With all columns, N equals H. `key` selects the columns.
 
@@ -124,7 +125,7 @@ def nystrom(*, inner: optax.GradientTransformation, steps: int, rank: int, dampi
     small = triangle @ jnp.linalg.pinv((core + core.T) / 2, hermitian=True) @ triangle.T
     inside = basis.T @ right
     solved = jnp.linalg.solve(small + damping * jnp.eye(rank, dtype=right.dtype), inside)
-    return basis @ solved + (right - basis @ inside) / damping
+    return basis @ solved + (right - basis @ inside) / damping, {}
 
   return _implicit(inner, solve, damping)
 
@@ -134,13 +135,13 @@ def _damped(hessian: Product, damping: float) -> Product:
 
 
 def _implicit(
-  inner: optax.GradientTransformation,
+  inner: Inner,
   solve: _Solver,
   damping: float = 0.0,
   limit: Callable[[jnp.dtype], float] = lambda dtype: 1.0,
 ) -> Estimator:
   """An estimator with the solver `solve`. Its diagnostics are `residual`, `converged` (whether the residual is below
-  `limit`, a function of the dtype), `inner_gradient_norm` and `inner_loss`."""
+  `limit`, a function of the dtype), `inner_gradient_norm`, `inner_loss`, and those of the solver."""
 
   def estimate(problem, weights, alpha, inner_state, train_batches, val_batch, *, key=None):
     reached, state, losses = inner_steps(problem, inner, weights, alpha, inner_state, train_batches)
@@ -151,7 +152,7 @@ def _implicit(
     )
     right, unravel = ravel_pytree(to_weights)
     hessian = lambda x: ravel_pytree(second_derivative(unravel(x))[0])[0]
-    solution = solve(hessian, right, key)
+    solution, found = solve(hessian, right, key)
     curvature, mixed = second_derivative(unravel(solution))
     size = jnp.linalg.norm(right)
     residual = jnp.linalg.norm(right - ravel_pytree(curvature)[0] - damping * solution)
@@ -166,6 +167,7 @@ def _implicit(
         "residual": residual,
         "converged": residual < limit(residual.dtype),
         "inner_gradient_norm": optax.tree.norm(gradient),
+        **found,
       },
     )
 

@@ -1,17 +1,16 @@
 """The inner update: one optax step on the inner loss. The same object trains the weights and is differentiated."""
 
 import jax
-import optax
 from jax import lax
 
 from ruas_jax.bilevel.constants import split_parameters, split_state, with_constants
-from ruas_jax.bilevel.optimizer import apply_optimizer
+from ruas_jax.bilevel.optimizer import Inner, apply_optimizer
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
 
 def inner_step(
   problem: BilevelProblem,
-  inner: optax.GradientTransformation,
+  inner: Inner,
   weights: PyTree,
   alpha: PyTree,
   state: PyTree,
@@ -33,7 +32,7 @@ def inner_step(
 
 def inner_steps(
   problem: BilevelProblem,
-  inner: optax.GradientTransformation,
+  inner: Inner,
   weights: PyTree,
   alpha: PyTree,
   state: PyTree,

@@ -14,11 +14,11 @@ from jax import lax
 
 from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.inner import inner_step, one_of
-from ruas_jax.bilevel.optimizer import apply_optimizer, update_parameters
+from ruas_jax.bilevel.optimizer import Inner, apply_optimizer, optimizer_at, update_parameters
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def mixed_mode(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
+def mixed_mode(*, inner: Inner, steps: int) -> Estimator:
   """The same value as `unrolled`. It stores weights and state between steps. The last step is linearised when it is
   taken, the others in the backward pass."""
 
@@ -112,10 +112,11 @@ def optimizer_with_pullback(inner, gradient, state, weights, value, loss, alpha)
 
 
 def _reads_extras(inner, gradient, state, weights, value, loss, alpha) -> bool:
-  """Whether the optimiser's update depends on the loss's value, or on alpha through the loss."""
+  """Whether the optimiser's update depends on the loss's value, or on alpha."""
 
   def update(value, alpha):
-    return update_parameters(inner, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
+    optimizer = optimizer_at(inner, alpha)
+    return update_parameters(optimizer, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
 
   jaxpr = jax.make_jaxpr(update)(value, alpha).jaxpr
   read = [id(variable) for equation in jaxpr.eqns for variable in equation.invars] + [*map(id, jaxpr.outvars)]

@@ -12,6 +12,14 @@ from jax import lax
 from ruas_jax.bilevel.constants import split_inexact, split_state
 from ruas_jax.bilevel.problem import PyTree
 
+Inner = optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation]
+"""An optimiser, or a function of alpha that returns one: its numbers are then outer variables."""
+
+
+def optimizer_at(inner: Inner, alpha: PyTree) -> optax.GradientTransformation:
+  """The optimiser at this alpha."""
+  return inner(alpha) if callable(inner) else inner
+
 
 def init_optimizer(optimizer: optax.GradientTransformation, parameters: PyTree) -> PyTree:
   """The optimiser's first state, for the floating leaves only. Masks and labels of the optimiser refer to these."""
@@ -60,7 +68,7 @@ def _accepts_extras(optimizer: optax.GradientTransformation) -> bool:
 
 
 def apply_optimizer(
-  inner: optax.GradientTransformation,
+  inner: Inner,
   gradient: PyTree,
   state: PyTree,
   weights: PyTree,
@@ -82,7 +90,8 @@ def apply_optimizer(
     return leaf + lax.stop_gradient(jnp.where(leaf == 0, tiny, jnp.zeros_like(leaf)))
 
   def update(gradient, state, weights, value, alpha):
-    return update_parameters(inner, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
+    optimizer = optimizer_at(inner, alpha)
+    return update_parameters(optimizer, gradient, state, weights, value=value, value_fn=lambda w: loss(w, alpha))
 
   exact = update(*lax.stop_gradient((gradient, state, weights, value, alpha)))
   beside = update(jax.tree.map(beside_zero, gradient), state, weights, value, alpha)

@@ -36,16 +36,17 @@ def checked(problem: BilevelProblem) -> BilevelProblem:
 
 
 def _scalar(name: str, loss: Loss) -> Loss:
-  def checked_loss(weights, alpha, batch):
-    value = loss(weights, alpha, batch)
-    if not (_is_array(value) and jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
-      raise ProblemError(
-        f"BilevelProblem.{name} must return one real number (a floating scalar), not {_shapes_of(value)}; reduce an "
-        "array, for example with jnp.mean, and return only the number"
-      )
-    return jnp.asarray(value)
+  return lambda weights, alpha, batch: require_scalar(name, loss(weights, alpha, batch))
 
-  return checked_loss
+
+def require_scalar(name: str, value: Any) -> jax.Array:
+  """The value of the loss `name`. Raises ProblemError if it is not one real floating number."""
+  if not (_is_array(value) and jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
+    raise ProblemError(
+      f"BilevelProblem.{name} must return one real number (a floating scalar), not {_shapes_of(value)}; reduce an "
+      "array, for example with jnp.mean, and return only the number"
+    )
+  return jnp.asarray(value)
 
 
 def _is_array(value: Any) -> bool:

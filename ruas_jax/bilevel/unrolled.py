@@ -1,20 +1,20 @@
 """The exact hypergradient of unrolled inner steps in reverse mode, through all steps or through the last few."""
 
 import jax
-import optax
 from jax import lax
 
 from ruas_jax.bilevel.inner import inner_steps
+from ruas_jax.bilevel.optimizer import Inner
 from ruas_jax.bilevel.problem import Estimator, HypergradientOut
 
 
-def unrolled(*, inner: optax.GradientTransformation, steps: int) -> Estimator:
+def unrolled(*, inner: Inner, steps: int) -> Estimator:
   """`d/d alpha outer_loss(weights_T(alpha), alpha)`. `weights_T` is the result of one update by `inner` per train
   batch."""
   return truncated(inner=inner, steps=steps, last=steps)
 
 
-def truncated(*, inner: optax.GradientTransformation, steps: int, last: int) -> Estimator:
+def truncated(*, inner: Inner, steps: int, last: int) -> Estimator:
   """`unrolled`, where weights and inner state before the last `last` steps are constants (Shaban et al. 2019).
 
   Raises:

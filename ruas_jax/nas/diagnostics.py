@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ruas_jax.bilevel import BilevelProblem, split_inexact
 from ruas_jax.bilevel.diagnostics import compare, decompose, outer_curvature, summarize
-from ruas_jax.nas.losses import naming, wrap
+from ruas_jax.bilevel.losses import wrap
+from ruas_jax.nas.losses import naming
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.schedule import moment

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from etils import epath
 
+from ruas_jax.bilevel.losses import wrap
 from ruas_jax.engine.device_loop import DeviceLoop
 from ruas_jax.engine.feed import open_population_feed
 from ruas_jax.engine.identity import plain
@@ -29,7 +30,6 @@ from ruas_jax.errors import UserError
 from ruas_jax.nas.convergence import ConvergenceWatch
 from ruas_jax.nas.data import check_data, open_data, readings_of
 from ruas_jax.nas.files import RunFiles, finish
-from ruas_jax.nas.losses import wrap
 from ruas_jax.nas.options import SearchOptions, is_swept
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult

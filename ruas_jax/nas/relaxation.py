@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax.bilevel import split_inexact
-from ruas_jax.nas.losses import takes_key
+from ruas_jax.bilevel.losses import takes
 
 Number = float | jax.Array
 
@@ -219,7 +219,7 @@ class Relaxation:
       return self.of_outer(loss)
 
     def perturbed(weights, shares, batch, key):
-      of_loss = {"key": key} if takes_key(loss) else {}
+      of_loss = {"key": key} if takes(loss, "key") else {}
       floating, merge = split_inexact(weights)
       fixed = merge(lax.stop_gradient(floating))
       value = lambda shares: _scalar(loss(fixed, shares, batch, **of_loss))
@@ -229,7 +229,7 @@ class Relaxation:
 
   def of_outer(self, loss: Callable) -> Callable:
     """An outer loss of mixing weights as one of alpha. If mixing weights are drawn, it has a parameter `key`."""
-    keyed = takes_key(loss)
+    keyed = takes(loss, "key")
     if not self.random:
 
       @functools.wraps(loss)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ruas_jax.bilevel import inner_step, update_parameters
+from ruas_jax.bilevel.losses import wrap
 from ruas_jax.engine.metrics import Metrics, StepMetrics
-from ruas_jax.nas.losses import naming, wrap
+from ruas_jax.nas.losses import naming
 from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import Player, SearchProblem
 from ruas_jax.nas.schedule import moment

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from ruas_jax.bilevel import BilevelProblem, init_optimizer, inner_step
+from ruas_jax.bilevel.losses import wrap
 from ruas_jax.engine.device_loop import DeviceLoop, Run
 from ruas_jax.engine.feed import Reading, open_feed, open_population_feed
 from ruas_jax.engine.mesh import Layout
@@ -18,7 +19,7 @@ from ruas_jax.engine.seeding import seeded
 from ruas_jax.errors import UserError
 from ruas_jax.nas.architectures import Architecture, choices_of, one_hot_shares
 from ruas_jax.nas.data import check_data, open_data
-from ruas_jax.nas.losses import naming, wrap
+from ruas_jax.nas.losses import naming
 from ruas_jax.nas.options import WEIGHT_OPTIMIZER
 from ruas_jax.nas.problem import Player, SearchProblem
 from ruas_jax.nas.state import MakeOptimizer, Optimizers
