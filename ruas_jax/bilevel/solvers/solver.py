@@ -127,7 +127,7 @@ def as_solver(
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
   """
-  if not isinstance(outer, optax.GradientTransformation) and not hasattr(outer, "update"):
+  if not hasattr(outer, "init"):  # a number, which may be traced, or a schedule
     require_positive(name, outer=outer)  # pyright: ignore[reportArgumentType]
     outer = optax.sgd(outer)  # pyright: ignore[reportArgumentType]
   if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
