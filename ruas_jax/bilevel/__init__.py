@@ -6,6 +6,7 @@ from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, decompose, outer_curvature, summarize
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
 from ruas_jax.bilevel.inner import inner_step, inner_steps
+from ruas_jax.bilevel.losses import map_alpha
 from ruas_jax.bilevel.optimizer import init_optimizer, update_parameters
 from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut, ProblemError
 from ruas_jax.bilevel.solvers.rates import power_schedule
@@ -35,6 +36,7 @@ __all__ = [
   "inner_steps",
   "make_estimator",
   "make_solver",
+  "map_alpha",
   "outer_curvature",
   "power_schedule",
   "problems",

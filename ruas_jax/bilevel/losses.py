@@ -1,5 +1,6 @@
 """Adapts losses as users write them to the scalar functions `(weights, alpha, batch)` that estimators differentiate."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,6 +77,19 @@ def wrap(problem: BilevelProblem, extras: tuple[str, ...] = ("key",)) -> Bilevel
   both on one batch."""
   taken = tuple(name for name in extras if any(takes(loss, name) for loss in problem))
   return BilevelProblem(*(Loss(loss, extras=taken) for loss in problem))
+
+
+def map_alpha(problem: BilevelProblem, mapping: Callable[[PyTree], PyTree]) -> BilevelProblem:
+  """The problem in u, where alpha is `mapping(u)`: for instance `jax.nn.softmax` for a point of the simplex."""
+
+  def in_u(loss):
+    @functools.wraps(loss)  # with its parameters
+    def mapped(weights, u, batch, **extras):
+      return loss(weights, mapping(u), batch, **extras)
+
+    return mapped
+
+  return BilevelProblem(*map(in_u, problem))
 
 
 def takes(loss: Callable, name: str) -> bool:

@@ -11,7 +11,7 @@ from ruas_jax.bilevel.conjugate_gradient import conjugate_gradient
 from ruas_jax.bilevel.problem import PyTree
 from ruas_jax.bilevel.solvers.oracle import Oracle
 from ruas_jax.bilevel.solvers.rates import Number, add_scaled, descend, relative_norm
-from ruas_jax.bilevel.solvers.sampling import Draws, Sample
+from ruas_jax.bilevel.solvers.sampling import Draws, Loop, Sample
 
 Truncation = Literal["full", "random"]
 
@@ -74,13 +74,13 @@ class Series(NamedTuple):
   Attributes:
     train: the sample of C.
     validation: the sample of the outer loss.
-    draws: draws of the factors' samples.
+    factors: draws of the factors' samples.
     length: number of factors.
   """
 
   train: Sample
   validation: Sample
-  draws: Draws
+  factors: Loop
   length: int | jax.Array
 
 
@@ -88,7 +88,7 @@ def draw_series(draws: Draws, terms: int, truncation: Truncation) -> Series:
   """The samples of a series of `terms` factors; a random one has 0 to `terms − 1` of them, with equal
   probabilities."""
   length = terms if truncation == "full" else jax.random.randint(draws.key(), (), 0, terms)
-  return Series(draws.train(), draws.validation(), Draws(draws.sampler, draws.data, draws.key()), length)
+  return Series(draws.train(), draws.validation(), draws.loop(), length)
 
 
 def neumann_hypergradient(
@@ -100,11 +100,10 @@ def neumann_hypergradient(
   length, times `rate · terms`, whose mean over the lengths is the sum of the first `terms` products.
   """
   value, to_weights, direct = oracle.outer_gradients(weights, alpha, series.validation)
-  loop = series.draws.loop()
 
   def multiply(index, carry):
     power, total = carry
-    image = oracle.hessian_product(weights, alpha, loop.at(index).train(), power)
+    image = oracle.hessian_product(weights, alpha, series.factors.at(index).train(), power)
     power = descend(power, rate, image)
     return power, optax.tree.add(total, power)
 

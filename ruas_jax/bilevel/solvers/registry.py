@@ -5,8 +5,10 @@ from collections.abc import Callable
 from ruas_jax.bilevel.options import check_options
 from ruas_jax.bilevel.problem import BilevelProblem
 from ruas_jax.bilevel.solvers.nested import amigo, nested, stocbio
+from ruas_jax.bilevel.solvers.penalty import bome, f2sa
 from ruas_jax.bilevel.solvers.single_loop import fsla, soba, ttsa
 from ruas_jax.bilevel.solvers.solver import Method, Solver, as_solver
+from ruas_jax.bilevel.solvers.trajectory import bda, iaptt
 from ruas_jax.bilevel.solvers.variance_reduced import mrbo, saba, srba, sustain
 
 SOLVERS: dict[str, Callable[..., Method]] = {
@@ -20,6 +22,10 @@ SOLVERS: dict[str, Callable[..., Method]] = {
   "srba": srba,
   "sustain": sustain,
   "mrbo": mrbo,
+  "f2sa": f2sa,
+  "bome": bome,
+  "iaptt": iaptt,
+  "bda": bda,
 }
 
 _FRAME = ("outer", "batch_size", "sample", "projection", "frozen_weights", "frozen_alpha")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from ruas_jax.bilevel.constants import split_parameters
 from ruas_jax.bilevel.losses import COLLECTION, require_like, takes
@@ -127,7 +128,7 @@ def as_solver(
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
   """
-  if not isinstance(outer, optax.GradientTransformation) and not hasattr(outer, "update"):
+  if not hasattr(outer, "init"):  # a number, which may be traced, or a schedule
     require_positive(name, outer=outer)  # pyright: ignore[reportArgumentType]
     outer = optax.sgd(outer)  # pyright: ignore[reportArgumentType]
   if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
@@ -174,6 +175,7 @@ def as_solver(
       diagnostics |= {**record.counts._asdict(), "curvature": record.curvature, "indefinite": record.indefinite}
     diagnostics |= oracle.metrics(w, a, draws.train(), draws.validation())
     diagnostics["finite"] = _all_finite((move.weights, alpha))
+    diagnostics = {name: _strong(value) for name, value in diagnostics.items()}
     return state._replace(
       weights=weights,
       alpha=alpha,
@@ -198,6 +200,11 @@ def _check_collection(problem, collection):
 def _as_array(leaf):
   """Python numbers become arrays, so that a step does not change the state's types."""
   return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf, jnp.result_type(leaf))
+
+
+def _strong(value):
+  """The scalar without jax's weak type, which would make the state's types depend on where a number came from."""
+  return lax.convert_element_type(value, jnp.result_type(value))
 
 
 def _nothing(shape, dtype):

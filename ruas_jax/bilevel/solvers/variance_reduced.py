@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ruas_jax.bilevel.problem import PyTree
+from ruas_jax.bilevel.problem import ProblemError, PyTree
 from ruas_jax.bilevel.solvers.linear import Truncation, draw_series, neumann_hypergradient, require_truncation
 from ruas_jax.bilevel.solvers.rates import Rate, descend, rate_at, require_counts, require_positive
 from ruas_jax.bilevel.solvers.single_loop import Directions, present_directions, recursive_momentum, report
@@ -26,12 +26,21 @@ class Table(NamedTuple):
   values: PyTree
   mean: PyTree
 
+  @property
+  def length(self) -> int:
+    return jax.tree.leaves(self.values)[0].shape[0]
+
+  def check(self, name: str, blocks: int) -> None:
+    """Raises ProblemError if the data now have another number of blocks than in `init`."""
+    if blocks != self.length:
+      raise ProblemError(f"{name} has {blocks} blocks, but the state was made for {self.length}: call `init` anew")
+
   def corrected(self, now: PyTree, block: jax.Array) -> tuple[PyTree, "Table"]:
     """`now − old + mean` for the block's new value `now`, and the table with it."""
     old = jax.tree.map(lambda values: values[block], self.values)
-    change, count = optax.tree.sub(now, old), jax.tree.leaves(self.values)[0].shape[0]
+    change = optax.tree.sub(now, old)
     values = jax.tree.map(lambda values, new: values.at[block].set(new), self.values, now)
-    return optax.tree.add(change, self.mean), Table(values, descend(self.mean, -1 / count, change))
+    return optax.tree.add(change, self.mean), Table(values, descend(self.mean, -1 / self.length, change))
 
 
 def saba(*, inner: Rate, linear: Rate | None = None) -> Method:
@@ -64,6 +73,8 @@ def saba(*, inner: Rate, linear: Rate | None = None) -> Method:
 
   def step(oracle, point, draws):
     v, train_table, validation_table = point.memory
+    train_table.check("train", draws.sampler.blocks(draws.data.train))
+    validation_table.check("validation", draws.sampler.blocks(draws.data.validation))
     train, validation = draws.train(), draws.validation()
     now = oracle.products(point.weights, point.alpha, train, v)
     value, *outer_now = oracle.outer_gradients(point.weights, point.alpha, validation)
