@@ -187,4 +187,17 @@ BARS = {
   "precision_enhanced_levels": Bar(
     0.5, "at_most", "the default precision changes no number of an enhanced image by more than half a level of 255"
   ),
+  "bilevel_small_times_faster": Bar(
+    2.0, "at_least", "an outer step is twice as fast as PyTorch's and its libraries' on each small bilevel problem"
+  ),
+  "bilevel_large_times_faster": Bar(
+    1.2, "at_least", "an outer step is 1.2 times as fast as PyTorch's and its libraries' on the largest bilevel problem"
+  ),
+  "bilevel_oracle_calls_over_theirs": Bar(
+    1.1, "at_most", "the solvers need at most 1.1 times the oracle calls of benchmark_bilevel's on its problems"
+  ),
+  "bilevel_cleaning_accuracy_below_clean": Bar(
+    0.01, "at_most", "hyper-cleaning with 40 % wrong labels: accuracy within 1 % of training on the clean part"
+  ),
+  "bilevel_cleaning_auc": Bar(0.97, "at_least", "the learned weights separate clean from wrong labels, AUC .97"),
 }

@@ -32,7 +32,9 @@ class TorchProblem(NamedTuple):
 def in_torch(case: Case) -> TorchProblem:
   """The problem of a case."""
   problem = case.problem
-  train, validation = ({name: _tensor(leaf) for name, leaf in data.items()} for data in (problem.train, problem.validation))
+  train, validation = (
+    {name: _tensor(leaf) for name, leaf in data.items()} for data in (problem.train, problem.validation)
+  )
   inner, outer = _LOSSES[case.kind](case, train, validation)
   start = [[_tensor(leaf) for leaf in jax.tree.leaves(tree)] for tree in (problem.weights, problem.alpha)]
   return TorchProblem(inner, outer, *start)

@@ -11,7 +11,7 @@ from ruas_jax.bilevel.problems.standard import StandardProblem
 
 
 def hyper_cleaning(
-  key: jax.Array, *, wrong: float = 0.4, examples: int = 500, validation: int = 500, penalty: float = 1e-3
+  key: jax.Array, *, wrong: float = 0.4, examples: int = 1000, validation: int = 500, penalty: float = 1e-3
 ) -> StandardProblem:
   """Softmax regression on digits: inner loss mean of `sigmoid(a_i) loss_i` and `penalty/2 |w|^2`; outer loss the mean
   on clean data.
