@@ -2,8 +2,9 @@
 
     python -m benchmarks.bilevel.cleaning --json benchmarks/results/bilevel_cleaning.json [--quick]
 
-The learned weights are those of the solver `amigo` on all examples. `clean` is the minimum of the same loss on the clean
-part, which the solver is not told, `all` that on all examples. The test digits are those that no loss has seen.
+The learned weights are those of the solver `amigo` on all examples. `clean` is the minimum of the same loss on the
+clean part, which the solver is not told, and `all` that on all examples. The test digits are those that no loss has
+seen.
 """
 
 import jax

@@ -7,7 +7,6 @@ lowest value after the budget of oracle calls. The suboptimality is `value(alpha
 the known solution, or of any run here. Time is that of the compiled loop, without compilation.
 """
 
-import functools
 import pathlib
 import time
 from typing import Any
@@ -47,8 +46,8 @@ def main() -> None:
 
 def summary(name: str, case: dict[str, Any]) -> list[dict[str, Any]]:
   rows = case["solvers"].items()
-  return [{"case": name, "solver": solver} | {key: row[key][-1] for key in ("suboptimality", "passes", "seconds")}
-          for solver, row in rows]  # fmt: skip
+  last = lambda row: {key: row[key][-1] for key in ("suboptimality", "passes", "seconds")}
+  return [{"case": name, "solver": solver} | last(row) for solver, row in rows]
 
 
 def run_case(case: Case, budget: float) -> dict[str, Any]:
@@ -68,36 +67,32 @@ def run_solver(case: Case, name: str, budget: float, value) -> dict[str, Any]:
   """The curve of one solver with its best step sizes."""
   problem, batch_size = case.problem, case.examples // 8
   data = bilevel.Data(problem.train, problem.validation)
-  scale = (1 / smoothness(problem), _outer_scale(case))
-  grid = jnp.array([(a * scale[0], b * scale[1]) for a in _INNER for b in _OUTER])
 
-  def start(rates):
+  @jax.jit
+  def run(rates, every):
+    """Alpha and the calls at each of the points, which are `every` steps apart."""
     options = solver_options(name, rates[0], rates[1], period=8)
     solver = bilevel.make_solver(name, problem.problem, batch_size=batch_size, **options)
-    return solver, solver.init(problem.weights, problem.alpha, data, jax.random.key(0))
 
-  @functools.partial(jax.jit, static_argnums=1)
-  def run(rates, every):
-    """Alpha and the calls at each of the points."""
-    solver, state = start(rates)
-
-    def step(carry, _):
+    def step(_, carry):
       state, calls = carry
       state = solver.step(state, data)
-      return (state, calls + jnp.asarray(oracle_calls(name, state.diagnostics, batch_size), jnp.int32)), None
+      return state, calls + jnp.asarray(oracle_calls(name, state.diagnostics, batch_size), jnp.int32)
 
     def segment(carry, _):
-      carry, _ = lax.scan(step, carry, length=every)
+      carry = lax.fori_loop(0, every, step, carry)
       return carry, (carry[0].alpha, carry[1])
 
+    state = solver.init(problem.weights, problem.alpha, data, jax.random.key(0))
     return lax.scan(segment, (state, jnp.zeros((), jnp.int32)), length=POINTS)[1]
 
+  scale = (1 / smoothness(problem), _outer_scale(case))
+  grid = [jnp.array((a * scale[0], b * scale[1])) for a in _INNER for b in _OUTER]
   per_step = float(run(grid[0], 1)[1][-1]) / POINTS
   every = max(1, round(budget * case.examples / per_step / POINTS))
-  alphas, _ = jax.jit(jax.vmap(lambda rates: run(rates, every)))(grid)
-  ends = jnp.where(jnp.isfinite(v := value(jax.tree.map(lambda leaf: leaf[:, -1], alphas))), v, jnp.inf)
-  rates = grid[jnp.argmin(ends)]
-  jax.block_until_ready(run(rates, every))  # compiles
+  last = [jax.tree.map(lambda leaf: leaf[-1], run(rates, every)[0]) for rates in grid]
+  ends = np.asarray(value(jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)))
+  rates = grid[int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))]
   begin = time.perf_counter()
   alphas, calls = jax.block_until_ready(run(rates, every))
   seconds = time.perf_counter() - begin
