@@ -177,7 +177,10 @@ class Betty:
       config=Config(type="neumann", neumann_iterations=PRODUCTS, neumann_alpha=inner_rate, unroll_steps=INNER_STEPS),
     )
     upper = Upper(
-      name="upper", module=outer, optimizer=torch.optim.SGD(outer.parameters(), lr=outer_rate), config=Config()
+      name="upper",
+      module=outer,
+      optimizer=torch.optim.SGD(outer.parameters(), lr=outer_rate),
+      config=Config(retain_graph=True),
     )
     dependencies = {"u2l": {upper: [lower]}, "l2u": {lower: [upper]}}
     logging.disable(logging.INFO)  # a dozen lines about the two problems

@@ -1,0 +1,162 @@
+"""Oracle calls of our solvers and of benchmark_bilevel's own, on its problems.
+
+    python -m benchmarks.bilevel.reference --theirs FOLDER --json benchmarks/results/bilevel_reference.json [--quick]
+
+FOLDER is a copy of the repository benchopt/benchmark_bilevel; benchopt comes from the package registry. Both get the
+same numbers: its simulated quadratic problem, which `problems.random_quadratic` makes anew, and its older problem,
+ridge regression on simulated features. Both take the same step sizes, which fall by the same powers, and minibatches of
+64 (BOME takes all examples). A run ends when the squared norm of the exact hypergradient has fallen to a share of the
+start's. The calls are the mean number of steps over seeds, times the calls of a step, which are the same for both; ours
+have those of `init` in addition.
+"""
+
+import importlib
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks.bilevel.methods import INNER_STEPS, LINEAR_STEPS, oracle_calls, solver_options
+from benchmarks.report import argument_parser, print_table, write_report
+from ruas_jax import bilevel
+from ruas_jax.bilevel.problems import StandardProblem
+
+BATCH, EVERY, SEEDS = 64, 4, 10
+MOST = 6000  # steps
+# Names and options of their solvers. What is not here has their defaults.
+THEIRS: dict[str, dict[str, Any]] = {
+  "amigo": {"n_inner_steps": INNER_STEPS},
+  "stocbio": {"n_inner_steps": INNER_STEPS, "n_shia_steps": LINEAR_STEPS},
+  "soba": {},
+  "saba": {},
+  "srba": {"period_frac": 0.5},
+  "mrbo": {"n_shia_steps": LINEAR_STEPS, "eta": 0.5},
+  "bome": {"n_inner_steps": INNER_STEPS, "eta": 0.5},
+}
+PROBLEMS = {
+  "quadratic": (lambda: bilevel.problems.random_quadratic(jax.random.key(0), alpha=10), 0.1, 0.1, 0.05),
+  "ridge": (lambda: bilevel.problems.ridge(jax.random.key(0), features=10, examples=512), 0.1, 0.1, 0.05),
+}
+"""Problem, step sizes of the weights and of alpha, and the share of the squared norm."""
+
+
+def main() -> None:
+  parser = argument_parser(__doc__.split("\n")[0])
+  parser.add_argument("--theirs", type=pathlib.Path, required=True, help="folder of benchmark_bilevel")
+  arguments = parser.parse_args()
+  sys.path.insert(0, str(arguments.theirs))
+  names = {"soba": THEIRS["soba"]} if arguments.quick else THEIRS
+  seeds = 1 if arguments.quick else SEEDS
+  rows = []
+  for title, (make, inner, outer, share) in PROBLEMS.items():
+    problem = make()
+    limit = share * square(problem, problem.alpha)
+    for name, options in names.items():
+      ours, calls, first = steps_of_ours(problem, name, inner, outer, limit, seeds)
+      theirs = [steps_of_theirs(problem, name, options, inner, outer, limit, seed) for seed in range(1, seeds + 1)]
+      rows.append(
+        {
+          "problem": title,
+          "solver": name,
+          "our_calls": first + float(np.mean(ours)) * calls,
+          "their_calls": float(np.mean(theirs)) * calls,
+          "ratio": float((first / calls + np.mean(ours)) / np.mean(theirs)),
+          "deviation": float(np.hypot(*(np.std(each) / np.mean(each) / len(each) ** 0.5 for each in (ours, theirs)))),
+          "reached": bool(max(*ours, *theirs) < MOST),
+        }
+      )
+  print_table(rows, "oracle calls until the limit")
+  settings = {"batch": BATCH, "seeds": seeds, "every": EVERY, "quick": arguments.quick}
+  reached = [row["ratio"] for row in rows if row["reached"]]
+  worst = max(reached) if len(reached) == len(rows) else float(MOST)
+  write_report(
+    arguments.json,
+    settings=settings,
+    results=rows,
+    bars={} if arguments.quick else {"bilevel_oracle_calls_over_theirs": worst},
+  )
+
+
+def square(problem: StandardProblem, alpha: jax.Array) -> float:
+  """Squared norm of the exact hypergradient."""
+  return float(jnp.sum(problem.hypergradient(alpha) ** 2))
+
+
+def steps_of_ours(
+  problem: StandardProblem, name: str, inner: float, outer: float, limit: float, seeds: int
+) -> tuple[np.ndarray, float, float]:
+  """Steps of each seed until the limit, the mean calls of a step, and the calls of `init`."""
+  data, sizes = bilevel.Data(problem.train, problem.validation), _examples(problem)
+  batch = None if name == "bome" else BATCH
+  options = solver_options(name, inner, outer, period=int(0.5 * sum(sizes) / BATCH))
+  solver = bilevel.make_solver(name, problem.problem, batch_size=batch, **options)
+
+  def step(state, _):
+    state = solver.step(state, data)
+    return state, oracle_calls(name, state.diagnostics, batch or sizes[0])
+
+  @jax.jit
+  @jax.vmap
+  def run(key):
+    state = solver.init(problem.weights, problem.alpha, data, key)
+
+    def segment(state, _):
+      state, calls = lax.scan(step, state, length=EVERY)
+      return state, (jnp.sum(problem.hypergradient(state.alpha) ** 2), calls.mean())
+
+    return lax.scan(segment, state, length=MOST // EVERY)[1]
+
+  squares, calls = run(jax.random.split(jax.random.key(0), seeds))
+  below = np.asarray(squares) <= limit
+  steps = np.where(below.any(axis=1), EVERY * (below.argmax(axis=1) + 1), MOST)
+  first = solver.init(problem.weights, problem.alpha, data, jax.random.key(0)).diagnostics
+  return steps, float(np.mean(calls)), float(oracle_calls(name, first, batch or sizes[0]))
+
+
+def steps_of_theirs(
+  problem: StandardProblem, name: str, options: dict[str, Any], inner: float, outer: float, limit: float, seed: int
+) -> int:
+  """Steps of their solver until the limit."""
+  every = {} if name == "bome" else {"eval_freq": EVERY, "batch_size": BATCH}
+  solver = importlib.import_module(f"solvers.{name}").Solver.get_instance(
+    step_size=inner, outer_ratio=inner / outer, random_state=seed, **every, **options
+  )
+  solver.run_once = lambda *_: None  # a warm-up
+  sizes = _examples(problem)
+  losses = (
+    _of_slices(loss, data) for loss, data in zip(problem.problem, (problem.train, problem.validation), strict=True)
+  )
+  solver.set_objective(*losses, *sizes, problem.weights, problem.alpha)
+  norm = jax.jit(lambda alpha: jnp.sum(problem.hypergradient(alpha) ** 2))
+  solver.outer_var, taken = problem.alpha, -1
+
+  def unfinished():
+    nonlocal taken
+    taken += 1
+    return taken * (1 if name == "bome" else EVERY) < MOST and float(norm(solver.outer_var)) > limit
+
+  solver.run(unfinished)
+  return taken * (1 if name == "bome" else EVERY)
+
+
+def _of_slices(loss: Callable, data: Any) -> Callable:
+  """The loss in their form."""
+
+  def of_slice(weights, alpha, start=0, batch_size=1):
+    batch = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, batch_size), data)
+    return loss(weights, alpha, batch)
+
+  return of_slice
+
+
+def _examples(problem):
+  return tuple(len(jax.tree.leaves(data)[0]) for data in (problem.train, problem.validation))
+
+
+if __name__ == "__main__":
+  main()
