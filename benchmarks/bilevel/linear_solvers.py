@@ -6,6 +6,7 @@ lineax is no dependency of the package; `pip install lineax` for this benchmark.
 time is the median of the calls.
 """
 
+import importlib.metadata
 import statistics
 import time
 
@@ -102,7 +103,8 @@ def main() -> None:
   kinds = ("condition 10", "condition 10,000", "singular", "indefinite")
   rows = [row for kind in kinds for dtype in TOLERANCE for row in measure(kind, dtype, size, repeats)]
   print_table(rows)
-  write_report(arguments.json, settings={"size": size, "repeats": repeats}, results=rows, bars={})
+  settings = {"size": size, "repeats": repeats, "lineax": importlib.metadata.version("lineax")}
+  write_report(arguments.json, settings=settings, results=rows, bars={})
 
 
 if __name__ == "__main__":
