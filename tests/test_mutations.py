@@ -62,10 +62,10 @@ sound_rows = functools.cache(rows_of)  # before anything is broken
 # Solvers.
 
 
-def conjugate_gradient(operator, right, *, tolerance, iterations, share=1.0, dropped=0):
+def conjugate_gradient(operator, right, *, tolerance, iterations, preconditioner, share=1.0, dropped=0):
   """As textbooks have it, for as many steps as there are unknowns: of each step `share` is taken, and the last
   `dropped` are not."""
-  del tolerance, iterations
+  del tolerance, iterations, preconditioner
   x, residual, direction = jnp.zeros_like(right), right, right
   for count in range(right.size):
     step = jnp.vdot(residual, residual) / jnp.vdot(direction, operator(direction))
@@ -74,7 +74,7 @@ def conjugate_gradient(operator, right, *, tolerance, iterations, share=1.0, dro
     smaller = residual - step * operator(direction)
     direction = smaller + jnp.vdot(smaller, smaller) / jnp.vdot(residual, residual) * direction
     residual = smaller
-  return Solved(x, jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros((), bool))
+  return Solved(x, jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros(()))
 
 
 def negative_solution(*arguments, conjugate_gradient=implicit.conjugate_gradient, **options):

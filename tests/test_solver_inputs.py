@@ -1,6 +1,9 @@
 """What users give to the solvers: losses with keys, metrics and collections, constraints, samplers, frozen parts, mixed
 types; and mistakes, each of which is one clear line."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -283,6 +286,18 @@ def test_callback_and_continuation():
   for _ in range(20):
     state = step(state, Data(*EXAMPLES))
   np.testing.assert_allclose(state.alpha, run(steps=50).alpha, rtol=1e-12)
+
+
+def test_the_import_loads_no_other_room():
+  program = """
+import sys, ruas_jax.bilevel
+ours = [name for name in sys.modules if name.startswith("ruas_jax.") and not name.startswith("ruas_jax.bilevel")]
+assert not ours, ours
+heavy = [name for name in ("flax", "tensorflow", "matplotlib", "orbax", "PIL") if name in sys.modules]
+assert not heavy, heavy
+"""
+  done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
 
 
 # Mistakes.

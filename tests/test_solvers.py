@@ -13,6 +13,7 @@ from bilevel_quadratic import quadratic
 from jax import lax
 
 from ruas_jax.bilevel import SOLVERS, BilevelProblem, Data, make_solver, power_schedule, solve
+from ruas_jax.bilevel.solvers.single_loop import recursive_momentum
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -129,6 +130,14 @@ def errors_of_updates(method):
 @pytest.mark.parametrize("method", WRITTEN)
 def test_updates_are_those_of_the_paper(method):
   assert max(errors_of_updates(method)) < 1e-12
+
+
+def test_recursive_momentum_by_hand():
+  """On full batches `average` and `before` are equal, so that the updates above do not show it."""
+  now, average, before = ({"w": jnp.array(value)} for value in (3.0, 5.0, 7.0))
+  later = recursive_momentum(now, average, before, 0.25, jnp.array(1))
+  assert float(later["w"]) == 3 + 0.75 * (5 - 7)
+  assert float(recursive_momentum(now, average, before, 0.25, jnp.array(0))["w"]) == 3
 
 
 # Penalties: their distance from the solution.

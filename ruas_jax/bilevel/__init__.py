@@ -8,6 +8,7 @@ from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
 from ruas_jax.bilevel.inner import inner_step, inner_steps
 from ruas_jax.bilevel.losses import map_alpha
 from ruas_jax.bilevel.optimizer import init_optimizer, update_parameters
+from ruas_jax.bilevel.preconditioner import jacobi_preconditioner
 from ruas_jax.bilevel.problem import BilevelProblem, Estimator, HypergradientOut, ProblemError
 from ruas_jax.bilevel.solvers.rates import power_schedule
 from ruas_jax.bilevel.solvers.registry import SOLVERS, make_solver
@@ -34,6 +35,7 @@ __all__ = [
   "init_optimizer",
   "inner_step",
   "inner_steps",
+  "jacobi_preconditioner",
   "make_estimator",
   "make_solver",
   "map_alpha",

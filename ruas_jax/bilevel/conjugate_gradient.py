@@ -17,14 +17,19 @@ class Solved(NamedTuple):
     x: `[n]`, the iterate with the smallest residual.
     iterations: `[]` int32, number of iterations; each takes one product.
     curvature: `[]`, the smallest `p'Ap / p'p` over the directions `p`; infinity without an iteration.
-    indefinite: `[]`, whether a direction had a negative curvature, by more than rounding. Then the matrix is not
-      positive definite, and x need not be a solution.
+    noise: `[]`, a limit of the curvature's rounding: the largest `|Ap| / |p|` times the root of the dtype's epsilon.
   """
 
   x: jax.Array
   iterations: jax.Array
   curvature: jax.Array
-  indefinite: jax.Array
+  noise: jax.Array
+
+  @property
+  def indefinite(self) -> jax.Array:
+    """`[]`, whether a direction had a negative curvature, by more than rounding. Then the matrix is not positive
+    definite, and x need not be a solution."""
+    return self.curvature < -self.noise
 
 
 def conjugate_gradient(
@@ -62,7 +67,7 @@ def conjugate_gradient(
       return (square > enough) & (count < most)  # false after a direction without curvature, which makes it NaN
 
     def iterate(carry):
-      count, x, residual, direction, product, best, best_square, curvature, indefinite = carry
+      count, x, residual, direction, product, best, best_square, curvature, noise = carry
       image = operator(direction)
       along = jnp.vdot(direction, image)
       step = product / along
@@ -71,19 +76,19 @@ def conjugate_gradient(
       new_product = jnp.vdot(residual, closer)
       length = jnp.vdot(direction, direction)
       curvature = jnp.minimum(curvature, along / length)
-      indefinite |= along < -rounding * jnp.sqrt(length * jnp.vdot(image, image))
+      noise = jnp.maximum(noise, rounding * jnp.sqrt(jnp.vdot(image, image) / length))
       direction = closer + new_product / product * direction
       is_better = square < best_square
       best, best_square = jnp.where(is_better, x, best), jnp.where(is_better, square, best_square)
-      return count + 1, x, residual, direction, new_product, best, best_square, curvature, indefinite
+      return count + 1, x, residual, direction, new_product, best, best_square, curvature, noise
 
     x = jnp.zeros_like(right) if start is None else start
     residual = right if start is None else right - operator(start)
     closer, infinity = precondition(residual), jnp.full((), jnp.inf, right.dtype)
     product, square = jnp.vdot(residual, closer), jnp.vdot(residual, residual)
-    carry = (jnp.zeros((), jnp.int32), x, residual, closer, product, x, square, infinity, jnp.zeros((), bool))
-    count, _, _, _, _, best, _, curvature, indefinite = lax.while_loop(unfinished, iterate, carry)
-    return best, (count, curvature, indefinite)
+    carry = (jnp.zeros((), jnp.int32), x, residual, closer, product, x, square, infinity, jnp.zeros_like(infinity))
+    count, _, _, _, _, best, _, curvature, noise = lax.while_loop(unfinished, iterate, carry)
+    return best, (count, curvature, noise)
 
-  x, (count, curvature, indefinite) = lax.custom_linear_solve(operator, right, solve, symmetric=True, has_aux=True)
-  return Solved(x, count, curvature, indefinite)
+  x, (count, curvature, noise) = lax.custom_linear_solve(operator, right, solve, symmetric=True, has_aux=True)
+  return Solved(x, count, curvature, noise)

@@ -23,10 +23,12 @@ from jax.flatten_util import ravel_pytree
 from ruas_jax.bilevel.conjugate_gradient import Product, conjugate_gradient
 from ruas_jax.bilevel.inner import inner_steps, one_of
 from ruas_jax.bilevel.optimizer import Inner
-from ruas_jax.bilevel.problem import Estimator, HypergradientOut, require_key
+from ruas_jax.bilevel.preconditioner import flat_preconditioner
+from ruas_jax.bilevel.problem import Estimator, HypergradientOut, PyTree, require_key
 
-# `(product with the Hessian, right-hand side [n], key) -> (x [n], diagnostics)`; each solver adds its damping.
-_Solver = Callable[[Product, jax.Array, jax.Array | None], tuple[jax.Array, dict[str, jax.Array]]]
+# `(product with the Hessian, right-hand side [n], key, [n] -> pytree of weights) -> (x [n], diagnostics)`; each solver
+# adds its damping.
+_Solver = Callable[[Product, jax.Array, jax.Array | None, Callable], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def neumann(*, inner: Inner, steps: int, terms: int, scale: float, damping: float = 0.0) -> Estimator:
@@ -43,8 +45,8 @@ def neumann(*, inner: Inner, steps: int, terms: int, scale: float, damping: floa
       f"neumann: terms must be at least 1, scale above 0 and damping at least 0, not {terms}, {scale} and {damping}"
     )
 
-  def solve(hessian, right, key):
-    del key
+  def solve(hessian, right, key, unravel):
+    del key, unravel
     return _neumann_series(_damped(hessian, damping), right, terms, jnp.asarray(scale, right.dtype)), {}
 
   return _implicit(inner, solve, damping)
@@ -67,6 +69,7 @@ def cg(
   tolerance: float | None = None,
   iterations: int | None = None,
   damping: float = 0.0,
+  preconditioner: Callable[[PyTree], PyTree] | None = None,
 ) -> Estimator:
   """The inverse by conjugate gradients from zero, for a positive definite `H + damping·I`. For a singular matrix, the
   iterate with the smallest residual.
@@ -78,6 +81,8 @@ def cg(
       `converged` allows for rounding: its limit is at least the square root of the dtype's epsilon.
     iterations: maximum number of iterations; None: ten times the number of weights.
     damping: λ.
+    preconditioner: product of a pytree of weights with an approximation of the inverse Hessian, which is symmetric and
+      positive definite; for instance by `jacobi_preconditioner`.
 
   Raises:
     ValueError: tolerance or damping is negative, or iterations is less than 1.
@@ -89,10 +94,15 @@ def cg(
   def tolerance_in(dtype):
     return tolerance if tolerance is not None else (1e-12 if dtype == jnp.float64 else 1e-5)
 
-  def solve(hessian, right, key):
+  def solve(hessian, right, key, unravel):
     del key
-    operator, accuracy = _damped(hessian, damping), tolerance_in(right.dtype)
-    solved = conjugate_gradient(operator, right, tolerance=accuracy, iterations=iterations)
+    solved = conjugate_gradient(
+      _damped(hessian, damping),
+      right,
+      tolerance=tolerance_in(right.dtype),
+      iterations=iterations,
+      preconditioner=flat_preconditioner(preconditioner, unravel),
+    )
     return solved.x, {"iterations": solved.iterations, "indefinite": solved.indefinite}
 
   def limit(dtype):
@@ -113,7 +123,8 @@ def nystrom(*, inner: Inner, steps: int, rank: int, damping: float) -> Estimator
   if rank < 1 or not damping > 0:
     raise ValueError(f"nystrom: rank must be at least 1 and damping above 0, not {rank} and {damping}")
 
-  def solve(hessian, right, key):
+  def solve(hessian, right, key, unravel):
+    del unravel
     key = require_key("nystrom", key)
     if rank > right.size:
       raise ValueError(f"nystrom: rank {rank} is more than the {right.size} weights")
@@ -152,7 +163,7 @@ def _implicit(
     )
     right, unravel = ravel_pytree(to_weights)
     hessian = lambda x: ravel_pytree(second_derivative(unravel(x))[0])[0]
-    solution, found = solve(hessian, right, key)
+    solution, found = solve(hessian, right, key, unravel)
     curvature, mixed = second_derivative(unravel(solution))
     size = jnp.linalg.norm(right)
     residual = jnp.linalg.norm(right - ravel_pytree(curvature)[0] - damping * solution)

@@ -8,6 +8,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel.conjugate_gradient import conjugate_gradient
+from ruas_jax.bilevel.preconditioner import Preconditioner, flat_preconditioner
 from ruas_jax.bilevel.problem import PyTree
 from ruas_jax.bilevel.solvers.oracle import Oracle
 from ruas_jax.bilevel.solvers.rates import Number, add_scaled, descend, relative_norm
@@ -51,16 +52,26 @@ def solve_linear(
   v: PyTree,
   to_weights: PyTree,
   *,
-  tolerance: float,
+  tolerance: float | None,
   iterations: int | None,
+  preconditioner: Preconditioner | None = None,
 ) -> tuple[PyTree, dict[str, jax.Array]]:
   """The solution by conjugate gradients from `v` on one sample; diagnostics: `residual` and `converged`."""
   flat, unravel = ravel_pytree(v)
   right = -ravel_pytree(to_weights)[0]
+  if tolerance is None:
+    tolerance = 1e-10 if right.dtype == jnp.float64 else 1e-5
   hessian = oracle.hessian_operator(weights, alpha, sample)
   operator = lambda flat: ravel_pytree(hessian(unravel(flat)))[0]
-  solved = conjugate_gradient(operator, right, tolerance=tolerance, iterations=iterations, start=flat)
-  oracle.count_products(sample, solved.iterations + 1, solved.curvature, solved.indefinite)
+  solved = conjugate_gradient(
+    operator,
+    right,
+    tolerance=tolerance,
+    iterations=iterations,
+    start=flat,
+    preconditioner=flat_preconditioner(preconditioner, unravel),
+  )
+  oracle.count_solution(sample, solved, products=1)  # of the first residual
   v = unravel(solved.x)
   slope = optax.tree.add(oracle.hessian_product(weights, alpha, sample, v), to_weights)
   residual = relative_norm(slope, to_weights)

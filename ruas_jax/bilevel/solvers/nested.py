@@ -19,6 +19,7 @@ from ruas_jax.bilevel.constants import with_constants
 from ruas_jax.bilevel.estimators import make_estimator
 from ruas_jax.bilevel.inner import inner_step
 from ruas_jax.bilevel.optimizer import Inner, init_optimizer, optimizer_at
+from ruas_jax.bilevel.preconditioner import Preconditioner
 from ruas_jax.bilevel.solvers.linear import (
   descend_linear,
   draw_series,
@@ -39,7 +40,8 @@ def amigo(
   linear: Rate | None = None,
   linear_steps: int,
   linear_solver: Literal["gradient", "cg"] = "gradient",
-  tolerance: float = 1e-10,
+  tolerance: float | None = None,
+  preconditioner: Preconditioner | None = None,
 ) -> Method:
   """AmIGO (Arbel, Mairal 2022): weights and linear system start where the step before has ended.
 
@@ -51,10 +53,11 @@ def amigo(
     linear: ρ_v; None: ρ.
     linear_steps: number of steps on the linear system, or the maximum number of iterations of cg.
     linear_solver: gradient: with a new sample in each step; cg: conjugate gradients on one sample.
-    tolerance: of cg, relative to `∂_w f`.
+    tolerance: of cg: limit of the residual relative to `∂_w f`; None: 1e-10 in float64, else 1e-5.
+    preconditioner: of cg: product with an approximation of the inverse Hessian (`jacobi_preconditioner`).
   """
   linear = inner if linear is None else linear
-  require_positive("amigo", inner=inner, linear=linear, tolerance=tolerance)
+  require_positive("amigo", inner=inner, linear=linear, **({} if tolerance is None else {"tolerance": tolerance}))
   require_counts("amigo", inner_steps=inner_steps, linear_steps=linear_steps)
   if linear_solver not in ("gradient", "cg"):
     raise ValueError(f"method amigo: linear_solver must be gradient or cg, not {linear_solver!r}")
@@ -69,7 +72,15 @@ def amigo(
     value, to_weights, direct = oracle.outer_gradients(weights, alpha, draws.validation())
     if linear_solver == "cg":
       v, found = solve_linear(
-        oracle, weights, alpha, draws.train(), v, to_weights, tolerance=tolerance, iterations=linear_steps
+        oracle,
+        weights,
+        alpha,
+        draws.train(),
+        v,
+        to_weights,
+        tolerance=tolerance,
+        iterations=linear_steps,
+        preconditioner=preconditioner,
       )
     else:
       loop, rate = draws.loop(), rate_at(linear, point.step)

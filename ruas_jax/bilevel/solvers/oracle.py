@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ruas_jax.bilevel.conjugate_gradient import Solved
 from ruas_jax.bilevel.constants import Merge
 from ruas_jax.bilevel.losses import COLLECTION, wrap
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree, require_scalar
@@ -41,14 +42,19 @@ class Record(NamedTuple):
   Attributes:
     counts: the counts.
     curvature: `[]`, the smallest `v'Hv / v'v` of all products; infinity without any.
-    indefinite: `[]`, whether a product had `v'Hv < 0` by more than rounding.
+    noise: `[]`, a limit of its rounding: the largest `|Hv| / |v|` times the root of the dtype's epsilon.
     collection: the mutable collection of the inner loss; None: it has none.
   """
 
   counts: Counts
   curvature: jax.Array
-  indefinite: jax.Array
+  noise: jax.Array
   collection: PyTree
+
+  @property
+  def indefinite(self) -> jax.Array:
+    """`[]`, whether H had a negative curvature by more than rounding."""
+    return self.curvature < -self.noise
 
 
 class Oracle:
@@ -61,9 +67,9 @@ class Oracle:
   def __init__(self, problem: BilevelProblem, merge_weights: Merge, merge_alpha: Merge, collection: PyTree = None):
     self.losses = wrap(problem, EXTRAS)
     self.merge_weights, self.merge_alpha = merge_weights, merge_alpha
-    number = jnp.full((), jnp.inf)
+    infinity = jnp.full((), jnp.inf)
     counts = Counts(*(jnp.zeros((), jnp.int32) for _ in Counts._fields))
-    self.record = Record(counts, number, jnp.zeros((), bool), collection)
+    self.record = Record(counts, infinity, jnp.zeros_like(infinity), collection)
 
   # Gradients.
 
@@ -139,18 +145,16 @@ class Oracle:
     return jax.jvp(gradients, (weights,), (vector,))[1]
 
   def hessian_operator(self, weights: PyTree, alpha: PyTree, sample: Sample) -> Callable[[PyTree], PyTree]:
-    """The function `v -> H v`, which is not counted: `count_products` tells how often it was called."""
+    """The function `v -> H v`, which is not counted: `count_solution` tells how often it was called."""
     gradient = lambda weights: jax.grad(lambda weights: self._inner_value(weights, alpha, sample)[0])(weights)
     return jax.linearize(gradient, weights)[1]
 
-  def count_products(self, sample: Sample, products: jax.Array, curvature: jax.Array, indefinite: jax.Array) -> None:
-    """Counts the products of a linear solver and keeps what it has found out about H."""
+  def count_solution(self, sample: Sample, solved: Solved, products: int = 0) -> None:
+    """Counts the products of a linear solver, its iterations and `products` more, and keeps what it has found out."""
     counts = self.record.counts
-    self.record = self.record._replace(
-      counts=counts._replace(hessian_products=counts.hessian_products + sample.size * products),
-      curvature=jnp.minimum(self.record.curvature, curvature.astype(self.record.curvature.dtype)),
-      indefinite=self.record.indefinite | indefinite,
-    )
+    products = counts.hessian_products + sample.size * (solved.iterations + products)
+    self.record = self.record._replace(counts=counts._replace(hessian_products=products))
+    self._see(solved.curvature, solved.noise)
 
   # Loops and branches.
 
@@ -237,10 +241,15 @@ class Oracle:
     self.record = self.record._replace(counts=counts)
 
   def _see_curvature(self, vector, image):
-    square, product = optax.tree.norm(vector, squared=True), optax.tree.vdot(vector, image)
-    curvature = jnp.where(square > 0, product / jnp.where(square > 0, square, jnp.ones_like(square)), jnp.inf)
-    rounding = jnp.finfo(curvature.dtype).eps ** 0.5 * optax.tree.norm(vector) * optax.tree.norm(image)
-    self.record = self.record._replace(
-      curvature=jnp.minimum(self.record.curvature, curvature.astype(self.record.curvature.dtype)),
-      indefinite=self.record.indefinite | (product < -rounding),
+    length = optax.tree.norm(vector)
+    length = jnp.where(length > 0, length, jnp.ones_like(length))
+    curvature = jnp.where(optax.tree.norm(vector) > 0, optax.tree.vdot(vector, image) / length**2, jnp.inf)
+    epsilon = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(vector))
+    self._see(curvature, epsilon**0.5 * optax.tree.norm(image) / length)
+
+  def _see(self, curvature, noise):
+    record = self.record
+    self.record = record._replace(
+      curvature=jnp.minimum(record.curvature, curvature.astype(record.curvature.dtype)),
+      noise=jnp.maximum(record.noise, noise.astype(record.noise.dtype)),
     )

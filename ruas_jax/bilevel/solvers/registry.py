@@ -27,6 +27,7 @@ SOLVERS: dict[str, Callable[..., Method]] = {
   "iaptt": iaptt,
   "bda": bda,
 }
+"""The methods by name: functions of their options."""
 
 _FRAME = ("outer", "batch_size", "sample", "projection", "frozen_weights", "frozen_alpha")
 
