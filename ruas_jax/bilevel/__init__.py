@@ -1,7 +1,7 @@
 """Bilevel optimisation over pytrees: problems, inner updates, hypergradient estimators, solvers and standard problems.
 This package knows no images and no networks."""
 
-from ruas_jax.bilevel import problems
+from ruas_jax.bilevel import problems as problems
 from ruas_jax.bilevel.constants import split_inexact
 from ruas_jax.bilevel.diagnostics import Curvature, Decomposition, compare, decompose, outer_curvature, summarize
 from ruas_jax.bilevel.estimators import ESTIMATORS, make_estimator
@@ -41,7 +41,6 @@ __all__ = [
   "map_alpha",
   "outer_curvature",
   "power_schedule",
-  "problems",
   "solve",
   "split_inexact",
   "summarize",
