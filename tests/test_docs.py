@@ -71,7 +71,10 @@ def test_searching_your_own_problem(capsys):
   assert "square\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [ruas_jax, nas, nas.benchmark, bilevel, bilevel.problems], ids=lambda module: module.__name__)
+MODULES = (ruas_jax, nas, nas.benchmark, bilevel, bilevel.problems)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_public_name_is_in_the_reference(module):
   page = (DOCS / "api" / f"{module.__name__.removeprefix('ruas_jax.').replace('.', '_')}.md").read_text()
   listed = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
