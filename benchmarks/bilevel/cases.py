@@ -16,10 +16,10 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
   "hyper_cleaning": ("hyper_cleaning", {"examples": 256, "validation": 256, "penalty": 1e-2}),
   "condensation": ("condensation", {"images": 4, "validation": 256, "penalty": 1e-2}),
   "hyper_representation": ("hyper_representation", {"examples": 128, "validation": 256, "penalty": 1e-2}),
-  "few_shot": ("few_shot", {"tasks": 24, "penalty": 1e-2}),
+  "few_shot": ("few_shot", {"tasks": 24, "penalty": 1.0}),
   "large hyper_representation": (
     "hyper_representation",
-    {"features": 512, "examples": 800, "validation": 800, "penalty": 1e-2},
+    {"features": 512, "examples": 800, "validation": 800, "penalty": 0.3},
   ),
 }
 LARGEST = "large hyper_representation"

@@ -3,11 +3,13 @@
     python -m benchmarks.bilevel.peers --json benchmarks/results/bilevel_peers.json [--quick]
 
 Needs torch; BOAT (boat-torch), Betty (betty-ml) and TorchOpt are measured if they are installed. All take turns in one
-process. Before that, two steps of each must end at our alpha. Our steps are those of `bilevel.solve`, in one compiled
-loop. A peer's steps are a Python loop, as its library has it.
+process on one core: a second thread would wait whenever another program has its core. Before that, two steps of each
+must end at our alpha. Our steps are those of `bilevel.solve`, in one compiled loop. A peer's steps are a Python loop, as
+its library has it.
 """
 
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -29,12 +31,13 @@ ALL_PEERS = ("PyTorch", "BOAT", "TorchOpt", "Betty")
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax and torch make their threads
   names = ("ridge",) if arguments.quick else (*SMALL, LARGEST)
-  rows = [row for name in names for row in measure(make_case(name), 2 if arguments.quick else 9)]
+  rows = [row for name in names for row in measure(make_case(name), 2 if arguments.quick else 5)]
   print_table(rows, "milliseconds of an outer step")
   write_report(
     arguments.json,
-    settings={"tolerance": TOLERANCE, "libraries": _versions(), "quick": arguments.quick},
+    settings={"tolerance": TOLERANCE, "libraries": _versions(), "cores": 1, "quick": arguments.quick},
     results=rows,
     bars={} if arguments.quick else _bars(rows),
   )
@@ -81,6 +84,7 @@ def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
       differences[name] = float(difference)
       runs[name] = functools.partial(_repeat, stepper.step)
     seconds = in_turns(runs, repeats)
+    print(case.name, method, {name: f"{1000 * value:.3g} ms" for name, value in seconds.items()}, flush=True)
     fastest = min(value for name, value in seconds.items() if name != "ours")
     rows.append(
       {"case": case.name, "method": method}

@@ -52,13 +52,13 @@ def main() -> None:
   sys.path.insert(0, str(arguments.theirs))
   names = {"soba": THEIRS["soba"]} if arguments.quick else THEIRS
   seeds = 1 if arguments.quick else SEEDS
-  rows = []
+  rows: list[dict[str, Any]] = []
   for title, (make, inner, outer, share) in PROBLEMS.items():
     problem = make()
     limit = share * square(problem, problem.alpha)
     for name, options in names.items():
       ours, calls, first = steps_of_ours(problem, name, inner, outer, limit, seeds)
-      theirs = [steps_of_theirs(problem, name, options, inner, outer, limit, seed) for seed in range(1, seeds + 1)]
+      theirs = steps_of_theirs(problem, name, options, inner, outer, limit, seeds)
       rows.append(
         {
           "problem": title,
@@ -70,6 +70,7 @@ def main() -> None:
           "reached": bool(max(*ours, *theirs) < MOST),
         }
       )
+      print(rows[-1], flush=True)
   print_table(rows, "oracle calls until the limit")
   settings = {"batch": BATCH, "seeds": seeds, "every": EVERY, "quick": arguments.quick}
   reached = [row["ratio"] for row in rows if row["reached"]]
@@ -119,29 +120,37 @@ def steps_of_ours(
 
 
 def steps_of_theirs(
-  problem: StandardProblem, name: str, options: dict[str, Any], inner: float, outer: float, limit: float, seed: int
-) -> int:
-  """Steps of their solver until the limit."""
-  every = {} if name == "bome" else {"eval_freq": EVERY, "batch_size": BATCH}
+  problem: StandardProblem, name: str, options: dict[str, Any], inner: float, outer: float, limit: float, seeds: int
+) -> list[int]:
+  """Steps of their solver until the limit, for each seed."""
+  every = 1 if name == "bome" else EVERY
+  stochastic = {} if name == "bome" else {"eval_freq": EVERY, "batch_size": BATCH}
   solver = importlib.import_module(f"solvers.{name}").Solver.get_instance(
-    step_size=inner, outer_ratio=inner / outer, random_state=seed, **every, **options
+    step_size=inner, outer_ratio=inner / outer, random_state=1, **stochastic, **options
   )
   solver.run_once = lambda *_: None  # a warm-up
-  sizes = _examples(problem)
-  losses = (
-    _of_slices(loss, data) for loss, data in zip(problem.problem, (problem.train, problem.validation), strict=True)
-  )
-  solver.set_objective(*losses, *sizes, problem.weights, problem.alpha)
+  data = (problem.train, problem.validation)
+  losses = (_of_slices(loss, examples) for loss, examples in zip(problem.problem, data, strict=True))
+  solver.set_objective(*losses, *_examples(problem), problem.weights, problem.alpha)
   norm = jax.jit(lambda alpha: jnp.sum(problem.hypergradient(alpha) ** 2))
-  solver.outer_var, taken = problem.alpha, -1
 
-  def unfinished():
-    nonlocal taken
-    taken += 1
-    return taken * (1 if name == "bome" else EVERY) < MOST and float(norm(solver.outer_var)) > limit
+  def steps(seed):
+    if stochastic:  # the same compiled program, with other minibatches
+      for side, key in zip(("inner", "outer"), jax.random.split(jax.random.PRNGKey(seed)), strict=True):
+        sampler = getattr(solver, f"state_{side}_sampler")
+        shuffled = jax.random.permutation(key, len(sampler["batch_order"]))
+        setattr(solver, f"state_{side}_sampler", sampler | {"key": key, "batch_order": shuffled})
+    solver.outer_var, calls = problem.alpha, 0
 
-  solver.run(unfinished)
-  return taken * (1 if name == "bome" else EVERY)
+    def unfinished():
+      nonlocal calls
+      calls += 1
+      return (calls - 1) * every < MOST and float(norm(solver.outer_var)) > limit
+
+    solver.run(unfinished)
+    return (calls - 1) * every
+
+  return [steps(seed) for seed in range(1 if name == "bome" else seeds)]
 
 
 def _of_slices(loss: Callable, data: Any) -> Callable:
