@@ -151,7 +151,7 @@ def nested(
     return init_optimizer(optimizer_at(inner, oracle.merge_alpha(point.alpha)), point.weights)
 
   def step(oracle, point, draws):
-    at_point = (lambda alpha: inner(oracle.merge_alpha(alpha))) if callable(inner) else inner
+    at_point = (lambda alpha: optimizer_at(inner, oracle.merge_alpha(alpha))) if callable(inner) else inner
     estimate = make_estimator(estimator, inner=at_point, steps=inner_steps, **(estimator_options or {}))
     loop, validation = draws.loop(), draws.validation()
 
