@@ -9,7 +9,7 @@ leaves, draws minibatches, moves alpha by the outer optimiser, projects it, and 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
