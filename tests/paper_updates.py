@@ -66,7 +66,7 @@ def _fsla(d, w, a, steps, *, inner, outer, momentum):
 def _ttsa(d, w, a, steps, *, inner, linear, terms, truncation, outer):
   for _ in range(steps):
     w = w - inner * d.g_w(w, a)
-    a = a - outer * d.series(w, a, linear, terms)
+    a = a - outer * d.series(w, a, linear, terms - 1)
     yield w, a
 
 
@@ -89,7 +89,11 @@ def _stocbio(d, w, a, steps, *, inner, inner_steps, linear, terms, outer):
     yield w, a
 
 
-def _recursive(d, w, a, steps, *, inner, linear, terms, inner_momentum, outer_momentum, outer, truncation="full"):
+def _sustain(d, w, a, steps, *, terms, truncation, **options):
+  return _mrbo(d, w, a, steps, terms=terms - 1, **options)
+
+
+def _mrbo(d, w, a, steps, *, inner, linear, terms, inner_momentum, outer_momentum, outer):
   before = None
   for _ in range(steps):
     of_w, of_a = d.g_w(w, a), d.series(w, a, linear, terms)
@@ -171,8 +175,8 @@ UPDATES = {
   "ttsa": _ttsa,
   "saba": _soba,  # on full batches the tables hold the values themselves
   "srba": _srba,
-  "sustain": _recursive,
-  "mrbo": _recursive,
+  "sustain": _sustain,
+  "mrbo": _mrbo,
   "f2sa": _f2sa,
   "bome": _bome,
   "iaptt": _iaptt,

@@ -27,6 +27,26 @@ def test_tuning_regularisation_weights():
   assert alpha[5:].mean() > alpha[:5].mean() + 1
 
 
+def test_bilevel_problems():
+  """The blocks run, and alpha ends where the page says, close to the best value that it names."""
+  values = {}
+  for block in examples("bilevel.md"):
+    exec(block, values)
+  (x, y), (x_held, y_held) = (
+    (np.asarray(part["x"], np.float64), np.asarray(part["y"])) for part in (values["train"], values["validation"])
+  )
+
+  def loss(alpha):
+    weights = np.linalg.solve(x.T @ x / len(x) + np.exp(alpha) * np.eye(10), x.T @ y / len(x))
+    return np.mean((x_held @ weights - y_held) ** 2)
+
+  grid = np.arange(-4, 0, 0.01)
+  best = grid[np.argmin([loss(alpha) for alpha in grid])]
+  assert f"{values['found'].alpha:.2f}" == "-1.88" and f"{best:.2f}" == "-1.89"
+  assert "ends at −1.88" in (DOCS / "bilevel.md").read_text()
+  assert int(values["state"].step) == 3
+
+
 def test_first_commands_and_photographs():
   values = {}
   for block in (*examples("index.md"), *examples("photographs.md")):

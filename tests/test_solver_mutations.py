@@ -90,8 +90,8 @@ def negative_gradient_of_alpha(patch, method):
 def ascending_alpha(patch, method):
   update = solver.update_parameters
 
-  def ascend(optimizer, gradient, *arguments):
-    return update(optimizer, optax.tree.scale(-1, gradient), *arguments)
+  def ascend(optimizer, gradient, *arguments, **options):
+    return update(optimizer, optax.tree.scale(-1, gradient), *arguments, **options)
 
   patch.setattr(solver, "update_parameters", ascend)
 

@@ -9,7 +9,7 @@ from ruas_jax.bilevel.first_order import first_order
 from ruas_jax.bilevel.forward import forward
 from ruas_jax.bilevel.implicit import cg, neumann, nystrom
 from ruas_jax.bilevel.mixed_mode import mixed_mode
-from ruas_jax.bilevel.optimizer import Inner, explain_reverse_mode
+from ruas_jax.bilevel.optimizer import Inner, explain_reverse_mode, optimizer_at
 from ruas_jax.bilevel.options import check_options
 from ruas_jax.bilevel.problem import Estimator
 from ruas_jax.bilevel.unrolled import truncated, unrolled
@@ -65,8 +65,9 @@ def make_estimator(name: str, *, inner: Inner, steps: int = 1, **options) -> Est
     floating = split_problem(problem, weights, alpha, inner_state)
     problem, weights, alpha, inner_state, merge_weights, merge_state, merge_alpha = floating
     at_floating = estimator
-    if callable(inner):
-      at_floating = ESTIMATORS[name](inner=lambda alpha: inner(merge_alpha(alpha)), steps=steps, **options)
+    if callable(inner):  # it receives the whole alpha
+      of_floating = lambda alpha: optimizer_at(inner, merge_alpha(alpha))
+      at_floating = ESTIMATORS[name](inner=of_floating, steps=steps, **options)
     with explain_reverse_mode(name):
       out = at_floating(problem, weights, alpha, inner_state, train_batches, val_batch, key=key)
     return out._replace(weights=merge_weights(out.weights), inner_state=merge_state(out.inner_state))

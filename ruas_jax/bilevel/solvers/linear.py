@@ -95,20 +95,19 @@ class Series(NamedTuple):
   length: int | jax.Array
 
 
-def draw_series(draws: Draws, terms: int, truncation: Truncation) -> Series:
-  """The samples of a series of `terms` factors; a random one has 0 to `terms − 1` of them, with equal
-  probabilities."""
-  length = terms if truncation == "full" else jax.random.randint(draws.key(), (), 0, terms)
+def draw_series(draws: Draws, factors: int, truncation: Truncation) -> Series:
+  """The samples of a series of `factors` factors; a random one has 0 to `factors` of them, with equal probabilities."""
+  length = factors if truncation == "full" else jax.random.randint(draws.key(), (), 0, factors + 1)
   return Series(draws.train(), draws.validation(), draws.loop(), length)
 
 
 def neumann_hypergradient(
-  oracle: Oracle, weights: PyTree, alpha: PyTree, series: Series, rate: Number, terms: int, truncation: Truncation
+  oracle: Oracle, weights: PyTree, alpha: PyTree, series: Series, rate: Number, factors: int, truncation: Truncation
 ) -> Estimate:
   """The hypergradient with a Neumann series in the place of the inverse; each factor has its sample.
 
-  full: `H⁻¹ ≈ rate Σ_{q=0..terms} Π (I − rate H)`, with q factors in the product. random: the one product of a random
-  length, times `rate · terms`, whose mean over the lengths is the sum of the first `terms` products.
+  full: `H⁻¹ ≈ rate Σ_{q=0..factors} Π (I − rate H)`, with q factors in the product. random: the one product of a random
+  length, times `rate · (factors + 1)`, whose mean over the lengths is this sum.
   """
   value, to_weights, direct = oracle.outer_gradients(weights, alpha, series.validation)
 
@@ -119,7 +118,7 @@ def neumann_hypergradient(
     return power, optax.tree.add(total, power)
 
   power, total = oracle.loop(series.length, multiply, (to_weights, to_weights))
-  inverse, factor = (total, rate) if truncation == "full" else (power, rate * terms)
+  inverse, factor = (total, rate) if truncation == "full" else (power, rate * (factors + 1))
   v = add_scaled(optax.tree.zeros_like(inverse), -factor, inverse)
   gradient = hypergradient(oracle, weights, alpha, series.train, v, direct)
   return Estimate(value, gradient, {"last_term": relative_norm(power, to_weights)})

@@ -7,8 +7,9 @@ Diagnostics: `outer_loss`, `inner_gradient_norm` at the last inner step; and for
 (amigo), `converged` too (amigo with cg) or `last_term` (stocbio). nested: the diagnostics of the estimator.
 """
 
+import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from ruas_jax.bilevel.estimators import make_estimator
 from ruas_jax.bilevel.inner import inner_step
 from ruas_jax.bilevel.optimizer import Inner, init_optimizer, optimizer_at
 from ruas_jax.bilevel.preconditioner import Preconditioner
+from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 from ruas_jax.bilevel.solvers.linear import (
   descend_linear,
   draw_series,
@@ -149,17 +151,21 @@ def nested(
     return init_optimizer(optimizer_at(inner, oracle.merge_alpha(point.alpha)), point.weights)
 
   def step(oracle, point, draws):
-    at_point = (lambda alpha: inner(oracle.merge_alpha(alpha))) if callable(inner) else inner
+    at_point = (lambda alpha: optimizer_at(inner, oracle.merge_alpha(alpha))) if callable(inner) else inner
     estimate = make_estimator(estimator, inner=at_point, steps=inner_steps, **(estimator_options or {}))
-    problem = with_constants(oracle.losses, oracle.merge_weights, oracle.merge_alpha)
     loop, validation = draws.loop(), draws.validation()
 
-    def draw(index):
-      sample = loop.at(index).train()
-      return sample.batch, sample.key
+    def resolve(batch):
+      """What a loss receives: the estimator's batches are keys, so that T copies of all examples are never made."""
+      if not isinstance(batch, _Drawn):
+        return batch
+      sample = draws.sampler.draw(draws.data.train, batch.key)
+      return oracle.inputs(sample.batch, sample.key, batch.collection)
 
-    batches, keys = jax.vmap(draw)(jnp.arange(inner_steps))
-    train, collection = _inputs_along(oracle, problem, at_point, point, batches, keys)
+    lazy = BilevelProblem(*(functools.partial(_at_resolved, loss, resolve) for loss in oracle.losses))
+    problem = with_constants(lazy, oracle.merge_weights, oracle.merge_alpha)
+    keys = jax.vmap(lambda index: loop.at(index).key())(jnp.arange(inner_steps))
+    train, collection = _batches_along(oracle, problem, at_point, point, keys, resolve)
     held_out = oracle.inputs(validation.batch, validation.key)
     out = estimate(problem, point.weights, point.alpha, point.memory, train, held_out, key=draws.key())
     found = {"outer_loss": out.outer_loss, **out.diagnostics}
@@ -168,24 +174,35 @@ def nested(
   return Method(init, step)
 
 
-def _inputs_along(oracle, problem, inner, point, batches, keys):
-  """The inputs of the inner steps, `[T, ...]`, and the collection after them. With a mutable collection, the steps are
+class _Drawn(NamedTuple):
+  """A training batch of an estimator: the key that draws it, and the collection of its inner step."""
+
+  key: jax.Array
+  collection: PyTree
+
+
+def _at_resolved(loss, resolve, weights, alpha, batch):
+  return loss(weights, alpha, resolve(batch))
+
+
+def _batches_along(oracle, problem, inner, point, keys, resolve):
+  """The batches of the inner steps, `[T, ...]`, and the collection after them. With a mutable collection, the steps are
   taken once beforehand: each step then has the collection of its time, as a constant."""
   if oracle.record.collection is None:
-    return jax.vmap(oracle.inputs)(batches, keys), None
+    return _Drawn(keys, None), None
 
-  def advance(carry, batch_and_key):
+  def advance(carry, key):
     weights, state, collection = carry
-    inputs = oracle.inputs(*batch_and_key, collection)
+    batch = _Drawn(key, collection)
     merged = oracle.merge_weights(weights), oracle.merge_alpha(point.alpha)
-    _, new = oracle.losses.inner_loss.with_collection(*merged, inputs)
-    weights, state, _ = inner_step(problem, inner, weights, point.alpha, state, inputs)
-    return (weights, state, new), inputs
+    _, new = oracle.losses.inner_loss.with_collection(*merged, resolve(batch))
+    weights, state, _ = inner_step(problem, inner, weights, point.alpha, state, batch)
+    return (weights, state, new), batch
 
   start = (point.weights, point.memory, oracle.record.collection)
-  (_, _, collection), inputs = lax.scan(advance, start, (batches, keys))
+  (_, _, collection), batches = lax.scan(advance, start, keys)
   oracle.record = oracle.record._replace(collection=collection)  # that of the outer loss
-  return inputs, collection
+  return batches, collection
 
 
 def _descend_inner(oracle: Oracle, point: Point, draws: Draws, inner: Rate, steps: int):

@@ -126,7 +126,7 @@ def ttsa(*, inner: Rate, linear: Rate, terms: int, truncation: Truncation = "ran
     inner: ρ.
     linear: η, at most 1 / L for a smoothness L of the inner loss.
     terms: number of terms of the series; p is drawn from 0..terms − 1.
-    truncation: random, as in the paper; or full: the whole series, without this noise.
+    truncation: random, as in the paper; or full: its mean, the sum of all terms.
   """
   require_positive("ttsa", inner=inner, linear=linear)
   require_counts("ttsa", terms=terms)
@@ -139,9 +139,9 @@ def ttsa(*, inner: Rate, linear: Rate, terms: int, truncation: Truncation = "ran
   def step(oracle, point, draws):
     gradient = oracle.inner_gradient(point.weights, point.alpha, draws.train())
     weights = descend(point.weights, rate_at(inner, point.step), gradient)
-    series = draw_series(draws, terms, truncation)
+    series = draw_series(draws, terms - 1, truncation)
     scale = rate_at(linear, point.step)
-    value, direction, found = neumann_hypergradient(oracle, weights, point.alpha, series, scale, terms, truncation)
+    value, direction, found = neumann_hypergradient(oracle, weights, point.alpha, series, scale, terms - 1, truncation)
     return Move(
       weights, direction, (), {"outer_loss": value, "inner_gradient_norm": optax.tree.norm(gradient), **found}
     )

@@ -9,7 +9,7 @@ leaves, draws minibatches, moves alpha by the outer optimiser, projects it, and 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ class Move(NamedTuple):
     weights: the new weights.
     direction: the direction that alpha descends, an estimate of the hypergradient.
     memory: the new memory.
-    diagnostics: scalars by name.
+    diagnostics: scalars by name, `outer_loss` among them.
     collection: the new collection, from a method that does not use the oracle; None: that of the oracle.
     counted: whether the oracle has seen all derivatives.
   """
@@ -128,15 +128,12 @@ def as_solver(
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
   """
-  if not hasattr(outer, "init"):  # a number, which may be traced, or a schedule
-    require_positive(name, outer=outer)  # pyright: ignore[reportArgumentType]
-    outer = optax.sgd(outer)  # pyright: ignore[reportArgumentType]
   if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
     raise ValueError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
   if sample is not None and (batch_size is not None or method.blocks):
     other = "give only one of batch_size and sample" if batch_size is not None else f"method {name} needs batch_size"
     raise ValueError(f"sample draws minibatches that are not blocks of the examples: {other}")
-  optimizer, sampler = outer, Sampler(batch_size, sample)
+  optimizer, sampler = _as_optimizer(name, outer), Sampler(batch_size, sample)
 
   def split(weights, alpha):
     weights, merge_weights = split_parameters("weights", weights, frozen_weights)
@@ -163,7 +160,8 @@ def as_solver(
     oracle = Oracle(problem, merge_weights, merge_alpha, state.collection)
     draws = Draws(sampler, data, jax.random.fold_in(state.key, state.step + 1))
     move = method.step(oracle, Point(w, a, state.memory, state.step), draws)
-    alpha, outer_state = update_parameters(optimizer, move.direction, state.outer_state, a)
+    value = move.diagnostics["outer_loss"]
+    alpha, outer_state = update_parameters(optimizer, move.direction, state.outer_state, a, value=value)
     alpha, weights = merge_alpha(alpha), merge_weights(move.weights)
     if projection is not None:
       projected = projection(alpha)
@@ -187,6 +185,14 @@ def as_solver(
     )
 
   return Solver(init, take_step)
+
+
+def _as_optimizer(name: str, outer: Any) -> optax.GradientTransformation:
+  """Gradient descent for a number, which may be traced, or a schedule; an optimiser as it is."""
+  if hasattr(outer, "init"):
+    return outer
+  require_positive(name, outer=outer)
+  return optax.sgd(outer)
 
 
 def _check_collection(problem, collection):

@@ -114,13 +114,17 @@ def srba(*, inner: Rate, linear: Rate | None = None, period: int) -> Method:
     v, before, directions = point.memory
     present = (point.weights, point.alpha, v)
 
+    def directions_at(place, train, validation, advance=True):
+      weights, alpha, v = place
+      return present_directions(oracle, weights, alpha, v, train, validation, advance=advance)
+
     def anew():
-      return present_directions(oracle, *present, *draws.whole())
+      return directions_at(present, *draws.whole())
 
     def recursion():
       train, validation = draws.train(), draws.validation()
-      now, outer = present_directions(oracle, *present, train, validation)
-      past, _ = present_directions(oracle, *before, train, validation, advance=False)
+      now, outer = directions_at(present, train, validation)
+      past, _ = directions_at(before, train, validation, advance=False)
       return optax.tree.add(optax.tree.sub(now, past), directions), outer
 
     directions, outer = oracle.cond(point.step % period == 0, anew, recursion)
@@ -154,11 +158,12 @@ def sustain(
   Args:
     inner: ρ.
     linear: η, the scale of the Neumann series, at most 1 / L.
-    terms: number of terms of the series.
+    terms: number of terms of the series; it has 0 to `terms − 1` factors.
     inner_momentum, outer_momentum: η_w and η_a. The first step takes 1.
-    truncation: random, as in the paper; or full: the whole series.
+    truncation: random, as in the paper; or full: its mean, the sum of all terms.
   """
-  return _recursive("sustain", inner, linear, terms, inner_momentum, outer_momentum, truncation)
+  require_counts("sustain", terms=terms)
+  return _recursive("sustain", inner, linear, terms - 1, inner_momentum, outer_momentum, truncation)
 
 
 def mrbo(*, inner: Rate, linear: Rate, terms: int, inner_momentum: Rate, outer_momentum: Rate) -> Method:
@@ -170,6 +175,7 @@ def mrbo(*, inner: Rate, linear: Rate, terms: int, inner_momentum: Rate, outer_m
     terms: number of factors of the longest product.
     inner_momentum, outer_momentum: η_w and η_a. The first step takes 1.
   """
+  require_counts("mrbo", terms=terms)
   return _recursive("mrbo", inner, linear, terms, inner_momentum, outer_momentum, "full")
 
 
@@ -177,13 +183,12 @@ def _recursive(
   name: str,
   inner: Rate,
   linear: Rate,
-  terms: int,
+  factors: int,
   inner_momentum: Rate,
   outer_momentum: Rate,
   truncation: Truncation,
 ) -> Method:
   require_positive(name, inner=inner, linear=linear, inner_momentum=inner_momentum, outer_momentum=outer_momentum)
-  require_counts(name, terms=terms)
   require_truncation(name, truncation)
 
   def init(oracle, point, draws):
@@ -194,11 +199,11 @@ def _recursive(
   def step(oracle, point, draws):
     before, (of_weights, of_alpha) = point.memory
     present, scale = (point.weights, point.alpha), rate_at(linear, point.step)
-    train, series = draws.train(), draw_series(draws, terms, truncation)
+    train, series = draws.train(), draw_series(draws, factors, truncation)
 
     def directions(weights, alpha, advance):
       gradient = oracle.inner_gradient(weights, alpha, train, advance=advance)
-      return gradient, neumann_hypergradient(oracle, weights, alpha, series, scale, terms, truncation)
+      return gradient, neumann_hypergradient(oracle, weights, alpha, series, scale, factors, truncation)
 
     gradient, now = directions(*present, advance=True)
     gradient_before, past = directions(*before, advance=False)
