@@ -5,9 +5,9 @@
 FOLDER is a copy of the repository benchopt/benchmark_bilevel; benchopt comes from the package registry. Both get the
 same numbers: its simulated quadratic problem, which `problems.random_quadratic` makes anew, and its older problem,
 ridge regression on simulated features. Both take the same step sizes, which fall by the same powers, and minibatches of
-64 (BOME takes all examples). A run ends when the squared norm of the exact hypergradient has fallen to a share of the
-start's. The calls are the mean number of steps over seeds, times the calls of a step, which are the same for both; ours
-have those of `init` in addition.
+64 (BOME takes all examples). Steps are counted until the squared norm of the exact hypergradient has fallen to a share
+of the start's: the smallest of `SHARES` that theirs reaches within `MOST` steps with every seed. The calls are the mean
+number of steps over seeds, times the calls of a step, which are the same for both; ours have those of `init` in addition.
 """
 
 import importlib
@@ -28,6 +28,7 @@ from ruas_jax.bilevel.problems import StandardProblem
 
 BATCH, EVERY, SEEDS = 64, 4, 10
 MOST = 6000  # steps
+SHARES = (0.05, 0.01, 0.002, 0.0005)
 # Names and options of their solvers. What is not here has their defaults.
 THEIRS: dict[str, dict[str, Any]] = {
   "amigo": {"n_inner_steps": INNER_STEPS},
@@ -39,10 +40,10 @@ THEIRS: dict[str, dict[str, Any]] = {
   "bome": {"n_inner_steps": INNER_STEPS, "eta": 0.5},
 }
 PROBLEMS = {
-  "quadratic": (lambda: bilevel.problems.random_quadratic(jax.random.key(0), alpha=10), 0.1, 0.1, 0.05),
-  "ridge": (lambda: bilevel.problems.ridge(jax.random.key(0), features=10, examples=512), 0.1, 0.1, 0.05),
+  "quadratic": (lambda: bilevel.problems.random_quadratic(jax.random.key(0), alpha=10), 0.1, 0.1),
+  "ridge": (lambda: bilevel.problems.ridge(jax.random.key(0), features=10, examples=512), 0.1, 5.0),
 }
-"""Problem, step sizes of the weights and of alpha, and the share of the squared norm."""
+"""Problem, and step sizes of the weights and of alpha."""
 
 
 def main() -> None:
@@ -50,48 +51,47 @@ def main() -> None:
   parser.add_argument("--theirs", type=pathlib.Path, required=True, help="folder of benchmark_bilevel")
   arguments = parser.parse_args()
   sys.path.insert(0, str(arguments.theirs))
-  names = {"soba": THEIRS["soba"]} if arguments.quick else THEIRS
+  names = ["soba"] if arguments.quick else list(THEIRS)
   seeds = 1 if arguments.quick else SEEDS
-  rows: list[dict[str, Any]] = []
-  for title, (make, inner, outer, share) in PROBLEMS.items():
-    problem = make()
-    limit = share * square(problem, problem.alpha)
-    for name, options in names.items():
-      ours, calls, first = steps_of_ours(problem, name, inner, outer, limit, seeds)
-      theirs = steps_of_theirs(problem, name, options, inner, outer, limit, seeds)
-      rows.append(
-        {
-          "problem": title,
-          "solver": name,
-          "our_calls": first + float(np.mean(ours)) * calls,
-          "their_calls": float(np.mean(theirs)) * calls,
-          "ratio": float((first / calls + np.mean(ours)) / np.mean(theirs)),
-          "deviation": float(np.hypot(*(np.std(each) / np.mean(each) / len(each) ** 0.5 for each in (ours, theirs)))),
-          "reached": bool(max(*ours, *theirs) < MOST),
-        }
-      )
-      print(rows[-1], flush=True)
+  rows = [
+    compare(title, make(), name, inner, outer, seeds)
+    for title, (make, inner, outer) in PROBLEMS.items()
+    for name in names
+  ]
   print_table(rows, "oracle calls until the limit")
-  settings = {"batch": BATCH, "seeds": seeds, "every": EVERY, "quick": arguments.quick}
-  reached = [row["ratio"] for row in rows if row["reached"]]
-  worst = max(reached) if len(reached) == len(rows) else float(MOST)
+  settings = {"batch": BATCH, "seeds": seeds, "every": EVERY, "shares": SHARES, "most": MOST, "quick": arguments.quick}
+  worst = max(row["ratio"] for row in rows if row["ratio"] is not None)
   write_report(
     arguments.json,
-    settings=settings,
+    settings=settings | {"rates": {title: rates for title, (_, *rates) in PROBLEMS.items()}},
     results=rows,
     bars={} if arguments.quick else {"bilevel_oracle_calls_over_theirs": worst},
   )
 
 
-def square(problem: StandardProblem, alpha: jax.Array) -> float:
-  """Squared norm of the exact hypergradient."""
-  return float(jnp.sum(problem.hypergradient(alpha) ** 2))
+def compare(title: str, problem: StandardProblem, name: str, inner: float, outer: float, seeds: int) -> dict[str, Any]:
+  """A row of the table; `share` and what follows from it is None if theirs does not reach the largest share."""
+  ours, calls, first = steps_of_ours(problem, name, inner, outer, seeds)
+  theirs = steps_of_theirs(problem, name, inner, outer, seeds)
+  reached = [index for index in range(len(SHARES)) if theirs[:, index].max() < MOST]
+  row = {"problem": title, "solver": name}
+  if not reached:
+    return row | dict.fromkeys(("share", "our_calls", "their_calls", "ratio", "deviation"))
+  ours, theirs = ours[:, reached[-1]], theirs[:, reached[-1]]
+  deviation = lambda steps: steps.std() / steps.mean() / len(steps) ** 0.5
+  return row | {
+    "share": SHARES[reached[-1]],
+    "our_calls": first + float(ours.mean()) * calls,
+    "their_calls": float(theirs.mean()) * calls,
+    "ratio": float((first / calls + ours.mean()) / theirs.mean()),
+    "deviation": float(np.hypot(deviation(ours), deviation(theirs))),
+  }
 
 
 def steps_of_ours(
-  problem: StandardProblem, name: str, inner: float, outer: float, limit: float, seeds: int
+  problem: StandardProblem, name: str, inner: float, outer: float, seeds: int
 ) -> tuple[np.ndarray, float, float]:
-  """Steps of each seed until the limit, the mean calls of a step, and the calls of `init`."""
+  """Steps until each share `[seeds, shares]`, the mean calls of a step, and the calls of `init`."""
   data, sizes = bilevel.Data(problem.train, problem.validation), _examples(problem)
   batch = None if name == "bome" else BATCH
   options = solver_options(name, inner, outer, period=int(0.5 * sum(sizes) / BATCH))
@@ -113,20 +113,20 @@ def steps_of_ours(
     return lax.scan(segment, state, length=MOST // EVERY)[1]
 
   squares, calls = run(jax.random.split(jax.random.key(0), seeds))
-  below = np.asarray(squares) <= limit
-  steps = np.where(below.any(axis=1), EVERY * (below.argmax(axis=1) + 1), MOST)
+  start = float(jnp.sum(problem.hypergradient(problem.alpha) ** 2))
+  steps = np.array(
+    [_first_below(EVERY * np.arange(1, MOST // EVERY + 1), each / start) for each in np.asarray(squares)]
+  )
   first = solver.init(problem.weights, problem.alpha, data, jax.random.key(0)).diagnostics
   return steps, float(np.mean(calls)), float(oracle_calls(name, first, batch or sizes[0]))
 
 
-def steps_of_theirs(
-  problem: StandardProblem, name: str, options: dict[str, Any], inner: float, outer: float, limit: float, seeds: int
-) -> list[int]:
-  """Steps of their solver until the limit, for each seed."""
+def steps_of_theirs(problem: StandardProblem, name: str, inner: float, outer: float, seeds: int) -> np.ndarray:
+  """Steps of their solver until each share `[seeds, shares]`."""
   every = 1 if name == "bome" else EVERY
   stochastic = {} if name == "bome" else {"eval_freq": EVERY, "batch_size": BATCH}
   solver = importlib.import_module(f"solvers.{name}").Solver.get_instance(
-    step_size=inner, outer_ratio=inner / outer, random_state=1, **stochastic, **options
+    step_size=inner, outer_ratio=inner / outer, random_state=1, **stochastic, **THEIRS[name]
   )
   solver.run_once = lambda *_: None  # a warm-up
   data = (problem.train, problem.validation)
@@ -140,17 +140,21 @@ def steps_of_theirs(
         sampler = getattr(solver, f"state_{side}_sampler")
         shuffled = jax.random.permutation(key, len(sampler["batch_order"]))
         setattr(solver, f"state_{side}_sampler", sampler | {"key": key, "batch_order": shuffled})
-    solver.outer_var, calls = problem.alpha, 0
+    solver.outer_var, squares = problem.alpha, []
 
     def unfinished():
-      nonlocal calls
-      calls += 1
-      return (calls - 1) * every < MOST and float(norm(solver.outer_var)) > limit
+      squares.append(float(norm(solver.outer_var)))
+      return (len(squares) - 1) * every < MOST and squares[-1] > SHARES[-1] * squares[0]
 
     solver.run(unfinished)
-    return (calls - 1) * every
+    return _first_below(every * np.arange(len(squares)), np.array(squares) / squares[0])
 
-  return [steps(seed) for seed in range(1 if name == "bome" else seeds)]
+  return np.array([steps(seed) for seed in range(1 if name == "bome" else seeds)])
+
+
+def _first_below(steps, shares):
+  """For each of `SHARES` the first of these steps at which it is reached; `MOST` if there is none."""
+  return [min([*steps[shares <= share], MOST]) for share in SHARES]
 
 
 def _of_slices(loss: Callable, data: Any) -> Callable:
