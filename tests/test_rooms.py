@@ -16,7 +16,7 @@ GROUND = {"errors", "files", "option_values"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
-PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "export", "evaluation", "hypergradient_study"}
+PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "video", "export", "evaluation", "hypergradient_study"}
 MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
@@ -35,6 +35,7 @@ MAY_IMPORT = {
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
   "photos": PHOTOGRAPHS,
+  "video": {*PHOTOGRAPHS, "photos"},
   "export": {*GROUND, "convolution", "lowlight", "photos", "__version__"},
   "evaluation": {*PHOTOGRAPHS, "photos"},
   "experiments": PRODUCT,

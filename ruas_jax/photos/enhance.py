@@ -60,6 +60,7 @@ def enhance_files(
   quality: int | None = None,
   overwrite: bool = False,
   jobs: int | None = None,
+  reader: Callable[[Path], Photo] = read_photo,
   on_file: Callable[..., None] | None = None,
 ) -> Enhanced:
   """Enhances the files that `collect_inputs` found. A file that fails does not stop the others.
@@ -78,6 +79,7 @@ def enhance_files(
     overwrite: replace existing outputs.
     jobs: photographs that are decoded, and photographs that are computed and encoded, at the same time; None: a quarter
       of the cores, at least 2.
+    reader: reads a file; for pictures of videos, another one than that of photographs.
     on_file: called as `on_file(done)` after each file, in the order of the files.
   Returns:
     The files that were written and skipped, the warnings and the failures.
@@ -107,7 +109,7 @@ def enhance_files(
   def read(source: Path, target: Path) -> Photo:
     if inputs.picture != "sheet":
       check_target(target, source, overwrite)
-    return read_photo(source)
+    return reader(source)
 
   def finish(photo: Photo, plan: Plan, target: Path) -> tuple[list[str], Image.Image | None]:
     samples = photo.samples.copy()  # keeps alpha

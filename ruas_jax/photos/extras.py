@@ -1,4 +1,4 @@
-"""The formats that need a package of the extra `photos`, which is imported only when a file needs it."""
+"""The formats that need a package of an extra, which is imported only when a file needs it."""
 
 import importlib
 import importlib.util
@@ -6,12 +6,11 @@ from typing import Any
 
 from PIL import features
 
-from ruas_jax.data.formats import RAW
+from ruas_jax.data.formats import RAW, VIDEO
 from ruas_jax.photos.photo import Refused
 
 # Format -> the packages that it needs; the first one decodes it.
-_PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",)}
-_INSTALL = 'pip install "ruas-jax[photos]"'
+_PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",), VIDEO: ("av",)}
 
 
 def missing(format: str) -> str | None:
@@ -20,7 +19,8 @@ def missing(format: str) -> str | None:
     found = features.check_module("avif") if "avif" in features.modules else False
   else:
     found = all(importlib.util.find_spec(name) for name in _PACKAGES.get(format, ()))
-  return None if found else f"{format} needs more packages: {_INSTALL}"
+  extra = "video" if format == VIDEO else "photos"
+  return None if found else f'{format} needs more packages: pip install "ruas-jax[{extra}]"'
 
 
 def package(format: str) -> Any:

@@ -1,0 +1,81 @@
+"""The exposure of each frame: steady within a scene, new after a cut.
+
+A network is a function of each pixel's surroundings and, if it is adaptive, of the mean of the whole image, from which
+it chooses the exposure (`lowlight.illumination`). Taken frame by frame, a passing object or noise changes that mean, and
+everything else becomes brighter or darker. So the network gets a mean that is smoothed over time: one pixel's curve is
+then the same in neighbouring frames, and what flickers in the result flickered in the video.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ruas_jax.video.colour import Layout, Planes, to_rgb
+
+SECONDS = 0.5
+"""Standard deviation of the smoothing. Faster changes of the mean are removed from the exposure, and slower ones kept."""
+CUT = 0.25
+"""Distance of two neighbouring frames from which on a cut lies between them: that of two pictures without any light in
+common is 1. Moving objects and cameras, noise, and light that changes everywhere are far below."""
+_THUMBNAIL = (18, 32)  # rows and columns
+_WIDEST = 3  # standard deviations at which the smoothing ends
+_LEAST = 1e-4  # of a mean, so that a black frame has a logarithm
+
+
+class Glance(NamedTuple):
+  """What is measured of a frame: the mean of its RGB values, and its brightness as a small picture."""
+
+  mean: float
+  thumbnail: np.ndarray
+
+
+def glance(planes: Planes, layout: Layout) -> Glance:
+  """Measures a frame."""
+  mean, thumbnail = _glance(planes, layout)
+  return Glance(float(mean), np.asarray(thumbnail))
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+  """Half the mean difference of two thumbnails, each divided by its mean: from 0 to 1, whatever the light is."""
+  one, other = (np.maximum(each, 0) / max(float(each.mean()), _LEAST) for each in (one, other))
+  return float(np.abs(one - other).mean() / 2)
+
+
+def smooth(means: Sequence[float], times: Sequence[float], starts: Sequence[int]) -> np.ndarray:
+  """Means smoothed over time, before and after each frame, by a Gaussian of their logarithms.
+
+  Args:
+    means: mean of each frame.
+    times: time of each frame in seconds, increasing.
+    starts: the first frame of each scene; no scene sees another one's frames.
+  """
+  logs, seconds = np.log(np.maximum(means, _LEAST)), np.asarray(times)
+  result = np.empty(len(logs))
+  for start, stop in zip(starts, [*starts[1:], len(logs)], strict=True):
+    scene = seconds[start:stop]
+    first, last = (np.searchsorted(scene, scene + sign * _WIDEST * SECONDS) for sign in (-1, 1))
+    for index in range(stop - start):
+      near = slice(start + first[index], start + max(last[index], index + 1))
+      weights = np.exp(-(((seconds[near] - scene[index]) / SECONDS) ** 2) / 2)
+      result[start + index] = weights @ logs[near] / weights.sum()
+  return np.exp(result)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _glance(planes: Planes, layout: Layout):
+  values = to_rgb(planes, layout)
+  rows, columns = (_averages(length, few) for length, few in zip(values.shape, _THUMBNAIL, strict=False))
+  return values.mean(), rows @ values.mean(axis=-1) @ columns.T
+
+
+def _averages(length: int, few: int) -> np.ndarray:
+  """`[few, length]`: each row averages an equal part of an axis."""
+  edges = np.linspace(0, length, min(few, length) + 1).astype(int)
+  parts = np.zeros((len(edges) - 1, length), np.float32)
+  for part, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    parts[part, start:stop] = 1 / (stop - start)
+  return parts
