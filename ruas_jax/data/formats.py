@@ -75,7 +75,9 @@ _BEGINNINGS = (
 )
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": RAW}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")
-_BRANDS |= dict.fromkeys((b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "), VIDEO)
+_BRANDS |= dict.fromkeys(
+  (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "), VIDEO
+)
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes that a BMP's second header may have
 
 

@@ -21,7 +21,9 @@ from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
 
 Dtype = Literal["float32", "bfloat16"]
-Read = Callable[[slice, slice], np.ndarray]  # (rows, columns) of an image, or of B images -> float32 [h, w, 3] or [B, h, w, 3]
+Read = Callable[
+  [slice, slice], np.ndarray
+]  # (rows, columns) of an image, or of B images -> float32 [h, w, 3] or [B, h, w, 3]
 
 _AHEAD = 1  # windows that are computed while the result of another is awaited
 

@@ -24,7 +24,7 @@ from ruas_jax.photos.reading import read_photo
 from ruas_jax.photos.sizes import TILE
 from ruas_jax.photos.writing import check_quality, check_target
 from ruas_jax.video.colour import Layout, Planes, from_rgb, to_rgb
-from ruas_jax.video.exposure import smooth
+from ruas_jax.video.exposure import steady
 from ruas_jax.video.reading import Survey, frames_of, look_through, opened, planes_of, read_middle
 from ruas_jax.video.writing import Writer, writer_of
 
@@ -92,13 +92,15 @@ def frames_at_once(height: int, width: int) -> int:
   return min(max(few, TILE**2 // (height * width)), _LARGEST_BATCH)
 
 
-def _enhance_video(source: Path, target: Path, enhancer: Enhancer, knobs: Knobs, quality: int | None, progress) -> list[str]:
+def _enhance_video(
+  source: Path, target: Path, enhancer: Enhancer, knobs: Knobs, quality: int | None, progress
+) -> list[str]:
   """Enhances one video and gives its warnings."""
   with opened(source) as (_, stream):
     expected = stream.frames or int((stream.container.duration or 0) / 1e6 * (stream.average_rate or 0))
   with progress(expected, f"look through {source.name}") as bar:
     survey = look_through(source, bar.update)
-  means = smooth(survey.means, survey.times, survey.starts)
+  means = steady(survey.means, survey.light, survey.times, survey.starts)
   batch = frames_at_once(survey.height, survey.width)
   plan = enhancer.plan(survey.height, survey.width, batch)
   with (

@@ -1,9 +1,13 @@
 """The exposure of each frame: steady within a scene, new after a cut.
 
 A network is a function of each pixel's surroundings and, if it is adaptive, of the mean of the whole image, from which
-it chooses the exposure (`lowlight.illumination`). Taken frame by frame, a passing object or noise changes that mean, and
-everything else becomes brighter or darker. So the network gets a mean that is smoothed over time: one pixel's curve is
-then the same in neighbouring frames, and what flickers in the result flickered in the video.
+it chooses the exposure (`lowlight.illumination`). Two things change that mean m from frame to frame:
+
+    log m = log light + log content
+
+The light changes all parts of a picture by one factor, as a lamp that flickers or is switched on. The network should follow
+it at once, because it then removes the flicker. The content changes by an object that passes or by noise. If the network
+followed it, everything else would become brighter and darker. So the content is smoothed over time, and the light is not.
 """
 
 import functools
@@ -16,8 +20,8 @@ import numpy as np
 
 from ruas_jax.video.colour import Layout, Planes, to_rgb
 
-SECONDS = 0.5
-"""Standard deviation of the smoothing. Faster changes of the mean are removed from the exposure, and slower ones kept."""
+SECONDS = 1.0
+"""Standard deviation of the smoothing."""
 CUT = 0.25
 """Distance of two neighbouring frames from which on a cut lies between them: that of two pictures without any light in
 common is 1. Moving objects and cameras, noise, and light that changes everywhere are far below."""
@@ -45,15 +49,23 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
   return float(np.abs(one - other).mean() / 2)
 
 
-def smooth(means: Sequence[float], times: Sequence[float], starts: Sequence[int]) -> np.ndarray:
-  """Means smoothed over time, before and after each frame, by a Gaussian of their logarithms.
+def light_change(one: np.ndarray, other: np.ndarray) -> float:
+  """Logarithm of the factor by which the light changes between two thumbnails: the median over the brighter half of their
+  parts, where noise matters least, and which an object that moves does not change."""
+  bright = one >= np.median(one)
+  return float(np.median(np.log(np.maximum(other[bright], _LEAST) / np.maximum(one[bright], _LEAST))))
+
+
+def steady(means: Sequence[float], light: Sequence[float], times: Sequence[float], starts: Sequence[int]) -> np.ndarray:
+  """Means whose content is smoothed over time, before and after each frame, by a Gaussian of their logarithms.
 
   Args:
     means: mean of each frame.
+    light: logarithm of the light of each frame, relative to the first frame of its scene.
     times: time of each frame in seconds, increasing.
     starts: the first frame of each scene; no scene sees another one's frames.
   """
-  logs, seconds = np.log(np.maximum(means, _LEAST)), np.asarray(times)
+  logs, seconds = np.log(np.maximum(means, _LEAST)) - light, np.asarray(times)
   result = np.empty(len(logs))
   for start, stop in zip(starts, [*starts[1:], len(logs)], strict=True):
     scene = seconds[start:stop]
@@ -62,7 +74,7 @@ def smooth(means: Sequence[float], times: Sequence[float], starts: Sequence[int]
       near = slice(start + first[index], start + max(last[index], index + 1))
       weights = np.exp(-(((seconds[near] - scene[index]) / SECONDS) ** 2) / 2)
       result[start + index] = weights @ logs[near] / weights.sum()
-  return np.exp(result)
+  return np.exp(result + light)
 
 
 @functools.partial(jax.jit, static_argnums=1)

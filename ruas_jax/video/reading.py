@@ -18,7 +18,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.photos.extras import package
 from ruas_jax.photos.photo import Metadata, Photo, Refused
 from ruas_jax.video.colour import Layout, Planes, to_rgb, weights_of
-from ruas_jax.video.exposure import CUT, distance, glance
+from ruas_jax.video.exposure import CUT, distance, glance, light_change
 
 _HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer curves
 _DOLBY = ("dvh1", "dvhe", "dva1", "dvav", "dav1")  # codec tags
@@ -35,6 +35,7 @@ class Survey(NamedTuple):
     height, width: of the stored frames, before a rotation.
     times: seconds of each frame.
     means: mean of the RGB values of each frame.
+    light: logarithm of the light of each frame, relative to the first frame of its scene.
     starts: the first frame of each scene.
     first: the first frame.
     warnings: one line for each thing that is damaged.
@@ -45,6 +46,7 @@ class Survey(NamedTuple):
   width: int
   times: list[float]
   means: list[float]
+  light: list[float]
   starts: list[int]
   first: Any
   warnings: list[str]
@@ -99,7 +101,7 @@ def look_through(path: Path, on_frame: Callable[[int], None] | None = None) -> S
   Raises:
     UserError: it is damaged, incomplete or not supported.
   """
-  times, means, starts, before, damaged, first, end = [], [], [0], None, 0, None, 0.0
+  times, means, light, starts, before, damaged, first, end = [], [], [], [0], None, 0, None, 0.0
   with opened(path) as (container, stream):
     for packet in container.demux():
       if packet.pts is not None and packet.stream.type in ("video", "audio"):
@@ -111,8 +113,10 @@ def look_through(path: Path, on_frame: Callable[[int], None] | None = None) -> S
           first, layout = frame, _layout_of(frame, stream)
         _check(frame, first, times[-1] if times else None)
         seen = glance(planes_of(frame, layout), layout)
-        if before is not None and distance(before, seen.thumbnail) > CUT:
+        cut = before is not None and distance(before, seen.thumbnail) > CUT
+        if cut:
           starts.append(len(means))
+        light.append(0.0 if cut or before is None else light[-1] + light_change(before, seen.thumbnail))
         before = seen.thumbnail
         times.append(float(frame.time))
         means.append(seen.mean)
@@ -123,7 +127,7 @@ def look_through(path: Path, on_frame: Callable[[int], None] | None = None) -> S
       raise Refused("it has no frame that can be decoded")
     _check_end(container, stream, first, end)
   warnings = [f"{damaged} of {len(means)} frames are damaged"] if damaged else []
-  return Survey(layout, first.height, first.width, times, means, starts, first, warnings)
+  return Survey(layout, first.height, first.width, times, means, light, starts, first, warnings)
 
 
 def read_middle(path: Path) -> Photo:

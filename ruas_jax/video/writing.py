@@ -129,9 +129,7 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writer_of(
-  target: Path, container: Any, stream: Any, survey: Survey, quality: int | None
-) -> Iterator[Writer]:
+def writer_of(target: Path, container: Any, stream: Any, survey: Survey, quality: int | None) -> Iterator[Writer]:
   """A writer of a file, which gets its name when all is written. Nothing is left of a file that is not finished.
 
   Raises:
