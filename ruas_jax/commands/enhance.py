@@ -76,8 +76,9 @@ class Enhance(ModelChoice):
       with progress(len(photos.files), "enhance") as bar:
         done = enhance_files(model, photos, jobs=self.jobs, reader=read_picture, on_file=bar.update, **options)
     if videos:
-      for kind, more in zip(done, enhance_videos(model, videos, progress=progress, **options), strict=True):
-        kind.extend(more)
+      more = enhance_videos(model, videos, progress=progress, **options)
+      for name in ("written", "warnings", "failures"):
+        getattr(done, name).extend(getattr(more, name))
     failed = f", {len(done.failures)} failed" if done.failures else ""
     where = f"{'as' if inputs.is_file else 'in'} {printable(inputs.out)}"
     print(f"{len(done.written)} {'enhanced' if picture == 'result' else 'previewed'} {where}{failed}")

@@ -1,7 +1,7 @@
 """Running a model on images of any size, with few compiled programs and bounded memory.
 
-Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in. Images of one size can
-be computed together, as `[B, H, W, 3]`.
+Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in. Images of one size
+can be computed together, as `[B, H, W, 3]`.
 """
 
 import dataclasses

@@ -3,8 +3,8 @@
     R = Y + 2 (1 - kr) Cr,   B = Y + 2 (1 - kb) Cb,   Y = kr R + kg G + kb B,   kr + kg + kb = 1
 
 Y is in [0, 1] and Cb, Cr are in [-1/2, 1/2]. Of b bits, the limited range has Y in [16, 235] 2^(b-8) and Cb, Cr in
-[16, 240] 2^(b-8); the full range has [0, 2^b - 1]. Where a plane of colour has fewer samples, they lie as H.264 has them by
-default: on every second column, and between two rows. They are interpolated linearly.
+[16, 240] 2^(b-8); the full range has [0, 2^b - 1]. Where a plane of colour has fewer samples, they lie as H.264 has
+them by default: on every second column, and between two rows. They are interpolated linearly.
 
 Planes are uint8 or uint16 `[H, W]`, RGB values are float32 `[H, W, 3]` in [0, 1] (ITU-R BT.601, BT.709 and BT.2020).
 """

@@ -25,7 +25,7 @@ from ruas_jax.photos.sizes import TILE
 from ruas_jax.photos.writing import check_quality, check_target
 from ruas_jax.video.colour import Layout, Planes, from_rgb, to_rgb
 from ruas_jax.video.exposure import steady
-from ruas_jax.video.reading import Survey, frames_of, look_through, opened, planes_of, read_middle
+from ruas_jax.video.reading import frames_of, look_through, opened, planes_of, read_middle
 from ruas_jax.video.writing import Writer, writer_of
 
 _AHEAD = 2  # batches that are computed at the same time
@@ -87,7 +87,7 @@ def read_picture(path: Path) -> Photo:
 
 
 def frames_at_once(height: int, width: int) -> int:
-  """Frames of a batch. On a CPU as many as one window of a large image has pixels, since more do not fit in its cache."""
+  """Frames of a batch. On a CPU as many as a window of a large image has pixels, since more do not fit in its cache."""
   few = 1 if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
   return min(max(few, TILE**2 // (height * width)), _LARGEST_BATCH)
 

@@ -5,17 +5,18 @@ it chooses the exposure (`lowlight.illumination`). Two things change that mean m
 
     log m = log light + log content
 
-The light changes all parts of a picture by one factor, as a lamp that flickers or is switched on. The network should follow
-it at once, because it then removes the flicker. The content changes by an object that passes or by noise. If the network
-followed it, everything else would become brighter and darker. So the content is smoothed over time, and the light is not.
+The light changes all parts of a picture by one factor, as a lamp that flickers or is switched on. The network should
+follow it at once, because it then removes the flicker. The content changes by an object that passes or by noise. If the
+network followed it, everything else would become brighter and darker. So the content is smoothed over time, and the
+light is not.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.video.colour import Layout, Planes, to_rgb
@@ -50,8 +51,8 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def light_change(one: np.ndarray, other: np.ndarray) -> float:
-  """Logarithm of the factor by which the light changes between two thumbnails: the median over the brighter half of their
-  parts, where noise matters least, and which an object that moves does not change."""
+  """Logarithm of the factor by which the light changes between two thumbnails: the median over the brighter half of
+  their parts, where noise matters least, and which an object that moves does not change."""
   bright = one >= np.median(one)
   return float(np.median(np.log(np.maximum(other[bright], _LEAST) / np.maximum(one[bright], _LEAST))))
 
@@ -88,6 +89,6 @@ def _averages(length: int, few: int) -> np.ndarray:
   """`[few, length]`: each row averages an equal part of an axis."""
   edges = np.linspace(0, length, min(few, length) + 1).astype(int)
   parts = np.zeros((len(edges) - 1, length), np.float32)
-  for part, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+  for part, (start, stop) in enumerate(itertools.pairwise(edges)):
     parts[part, start:stop] = 1 / (stop - start)
   return parts

@@ -1,8 +1,8 @@
 """Reads videos: what their frames are, their brightness and cuts, and the frames themselves.
 
-A video is read twice. The first time finds what is damaged or not supported, the mean of each frame and the cuts, before
-an hour is spent on its enhancement. Refused by name: HDR (PQ, HLG, Dolby Vision), interlaced frames, transparency, frames
-of several sizes, and pixels or colours that `colour` does not convert.
+A video is read twice. The first time finds what is damaged or not supported, the mean of each frame and the cuts,
+before an hour is spent on its enhancement. Refused by name: HDR (PQ, HLG, Dolby Vision), interlaced frames,
+transparency, frames of several sizes, and pixels or colours that `colour` does not convert.
 """
 
 import contextlib
@@ -60,7 +60,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     UserError: the file cannot be opened or has no pictures, or the block meets a damaged part.
   """
   av = package(VIDEO)
-  av.logging.set_level(av.logging.PANIC)  # errors are reported by exceptions
+  # Errors are reported by exceptions. With any level, a decoder's thread would wait for the interpreter to log something,
+  # while the interpreter waits for that thread to end.
+  av.logging.set_level(None)
   try:
     with path.open("rb") as file:
       beginning = file.read(32)

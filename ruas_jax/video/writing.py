@@ -1,7 +1,7 @@
 """Writes an enhanced video: new pictures as H.264, everything else copied packet by packet.
 
-The pictures keep the size, times, rotation, pixel aspect, colour matrix, range and subsampling of the video, and up to 10
-bits per sample. Sound and subtitles keep their bytes and times.
+The pictures keep the size, times, rotation, pixel aspect, colour matrix, range and subsampling of the video, and up to
+10 bits per sample. Sound and subtitles keep their bytes and times.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _BT709, _LIMITED = 1, 1  # FFmpeg's numbers
 
 
 def rate_factor(quality: int | None) -> float:
-  """x264's constant rate factor (CRF) for a quality from 1 to 100: 10 for 100, 18 for 80, 50 for 1. Smaller is better."""
+  """x264's constant rate factor (CRF) for a quality from 1 to 100: 10 for 100, 18 for 80, 50 for 1. Small is good."""
   return 50 - 0.4 * (QUALITY if quality is None else quality)
 
 
