@@ -138,7 +138,7 @@ def test_light_is_told_from_content():
   assert light_change(before, before * 1.3) == pytest.approx(np.log(1.3))
   assert distance(before, before * 1.3) == pytest.approx(0)
   after = before.copy()
-  after[6:12, 8:16] = 0.6  # an object
+  after[6:12, 8:16] = 0.3  # an object
   assert light_change(before, after) == 0
   assert 0 < distance(before, after) < CUT < distance(before, before[::-1] * (np.mgrid[:18, :32][1] > 16))
 
@@ -174,8 +174,8 @@ def test_light_that_flickers_and_an_object_that_passes_leave_the_result_steady(t
   frames = []
   for number, factor in enumerate(light):
     frame = picture * factor
-    if 12 <= number < 18:
-      frame[24:40, (number - 12) * 8 : (number - 12) * 8 + 16] = 200
+    if 12 <= number < 20:  # from the left to the right
+      frame[24:40, max(0, (number - 13) * 8) : (number - 11) * 8] = 120
     frames.append(np.rint(frame).astype(np.uint8))
   path = write_video(tmp_path / "clip.mp4", frames, steps=None)
   done = enhance_videos(load_pretrained("general"), [(path, tmp_path / "bright.mp4")])
@@ -201,7 +201,7 @@ def test_light_that_flickers_and_an_object_that_passes_leave_the_result_steady(t
   ("a.mkv", "a.mkv", {"sound": "libopus", "pixels": "yuv444p", "tags": (6, 6, 6, 1), "steps": None}),
   ("a.m4v", "a.m4v", {"pixels": "yuvj420p", "tags": (5, 5, 6, 2)}),
   ("a.webm", "a.mkv", {"sound": "libopus", "codec": "libvpx-vp9", "steps": None, "encoder": {"crf": "10"}}),
-  ("a.avi", "a.mkv", {"sound": "libmp3lame", "codec": "mpeg4", "steps": None, "encoder": {"qscale": "2"}}),
+  ("a.avi", "a.mkv", {"sound": "ac3", "codec": "mpeg4", "steps": None, "encoder": {"qscale": "2"}}),
 ])  # fmt: skip
 def test_sound_times_and_form_are_copied(model, tmp_path, name, result, options):
   path, target = write_video(tmp_path / name, **options), tmp_path / "out" / result
@@ -209,13 +209,14 @@ def test_sound_times_and_form_are_copied(model, tmp_path, name, result, options)
   assert (done.failures, done.warnings, done.written) == ([], [], [target])
   assert names(tmp_path / "out") == [result]
   sound = sound_of(path)
-  assert len(sound) >= 20
+  assert len(sound) >= 15
   if name.endswith(".avi"):  # Matroska has times of a millisecond
     assert [row[2] for row in sound_of(target)] == [row[2] for row in sound]
     assert np.allclose([float(row[0]) for row in sound_of(target)], [float(row[0]) for row in sound], atol=6e-4)
   else:
     assert sound_of(target) == sound
-    assert times_of(target) == times_of(path)
+    assert [row[0] for row in times_of(target)] == [row[0] for row in times_of(path)]
+    assert sum(row[1] for row in times_of(target)) == sum(row[1] for row in times_of(path))
   assert len(frames_of(target)) == FRAMES
   with av.open(str(path)) as before, av.open(str(target)) as after:
     assert after.metadata.get("title", after.metadata.get("TITLE")) == "a title"
@@ -279,7 +280,11 @@ def bad_videos(folder):
     (folder / name).write_bytes(whole[: int(0.55 * len(whole))])
   for name, curve in (("pq.mp4", 16), ("hlg.mov", 18)):
     write_video(
-      folder / name, codec="libx265", pixels="yuv420p10le", tags=(9, 9, curve, 1), encoder={"log-level": "none"}
+      folder / name,
+      codec="libx265",
+      pixels="yuv420p10le",
+      tags=(9, 9, curve, 1),
+      encoder={"x265-params": "log-level=none"},
     )
   write_video(folder / "lines.mkv", codec="mpeg2video", encoder={"flags": "+ildct+ilme"}, steps=None, interlaced=True)
   write_video(folder / "glass.mov", codec="qtrle", pixels="argb", encoder={}, steps=None)
@@ -414,7 +419,8 @@ def test_a_kill_leaves_nothing_under_the_name(saved, model, tmp_path):
 
 
 def test_a_video_is_measured_before_it_is_enhanced(tmp_path):
-  path = write_video(tmp_path / "a.mp4", dark_frames(8) + [255 - frame for frame in dark_frames(4)])
+  other = (np.mgrid[:HEIGHT, :WIDTH][0] > 24)[..., None] * np.uint8(60)
+  path = write_video(tmp_path / "a.mp4", dark_frames(8) + [frame[::-1] // 3 + other for frame in dark_frames(4)])
   survey = look_through(path)
   assert survey.starts == [0, 8] and len(survey.times) == len(survey.means) == 12
   means = [frame.mean() / 255 for frame in frames_of(path)]

@@ -23,9 +23,9 @@ from ruas_jax.video.colour import Layout, Planes, to_rgb
 
 SECONDS = 1.0
 """Standard deviation of the smoothing."""
-CUT = 0.25
-"""Distance of two neighbouring frames from which on a cut lies between them: that of two pictures without any light in
-common is 1. Moving objects and cameras, noise, and light that changes everywhere are far below."""
+CUT = 0.15
+"""Distance of two neighbouring frames from which on a cut lies between them; that of two pictures without any light in
+common is 1. Slow pans, noise, and light that changes everywhere are far below. `docs/video.md` has figures."""
 _THUMBNAIL = (18, 32)  # rows and columns
 _WIDEST = 3  # standard deviations at which the smoothing ends
 _LEAST = 1e-4  # of a mean, so that a black frame has a logarithm

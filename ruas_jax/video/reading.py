@@ -60,8 +60,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     UserError: the file cannot be opened or has no pictures, or the block meets a damaged part.
   """
   av = package(VIDEO)
-  # Errors are reported by exceptions. With any level, a decoder's thread would wait for the interpreter to log something,
-  # while the interpreter waits for that thread to end.
+  # Errors are reported by exceptions. With any level, a decoder's thread would wait for the interpreter to log
+  # something, while the interpreter waits for that thread to end.
   av.logging.set_level(None)
   try:
     with path.open("rb") as file:
@@ -185,7 +185,9 @@ def _layout_of(frame: Any, stream: Any) -> Layout:
     weights = None if form.is_rgb else weights_of(frame.colorspace, frame.height)
   except KeyError:
     raise Refused(f"the colour matrix {frame.colorspace} is not supported") from None
+  # Grey pixels have the full range if nothing is stated, as in FFmpeg.
   full = form.is_rgb or form.name.startswith("yuvj") or frame.color_range == 2
+  full = full or (len(parts) == 1 and frame.color_range != 1)
   across, down = (0, 0) if len(parts) == 1 else (-(-form.width // parts[1].width), -(-form.height // parts[1].height))
   if (across, down) not in ((0, 0), (1, 1), (2, 1), (2, 2)):
     raise Refused(f"the pixel format {form.name} is not supported")
