@@ -21,6 +21,7 @@ from video_files import (
   sound_of,
   times_of,
   write_sound,
+  write_subtitled,
   write_video,
 )
 
@@ -227,6 +228,18 @@ def test_sound_times_and_form_are_copied(model, tmp_path, name, result, options)
     for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
       assert getattr(second, tag) == getattr(first, tag), tag
   assert np.mean(frames_of(target)) > 1.2 * np.mean(frames_of(path))
+
+
+def test_subtitles_and_chapters_are_copied_where_the_container_holds_them(model, tmp_path):
+  path = write_subtitled(tmp_path / "a.mkv")
+  done = enhance_videos(model, [(path, tmp_path / "out" / name) for name in ("a.mkv", "a.mp4")])
+  assert done.failures == [] and done.warnings == [(path, "it loses subtitles (srt)")]
+  found = []
+  for each in (path, tmp_path / "out" / "a.mkv"):
+    with av.open(str(each)) as container:
+      packets = [(packet.pts, packet.duration, bytes(packet)) for packet in container.demux(subtitles=0) if packet.size]
+      found.append((container.chapters(), packets))
+  assert found[0] == found[1] and [row[2] for row in found[0][1]] == [b"hello", b"world"]
 
 
 @pytest.mark.parametrize(

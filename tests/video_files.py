@@ -79,6 +79,23 @@ def write_sound(path, codec="aac"):
   return path
 
 
+def write_subtitled(path):
+  """A Matroska file with two subtitles and two chapters."""
+  plain, text = path.with_name("plain.mkv"), path.with_name("text.srt")
+  text.write_text("1\n00:00:00,100 --> 00:00:00,300\nhello\n\n2\n00:00:00,300 --> 00:00:00,450\nworld\n")
+  with av.open(str(write_video(plain))) as video, av.open(str(text)) as words, av.open(str(path), "w") as output:
+    copies = [(source, {each.index: output.add_stream_from_template(each) for each in source.streams})
+              for source in (video, words)]  # fmt: skip
+    half = {"time_base": Fraction(1, 1000), "metadata": {"title": "half"}}
+    output.set_chapters([{"id": 1, "start": 0, "end": 250, **half}, {"id": 2, "start": 250, "end": 500, **half}])
+    for source, streams in copies:
+      for packet in source.demux():
+        if packet.size:
+          packet.stream = streams[packet.stream.index]
+          output.mux(packet)
+  return path
+
+
 def _write_sound(output, stream):
   kind = stream.codec_context.format.name
   noise = np.random.default_rng(0).normal(0, 0.1, (2, 24 * 960)).astype(np.float32)

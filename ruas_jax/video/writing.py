@@ -87,6 +87,10 @@ class Writer:
     """Writes what the encoder still holds."""
     self._output.mux(self._pictures.encode(None))
 
+  def _warn(self, text: str) -> None:
+    if text not in self.warnings:
+      self.warnings.append(text)
+
   def _picture_stream(self, survey: Survey, quality: int | None) -> Any:
     source, first = self._source, survey.first
     options = {"crf": f"{rate_factor(quality):g}"}
@@ -105,23 +109,23 @@ class Writer:
       if data.type.name == "DISPLAYMATRIX":
         stream.set_display_matrix(np.frombuffer(bytes(data), "<i4")[:9].tolist())
     if survey.layout.bits > self.layout.bits:
-      self.warnings.append(f"it loses {survey.layout.bits - self.layout.bits} of its {survey.layout.bits} bits")
+      self._warn(f"it loses {survey.layout.bits - self.layout.bits} of its {survey.layout.bits} bits")
     if (self.layout.across, self.layout.down) == (1, 1) and survey.layout.across == 2:
-      self.warnings.append("written as 4:4:4, because H.264 with fewer samples of colour needs even sides")
+      self._warn("written as 4:4:4, because H.264 with fewer samples of colour needs even sides")
     stream.metadata.update(source.metadata)
     return stream
 
   def _copy_of(self, other: Any) -> None:
     """Opens the copy of a stream, or says why there is none."""
     if other.type not in ("audio", "subtitle"):
-      self.warnings.append(f"it loses a stream of {other.type}")
+      self._warn(f"it loses a stream of {other.type}")
       return
     try:
       copy = self._output.add_stream_from_template(other)
     except (ValueError, AttributeError) as error:  # no tag for this codec; or no codec at all
       if other.type == "audio":
         raise Refused(f"its sound ({other.name}) cannot be copied into {self._output.format.name}") from error
-      self.warnings.append(f"it loses subtitles ({other.name})")
+      self._warn(f"it loses subtitles ({other.name})")
       return
     copy.metadata.update(other.metadata)
     copy.disposition = other.disposition
