@@ -1,5 +1,6 @@
 """Videos: colours, exposure over time, what is copied, what is refused, and that no half file gets a name."""
 
+import json
 import os
 import pathlib
 import signal
@@ -37,6 +38,7 @@ from ruas_jax.video.reading import _layout_of, look_through, planes_of, read_mid
 from ruas_jax.video.writing import rate_factor
 
 av = video_files.av
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -418,8 +420,7 @@ def test_a_stop_in_the_middle_leaves_nothing(model, tmp_path):
 def test_a_kill_leaves_nothing_under_the_name(saved, model, tmp_path):
   path = write_video(tmp_path / "a.mp4", dark_frames(16) * 40, sound=None, steps=None)
   command = [sys.executable, "-m", "ruas_jax", "enhance", path, "--out", tmp_path / "out", "--checkpoint", saved]
-  root = pathlib.Path(__file__).parents[1]
-  process = subprocess.Popen(list(map(str, command)), cwd=root, stdout=subprocess.PIPE, text=True)
+  process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
   line = next(line for line in process.stdout if line.startswith("enhance a.mp4"))
   os.kill(process.pid, signal.SIGKILL)
   process.communicate()
@@ -437,3 +438,14 @@ def test_a_video_is_measured_before_it_is_enhanced(tmp_path):
   assert survey.starts == [0, 8] and len(survey.times) == len(survey.means) == 12
   means = [frame.mean() / 255 for frame in frames_of(path)]
   np.testing.assert_allclose(survey.means, means, atol=2e-3)
+
+
+def test_the_guide_has_the_recorded_figures():
+  results = json.loads((ROOT / "benchmarks" / "results" / "video.json").read_text())["results"]
+  guide = (ROOT / "docs" / "video.md").read_text()
+  for row in results["scenes"]:
+    assert f"| {100 * row['clip']:.2g} % | {100 * row['result']:.2g} % | {row['ratio']:.2f} |" in guide
+  change = {name: f"{100 * value:.1f} %" for name, value in results["background_change"].items()}
+  assert f"within {change['result']} (the clip's: {change['clip']})" in guide and f"by {change['alone']}" in guide
+  assert f"{results['frames_per_second']:.1f} frames per second" in guide
+  assert f"All {results['sound_packets']} packets" in guide
