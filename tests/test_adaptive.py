@@ -86,9 +86,7 @@ def test_windows_and_masks_know_the_mean_of_the_whole(model):
 
 def test_the_brightest_colour_decides_about_the_level(model):
   """A red image gets the level of a grey one that is as bright as its red, in windows and in the exposure loss too."""
-  options = dataclasses.replace(
-    OPTIONS, illumination=dataclasses.replace(OPTIONS.illumination, brightness="brightest")
-  )
+  options = dataclasses.replace(OPTIONS, illumination=dataclasses.replace(OPTIONS.illumination, brightness="brightest"))
   of_brightest = dataclasses.replace(model, options=options)
   grey = noisy(30, 90)[..., :1].repeat(3, axis=-1)
   red = grey * np.float32([1, 0.5, 0.5])

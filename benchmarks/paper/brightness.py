@@ -60,9 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = configuration(name, seed=seed, quick=options.quick)
         if measure == "brightest":
           target = config.loss.exposure.target * ratio
-          config = config.with_overrides(
-            {"network.illumination.brightness": measure, "loss.exposure.target": target}
-          )
+          config = config.with_overrides({"network.illumination.brightness": measure, "loss.exposure.target": target})
         folder = options.workdir / f"{name}_{measure}_{seed}"
         genotype = load_pretrained(name).genotype
         model = train(config, genotype, workdir=folder, images=trained_on[name]).model.with_variant("i+n")

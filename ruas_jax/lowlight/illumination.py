@@ -11,8 +11,9 @@ is clipped to [floor, 1] and u to [0, 1].
 
     epsilon = clip(exp(a logit(m) + b), floor, 1),   t_hat_k -> epsilon + (1 - epsilon) t_hat_k,   C -> (1 - epsilon) C
 
-m is the mean of all pixels' brightness (`brightness`). With a = 1 and b = -logit(v), the result of a constant image has the mean v, or is unchanged if the image is brighter
-(epsilon = 1). a and b are learned. So u is a curve of y instead of a gain.
+m is the mean of all pixels' brightness (`brightness`). With a = 1 and b = -logit(v), the result of a constant grey
+image has the mean v, or is unchanged if the image is brighter (epsilon = 1). a and b are learned. So u is a curve of y
+instead of a gain.
 """
 
 import dataclasses
