@@ -4,7 +4,8 @@
       --json benchmarks/results/brightness.json
 
 LOL is a folder with `train/low` and the pairs `dev` and `val`, FIVEK one with the pairs `{low,high}`, FREE one with
-`train` and `normal`, which are well-lit photographs, and NIGHT has photographs without a reference. The configurations
+`train` and `normal`, which are well-lit photographs, and NIGHT has photographs without a reference. Three photographs of
+scikit-image, darkened, are one more set of pairs. The configurations
 `lol` and `general` train the bundled genotypes. The target exposure of the brightest colour is larger by the ratio of
 the two measures in the well-lit photographs, so that both expose white light alike.
 """
@@ -15,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.paper.general import kept_out
 from benchmarks.paper.setting import configuration, open_lol, paper_parser, train_images
 from benchmarks.paper.study import at_least, transform_of
 from benchmarks.report import print_table, write_report
 from ruas_jax.data.opening import open_source
-from ruas_jax.data.sources import ImageArrays, ImageFolder, PairFolders
+from ruas_jax.data.sources import ImageArrays, ImageFolder, PairFolders, Pairs
+from ruas_jax.data.synthetic import Darkened
 from ruas_jax.engine.mesh import one_cpu_device_per_core
 from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.evaluation.metrics import psnr
@@ -49,7 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
   fivek = PairFolders(options.fivek / "low", options.fivek / "high")
   pairs = {
     "lol": {part: open_lol(options.data, part, quick=options.quick) for part in ("dev", "val")},
-    "general": {"fivek": fivek.subset(range(len(fivek))[:count])},
+    "general": {
+      "fivek": fivek.subset(range(len(fivek))[:count]),
+      "darkened": Pairs(Darkened(kept_out(), seed=1), kept_out()),
+    },
   }
   normal, night = (list(ImageFolder(folder))[:count] for folder in (options.free / "normal", options.night))
   ratio = _ratio(ImageFolder(options.free / "train"))
