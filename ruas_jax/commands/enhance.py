@@ -33,6 +33,8 @@ class Enhance(ModelChoice):
   """Blend of the result without (0) and with noise removal (1). None: that of --variant."""
   exposure: float = 0.0
   """Stops of light that are added to the result: 1 doubles it, -1 halves it."""
+  white_balance: float = 0.0
+  """How much of the light's colour is taken away, 0 to 1; it is estimated from each photograph."""
   preview: bool = False
   """Write no results, but a small picture of each photograph: the left half before, the right half after."""
   contact_sheet: bool = False
@@ -72,6 +74,7 @@ class Enhance(ModelChoice):
         strength=self.strength,
         denoise=self.denoise,
         exposure=self.exposure,
+        white_balance=self.white_balance,
         dtype=self.dtype,
         precision=self.precision,
         quality=self.quality,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.engine.compiler import compiler_options
+from ruas_jax.lowlight.illumination import brightness
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
@@ -33,17 +34,18 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How images of one size are computed: the windows, the `shape` of their arrays, and the compiled program."""
+  """How images of one size are computed: the windows, the `shape` of their arrays, the compiled program, and the
+  measure of brightness whose mean over the image the program needs, or None."""
 
   rows: list[Span]
   columns: list[Span]
   shape: tuple[int, int]
   program: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
-  needs_mean: bool
+  measure: str | None
 
   def parts(self, read: Read) -> Iterator[Part]:
     """Computes the result part by part. It calls `read` for one window after the other."""
-    under_way, mean = deque(), self._mean(read) if self.needs_mean else 0.0
+    under_way, mean = deque(), self._mean(read, self.measure) if self.measure else 0.0
     for rows, columns in itertools.product(self.rows, self.columns):
       under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])), mean)))
       if len(under_way) > _AHEAD:
@@ -51,11 +53,11 @@ class Plan(NamedTuple):
     while under_way:
       yield _cut(*under_way.popleft())
 
-  def _mean(self, read: Read) -> float:
-    """Mean of the whole image, computed window by window."""
+  def _mean(self, read: Read, measure: str) -> float:
+    """Mean brightness of the whole image, computed window by window."""
     total, count = 0.0, 0
     for rows, columns in itertools.product(self.rows, self.columns):
-      values = read(slice(*rows[2:]), slice(*columns[2:]))
+      values = brightness(read(slice(*rows[2:]), slice(*columns[2:])), measure)
       total, count = total + np.sum(values, dtype=np.float64), count + values.size
     return total / count
 
@@ -105,7 +107,8 @@ class Enhancer:
     folded = fold(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile
-    self._needs_mean = model.options.illumination.adaptive
+    illumination = model.options.illumination
+    self._measure = illumination.brightness if illumination.adaptive else None
     self._halo = model.network.reach(model.options.variant)
     self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
     self._blend = () if denoise in (None, 0, 1) else (jnp.asarray(denoise, dtype),)
@@ -123,7 +126,7 @@ class Enhancer:
     shape, masked = self.shapes.choose(*window)
     if (shape, masked) not in self._programs:
       self._programs[shape, masked] = self._compile(shape, masked)
-    return Plan(rows, columns, shape, self._programs[shape, masked], self._needs_mean)
+    return Plan(rows, columns, shape, self._programs[shape, masked], self._measure)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result has the same shape and range."""
