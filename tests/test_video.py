@@ -363,6 +363,7 @@ def test_names_formats_and_pictures(enhance, tmp_path):
     (("a.mp4", "--out", "b.jpg"), "is a video: choose .mp4, .m4v, .mov, .mkv, or a folder"),
     (("a.mp4", "--out", "b.webm"), "is a video: choose .mp4"),
     (("a.mp4", "--format", "jpeg"), "--format is for photographs"),
+    (("a.mp4", "--white-balance", "1"), "--white-balance is for photographs"),
     (("a.mp4", "--preview", "--out", "b.mp4"), "is the name of a video: choose .png"),
   ):
     code, _, err = enhance(*arguments)

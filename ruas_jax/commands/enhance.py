@@ -33,6 +33,8 @@ class Enhance(ModelChoice):
   """Blend of the result without (0) and with noise removal (1). None: that of --variant."""
   exposure: float = 0.0
   """Stops of light that are added to the result: 1 doubles it, -1 halves it."""
+  white_balance: float = 0.0
+  """How much of the light's colour is taken away, 0 to 1; it is estimated from each photograph. Not for videos."""
   preview: bool = False
   """Write no results, but a small picture of each photograph: the left half before, the right half after. Of a video,
   the frame in its middle is shown."""
@@ -70,11 +72,14 @@ class Enhance(ModelChoice):
     photos = dataclasses.replace(inputs, files=tuple(file for file in inputs.files if file not in videos))
     if format and not photos.files:
       raise UserError("`format` is for photographs, and the inputs are videos: leave it out")
+    if videos and self.white_balance:
+      raise UserError("`white_balance` is for photographs, since it would change from frame to frame: leave out videos")
     options = {name: getattr(self, name) for name in _OPTIONS}
     model, done = self.model(), Enhanced([], list(inputs.skipped), [], [])
     if photos.files:
       with progress(len(photos.files), "enhance") as bar:
-        done = enhance_files(model, photos, jobs=self.jobs, reader=read_picture, on_file=bar.update, **options)
+        more = {"white_balance": self.white_balance, "jobs": self.jobs, "reader": read_picture}
+        done = enhance_files(model, photos, on_file=bar.update, **more, **options)
     if videos:
       more = enhance_videos(model, videos, progress=progress, **options)
       for name in ("written", "warnings", "failures"):

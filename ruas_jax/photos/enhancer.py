@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.engine.compiler import compiler_options
+from ruas_jax.lowlight.illumination import brightness
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
@@ -37,19 +38,21 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How images of one size are computed: the windows, the `shape` of their arrays, and the compiled program."""
+  """How images of one size are computed: the windows, the `shape` of their arrays, the compiled program, and the
+  measure of brightness whose mean over the image the program needs, or None."""
 
   rows: list[Span]
   columns: list[Span]
   shape: tuple[int, int]
   program: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
-  needs_mean: bool
+  measure: str | None
 
   def parts(self, read: Read, means: np.ndarray | None = None) -> Iterator[Part]:
     """Computes the result part by part. It calls `read` for one window after the other. `means`, `[B]`, takes the place
-    of the means of the whole images, from which an adaptive model chooses its exposure."""
-    under_way = deque()
-    mean = np.zeros(1) if not self.needs_mean else self._mean(read) if means is None else means
+    of the mean brightness of the whole images, from which an adaptive model chooses its exposure."""
+    under_way, mean = deque(), np.zeros(1)
+    if self.measure:
+      mean = self._mean(read, self.measure) if means is None else means
     for rows, columns in itertools.product(self.rows, self.columns):
       under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])), mean)))
       if len(under_way) > _AHEAD:
@@ -57,11 +60,11 @@ class Plan(NamedTuple):
     while under_way:
       yield _cut(*under_way.popleft())
 
-  def _mean(self, read: Read) -> np.ndarray:
-    """Mean of each whole image, `[B]`, computed window by window."""
+  def _mean(self, read: Read, measure: str) -> np.ndarray:
+    """Mean brightness of each whole image, `[B]`, computed window by window."""
     total, count = np.zeros(1), 0
     for rows, columns in itertools.product(self.rows, self.columns):
-      values = read(slice(*rows[2:]), slice(*columns[2:]))
+      values = brightness(read(slice(*rows[2:]), slice(*columns[2:])), measure)
       total, count = total + np.sum(values, axis=(-3, -2, -1), dtype=np.float64), count + math.prod(values.shape[-3:])
     return total / count
 
@@ -113,7 +116,8 @@ class Enhancer:
     folded = fold(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile
-    self._needs_mean = model.options.illumination.adaptive
+    illumination = model.options.illumination
+    self.measure = illumination.brightness if illumination.adaptive else None
     self._halo = model.network.reach(model.options.variant)
     self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
     self._blend = () if denoise in (None, 0, 1) else (jnp.asarray(denoise, dtype),)
@@ -132,7 +136,7 @@ class Enhancer:
     key = shape, masked, batch
     if key not in self._programs:
       self._programs[key] = self._compile(*key)
-    return Plan(rows, columns, shape, self._programs[key], self._needs_mean)
+    return Plan(rows, columns, shape, self._programs[key], self.measure)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result has the same shape and range."""

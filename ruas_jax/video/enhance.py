@@ -99,7 +99,7 @@ def _enhance_video(
   with opened(source) as (_, stream):
     expected = stream.frames or int((stream.container.duration or 0) / 1e6 * (stream.average_rate or 0))
   with progress(expected, f"look through {source.name}") as bar:
-    survey = look_through(source, bar.update)
+    survey = look_through(source, bar.update, enhancer.measure or "mean")
   means = steady(survey.means, survey.light, survey.times, survey.starts)
   batch = frames_at_once(survey.height, survey.width)
   plan = enhancer.plan(survey.height, survey.width, batch)
@@ -164,7 +164,7 @@ def _compute(
   after = np.empty_like(before)
   part = lambda rows, columns: padded[:, rows, columns]
   for rows, columns, enhanced in plan.parts(part, np.pad(means, (0, missing), mode="edge")):
-    after[:, rows, columns] = knobs.apply(enhanced[: len(frames)], before[:, rows, columns])
+    after[:, rows, columns] = knobs.apply(enhanced[: len(frames)], before[:, rows, columns], None)
   if not np.isfinite(after).all():
     raise Refused("the enhanced frames have values that are not finite")
   return [tuple(np.asarray(plane) for plane in from_rgb(values, written)) for values in after]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ruas_jax.lowlight.illumination import brightness
 from ruas_jax.video.colour import Layout, Planes, to_rgb
 
 SECONDS = 1.0
@@ -32,15 +33,15 @@ _LEAST = 1e-4  # of a mean, so that a black frame has a logarithm
 
 
 class Glance(NamedTuple):
-  """What is measured of a frame: the mean of its RGB values, and its brightness as a small picture."""
+  """What is measured of a frame: its mean brightness, and its brightness as a small picture."""
 
   mean: float
   thumbnail: np.ndarray
 
 
-def glance(planes: Planes, layout: Layout) -> Glance:
-  """Measures a frame."""
-  mean, thumbnail = _glance(planes, layout)
+def glance(planes: Planes, layout: Layout, measure: str = "mean") -> Glance:
+  """Measures a frame, its brightness as a model with this measure does."""
+  mean, thumbnail = _glance(planes, layout, measure)
   return Glance(float(mean), np.asarray(thumbnail))
 
 
@@ -78,11 +79,11 @@ def steady(means: Sequence[float], light: Sequence[float], times: Sequence[float
   return np.exp(result + light)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _glance(planes: Planes, layout: Layout):
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _glance(planes: Planes, layout: Layout, measure: str):
   values = to_rgb(planes, layout)
   rows, columns = (_averages(length, few) for length, few in zip(values.shape, _THUMBNAIL, strict=False))
-  return values.mean(), rows @ values.mean(axis=-1) @ columns.T
+  return brightness(values, measure).mean(), rows @ values.mean(axis=-1) @ columns.T
 
 
 def _averages(length: int, few: int) -> np.ndarray:

@@ -34,7 +34,7 @@ class Survey(NamedTuple):
     layout: how its planes hold colours.
     height, width: of the stored frames, before a rotation.
     times: seconds of each frame.
-    means: mean of the RGB values of each frame.
+    means: mean brightness of each frame.
     light: logarithm of the light of each frame, relative to the first frame of its scene.
     starts: the first frame of each scene.
     first: the first frame.
@@ -97,8 +97,8 @@ def frames_of(packet: Any) -> Iterator[Any]:
     yield frame
 
 
-def look_through(path: Path, on_frame: Callable[[int], None] | None = None) -> Survey:
-  """Reads a whole video and measures it.
+def look_through(path: Path, on_frame: Callable[[int], None] | None = None, measure: str = "mean") -> Survey:
+  """Reads a whole video and measures it, its brightness as a model with this measure does.
 
   Raises:
     UserError: it is damaged, incomplete or not supported.
@@ -114,7 +114,7 @@ def look_through(path: Path, on_frame: Callable[[int], None] | None = None) -> S
         if first is None:
           first, layout = frame, _layout_of(frame, stream)
         _check(frame, first, times[-1] if times else None)
-        seen = glance(planes_of(frame, layout), layout)
+        seen = glance(planes_of(frame, layout), layout, measure)
         cut = before is not None and distance(before, seen.thumbnail) > CUT
         if cut:
           starts.append(len(means))
