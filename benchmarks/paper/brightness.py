@@ -4,10 +4,10 @@
       --json benchmarks/results/brightness.json
 
 LOL is a folder with `train/low` and the pairs `dev` and `val`, FIVEK one with the pairs `{low,high}`, FREE one with
-`train` and `normal`, which are well-lit photographs, and NIGHT has photographs without a reference. Three photographs of
-scikit-image, darkened, are one more set of pairs. The configurations
-`lol` and `general` train the bundled genotypes. The target exposure of the brightest colour is larger by the ratio of
-the two measures in the well-lit photographs, so that both expose white light alike.
+`train` and `normal`, which are well-lit photographs, and NIGHT has photographs without a reference. Three darkened
+photographs of scikit-image are one more set of pairs. The configurations `lol` and `general` train the bundled
+genotypes. The target exposure of the brightest colour is larger by the ratio of the two measures in the well-lit
+photographs, so that both expose white light alike.
 """
 
 import pathlib
