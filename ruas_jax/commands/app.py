@@ -25,6 +25,7 @@ from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
 from ruas_jax.commands.latency import Latency
+from ruas_jax.commands.report import Report
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
@@ -41,6 +42,7 @@ _COMMANDS = {
   "export": Export,
   "demo": Demo,
   "hypergrad": Hypergrad,
+  "report": Report,
   "latency": Latency,
   "info": Info,
 }

@@ -1,0 +1,134 @@
+"""What the log of a run says: losses, further metrics, and the terms of the hypergradient, as charts over the step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ruas_jax.engine.journal import OF_THE_MACHINE
+from ruas_jax.lowlight.genotype import CELLS
+from ruas_jax.plots.losses import loss_curves, running_median, wide_range
+from ruas_jax.plots.style import TITLES
+from ruas_jax.report.charts import Axis, Curve, line_chart
+from ruas_jax.report.markup import Markup
+
+Records = Sequence[Mapping[str, Any]]
+
+TERMS = {
+  "direct": "direct: through alpha alone",
+  "shift": "shift: what the inner step changes in it",
+  "implicit": "implicit: through the weights",
+}
+_FIGURES = ("norm", "cosine", "sign_agreement")  # of a term, in the log
+_OF_TERMS = tuple(f"_{term}_{figure}" for term in (*TERMS, "total") for figure in _FIGURES)
+_MEANINGS = {
+  "entropy": "entropy of the mixing weights, mean over edges (nats)",
+  "skip_share": "mixing weight of skip, mean over edges",
+  "hessian_largest": "largest eigenvalue of the outer loss's Hessian in alpha",
+  "hessian_spread": "spread of the Hessian's eigenvalues",
+  "gradient_match": "cosine of the weights' training and validation gradients",
+  "skips": "edges whose strongest operation is skip",
+  "residual": "residual of the implicit solver",
+  "iterations": "iterations of the inner loop",
+}
+_STEP = Axis("step")
+
+
+def loss_charts(records: Records) -> list[Markup]:
+  """A chart for each module, and one for losses of both: raw values faint, their running median strong."""
+  charts = []
+  for cell, curves in loss_curves(records).items():
+    drawn = []
+    for index, (label, (steps, losses)) in enumerate(curves.items()):
+      finite = np.isfinite(losses)
+      drawn.append(Curve("", steps, losses, index, "faint"))
+      drawn.append(Curve(label, steps[finite], running_median(losses[finite]), index))
+    log = wide_range([losses for _, losses in curves.values()])
+    charts.append(line_chart(TITLES.get(cell, "Both modules"), drawn, _STEP, Axis("loss", log=log)))
+  return charts
+
+
+def member_charts(members: Mapping[str, Records]) -> list[Markup]:
+  """The losses of a population: a chart for each loss, a line for each member."""
+  found: dict[tuple[str, str], list[Curve]] = {}
+  for index, (name, records) in enumerate(members.items()):
+    for cell, curves in loss_curves(records).items():
+      for label, (steps, losses) in curves.items():
+        finite = np.isfinite(losses)
+        curve = Curve(name, steps[finite], running_median(losses[finite]), index)
+        found.setdefault((cell, label), []).append(curve)
+  return [
+    line_chart(f"{TITLES.get(cell, 'Both modules')}, {label}", curves, _STEP, Axis("loss", log=_wide(curves)))
+    for (cell, label), curves in found.items()
+    if "validation" in label
+  ]
+
+
+def diagnostic_charts(records: Records) -> list[Markup]:
+  """The other metrics of the log that change: a chart for each, a line for each module."""
+  groups: dict[str, dict[str, list[tuple[int, float]]]] = {}
+  for record in records:
+    for key, value in record.items():
+      if "step" in record and isinstance(value, int | float) and not _is_elsewhere(key):
+        module = next((cell for cell in CELLS if key.startswith(f"{cell}_")), "")
+        name = key.removeprefix(f"{module}_")
+        groups.setdefault(name, {}).setdefault(module, []).append((record["step"], float(value)))
+  charts = []
+  for name, modules in groups.items():
+    if all(len({value for _, value in values}) == 1 for values in modules.values()):
+      continue
+    curves = [
+      Curve(TITLES.get(module, name), *zip(*sorted(values), strict=True), index, "points" * (len(values) < 40))
+      for index, (module, values) in enumerate(modules.items())
+    ]
+    title = name.replace("_", " ")
+    meaning = _MEANINGS.get(name)
+    charts.append(line_chart(title[0].upper() + title[1:], curves, _STEP, Axis(title), note=meaning))
+  return charts
+
+
+def term_charts(records: Records) -> list[Markup]:
+  """The sizes and directions of the hypergradient's terms, for each player whose terms were measured."""
+  measured = [record for record in records if any(key.endswith("_total_norm") for key in record)]
+  players = dict.fromkeys(
+    key.removesuffix("_total_norm") for record in measured for key in record if key.endswith("_total_norm")
+  )
+  charts = []
+  for player in players:
+    of_player = [record for record in measured if f"{player}_total_norm" in record]
+    steps = [record["step"] for record in of_player]
+    column = lambda term, figure, rows=of_player, player=player: [row.get(f"{player}_{term}_{figure}") for row in rows]
+    style = "points" if len(steps) < 40 else ""
+    sizes = [Curve(words, steps, column(term, "norm"), index, style) for index, (term, words) in enumerate(TERMS.items())]
+    sizes.append(Curve("their sum", steps, column("total", "norm"), 7, "dashed"))
+    angles = [
+      Curve(words, steps, _numbers(column(term, "cosine")), index, style)
+      for index, (term, words) in enumerate(TERMS.items())
+    ]
+    name = TITLES.get(player, player)
+    charts.append(line_chart(f"{name}: size of each term", sizes, _STEP, Axis("Euclidean norm", log=True)))
+    cosine = Axis("cosine with the sum", limits=(-1.05, 1.05))
+    charts.append(line_chart(f"{name}: direction of each term", angles, _STEP, cosine))
+  return charts
+
+
+def duration(records: Records) -> float | None:
+  """Seconds that the run took, over all processes that carried it on; None if the log has no times."""
+  total, last = 0.0, 0.0
+  seen = [record["seconds"] for record in records if isinstance(record.get("seconds"), int | float)]
+  for seconds in seen:
+    total, last = total + (seconds - last if seconds >= last else seconds), seconds
+  return total if seen else None
+
+
+def _is_elsewhere(key: str) -> bool:
+  """Whether another chart has it, or it is no metric of the run."""
+  return key in ("step", "loss", "early_stop", *OF_THE_MACHINE) or key.endswith(("_loss", "_converged", *_OF_TERMS))
+
+
+def _wide(curves: Sequence[Curve]) -> bool:
+  return wide_range([np.asarray(curve.y) for curve in curves])
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+  return np.array([np.nan if value is None else value for value in values], float)
