@@ -28,12 +28,12 @@ from ruas_jax.report.architecture import alpha_history, alpha_part, genotype_par
 from ruas_jax.report.markup import Content, facts
 from ruas_jax.report.options import options_part
 from ruas_jax.report.page import Section, charts, page
-from ruas_jax.report.photographs import photographs_part
+from ruas_jax.report.photographs import photographs_part, picture_part
 from ruas_jax.report.population import agreement_part, front_part, members_part
 from ruas_jax.report.progress import diagnostic_charts, duration, loss_charts, member_charts, term_charts
 from ruas_jax.report.study import conformance_part, rows_part, sweep_charts, thresholds_part
 
-_STUDY, _DERIVED = "hypergrad.json", "derived.json"
+_STUDY, _TERMS = "hypergrad.json", "decomposition.png"
 _MOST_CURVES = 16  # members of a population whose losses are drawn
 
 
@@ -68,7 +68,7 @@ def report(run: str | os.PathLike, out: str | os.PathLike, *, photographs: int =
   check_writable(out)
   left_out: list[str] = []
   if (folder / _STUDY).is_file():
-    kind, about, sections = "Study of hypergradients", *_study(_read_object(folder / _STUDY))
+    kind, about, sections = _study(folder)
   elif (folder / CONFIG).is_file():
     kind, about, sections = _run(_read_run(folder), photographs, left_out)
   else:
@@ -187,26 +187,32 @@ def _photographs(run: _Run, count: int, left_out: list[str]) -> Content:
   return photographs_part(pairs, made_by=made_by)
 
 
-def _study(study: dict[str, Any]) -> tuple[list[tuple[str, Content]], list[Section]]:
+def _study(folder: epath.Path) -> tuple[str, list[tuple[str, Content]], list[Section]]:
+  study = _read_object(folder / _STUDY)
   settings, results = study["settings"], study["results"]
   names = ("state", "search_steps", "data", "module", "crop", "batch_size", "smoothing", "seed")
   about = [(name.replace("_", " "), settings.get(name)) for name in names]
-  grid = settings.get("grid", {})
+  grid, terms = settings.get("grid", {}), folder / _TERMS
   sections = [
     Section("Thresholds", thresholds_part(study["bars"]) if study["bars"] else None),
     Section("Sweeps", charts(sweep_charts(results["rows"]))),
+    Section("Terms during the search", _picture(terms) if terms.is_file() else None),
     Section("Cases", rows_part(results["rows"]) if results["rows"] else None),
     Section("Conformance", conformance_part(results["conformance"]) if results["conformance"] else None),
     Section("Configuration", options_part({"grid": grid}, {}) if grid else None),
     Section("Versions", _versions(study)),
   ]
-  return about, sections
+  return "Study of hypergradients", about, sections
+
+
+def _picture(path: epath.Path) -> Content:
+  return picture_part(path.read_bytes(), alt="The terms of the hypergradient over the steps: their sizes and directions")
 
 
 def _versions(about: dict[str, Any]) -> Content:
   """What the run was computed with, as far as it says so."""
-  shown = [("commit", about.get("commit")), ("device", about.get("device")), ("date", about.get("date"))]
-  shown += [("arithmetic", about.get("arithmetic")), *about.get("versions", {}).items()]
+  shown = [(name, about.get(name)) for name in ("commit", "date", "device")]
+  shown += about.get("versions", {}).items()
   return facts(shown) if any(value for _, value in shown) else None
 
 

@@ -116,7 +116,7 @@ def _grid(cell: str, summary: Mapping[str, Any]) -> Markup:
   for member in summary["members"]:
     genotype = member["genotype"] and Genotype.from_text(member["genotype"])
     rows.append([member["name"], *map(_chip, getattr(genotype, cell) if genotype else [])])
-  return table(head, rows, caption=TITLES[cell])
+  return table(head, rows, label=TITLES[cell], titled=True)
 
 
 def _chip(operation: str) -> Markup:

@@ -10,7 +10,7 @@ class Markup(str):
 
 Content = str | int | float | None | Iterable["Content"]
 
-_VOID = ("br", "img", "input", "meta", "link")  # elements without an end
+_VOID = ("br", "img", "input", "link", "meta", "wbr")  # elements without an end
 
 
 def element(name: str, /, *inside: Content, **attributes: str | float | bool | None) -> Markup:
@@ -44,17 +44,18 @@ def number(value: float | None, digits: int = 4) -> str:
   return f"{value:.{digits}g}"
 
 
-def table(head: Iterable[Content], rows: Iterable[Iterable[Content]], *, caption: str | None = None) -> Markup:
-  """A table that scrolls sideways alone where it is too wide. The first column names the row."""
+def table(head: Iterable[Content], rows: Iterable[Iterable[Content]], *, label: str, titled: bool = False) -> Markup:
+  """A table that scrolls sideways alone where it is too wide. The first column names the row. `label` is its name, which
+  is also its visible title if it is `titled`."""
   body = ([element("th", first, scope="row"), *(element("td", cell) for cell in rest)] for first, *rest in rows)
   return scrolling(
     element(
       "table",
-      element("caption", caption) if caption else None,
+      element("caption", label) if titled else None,
       element("thead", element("tr", (element("th", cell, scope="col") for cell in head))),
       element("tbody", (element("tr", row) for row in body)),
     ),
-    label=caption or "table",
+    label=label,
   )
 
 

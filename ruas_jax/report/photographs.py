@@ -23,11 +23,11 @@ class Pair(NamedTuple):
 
 def photographs_part(pairs: Sequence[Pair], *, made_by: str) -> Markup:
   """Each photograph before and after, side by side. `made_by` says which network made the results."""
-  rows = (
+  drawn = (
     element("div", _figure(pair.name, "before", pair.before), _figure(pair.name, "after", pair.after), class_="pair")
     for pair in pairs
   )
-  return Markup(element("p", made_by, class_="note") + "".join(rows))
+  return Markup(element("p", made_by, class_="note") + element("div", drawn, class_="charts"))
 
 
 def _figure(name: str, when: str, image: np.ndarray) -> Markup:
@@ -36,8 +36,17 @@ def _figure(name: str, when: str, image: np.ndarray) -> Markup:
   return element("figure", picture, element("figcaption", f"{name}, {when}"))
 
 
+def picture_part(content: bytes, *, alt: str) -> Markup:
+  """A PNG file as a picture of the page."""
+  return element("img", src=_data("png", content), alt=alt, class_="picture")
+
+
 def _as_data(image: np.ndarray) -> str:
   content = io.BytesIO()
   samples = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
   Image.fromarray(samples).save(content, format="JPEG", quality=_QUALITY, optimize=True)
-  return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+  return _data("jpeg", content.getvalue())
+
+
+def _data(format: str, content: bytes) -> str:
+  return f"data:image/{format};base64,{base64.b64encode(content).decode()}"

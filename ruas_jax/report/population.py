@@ -42,7 +42,7 @@ def members_part(summary: Mapping[str, Any]) -> Markup:
     found = element("code", member["genotype"]) if member["genotype"] else member["failure"] or "not finished"
     return [member["name"], member["seed"], *values, member["steps"], *last, found]
 
-  return table(head, map(row, members), caption="Members")
+  return table(head, map(row, members), label="Members")
 
 
 def front_part(front: Mapping[str, Any]) -> Markup:
@@ -70,7 +70,7 @@ def front_part(front: Mapping[str, Any]) -> Markup:
     f"The loss is the {front['loss']}. The hypervolume between the points and the corner of the most expensive "
     f"architecture and the largest loss is {number(front['hypervolume'])}."
   )
-  return Markup(element("p", note, class_="note") + element("div", chart, class_="charts") + table(head, map(row, points)))
+  return Markup(element("p", note, class_="note") + element("div", chart, class_="charts") + table(head, map(row, points), label="Members by cost"))
 
 
 def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:

@@ -77,10 +77,11 @@ def diagnostic_charts(records: Records) -> list[Markup]:
   for name, modules in groups.items():
     if all(len({value for _, value in values}) == 1 for values in modules.values()):
       continue
-    curves = [
-      Curve(TITLES.get(module, name), *zip(*sorted(values), strict=True), index, "points" * (len(values) < 40))
-      for index, (module, values) in enumerate(modules.items())
-    ]
+    curves = []
+    for index, module in enumerate(sorted(modules, key=[*CELLS, ""].index)):
+      values = sorted(modules[module])
+      style = "points" if len(values) < 40 else ""
+      curves.append(Curve(TITLES.get(module, name), *zip(*values, strict=True), index, style))
     title = name.replace("_", " ")
     meaning = _MEANINGS.get(name)
     charts.append(line_chart(title[0].upper() + title[1:], curves, _STEP, Axis(title), note=meaning))
@@ -90,11 +91,9 @@ def diagnostic_charts(records: Records) -> list[Markup]:
 def term_charts(records: Records) -> list[Markup]:
   """The sizes and directions of the hypergradient's terms, for each player whose terms were measured."""
   measured = [record for record in records if any(key.endswith("_total_norm") for key in record)]
-  players = dict.fromkeys(
-    key.removesuffix("_total_norm") for record in measured for key in record if key.endswith("_total_norm")
-  )
+  players = {key.removesuffix("_total_norm") for record in measured for key in record if key.endswith("_total_norm")}
   charts = []
-  for player in players:
+  for player in sorted(players, reverse=True):
     of_player = [record for record in measured if f"{player}_total_norm" in record]
     steps = [record["step"] for record in of_player]
     column = lambda term, figure, rows=of_player, player=player: [row.get(f"{player}_{term}_{figure}") for row in rows]

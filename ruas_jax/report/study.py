@@ -18,7 +18,7 @@ def thresholds_part(bars: Mapping[str, Any]) -> Markup:
     met = element("span", "met" if bar["met"] else "missed", class_="met" if bar["met"] else "missed")
     return [name.replace("_", " "), number(bar["value"]), number(bar["bar"]), met]
 
-  return table(["number", "measured", "threshold", ""], map(row, bars.items()), caption="Thresholds")
+  return table(["number", "measured", "threshold", ""], map(row, bars.items()), label="Thresholds")
 
 
 def sweep_charts(rows: Rows) -> list[Markup]:
@@ -60,7 +60,7 @@ def rows_part(rows: Rows) -> Markup:
   }  # fmt: skip
   cell = lambda value: value if isinstance(value, str) else number(value)
   body = ([cell(row.get(name)) for name in columns] for row in rows)
-  return folded(f"All {len(rows)} cases", table(columns.values(), body, caption="Cases"))
+  return folded(f"All {len(rows)} cases", table(columns.values(), body, label="Cases"))
 
 
 def conformance_part(rows: Rows) -> Markup:
@@ -71,7 +71,7 @@ def conformance_part(rows: Rows) -> Markup:
     [row["problem"], row["estimator"], row["steps"], row["against"], number(row["value"]), number(row["bar"])]
     for row in rows
   )
-  return folded(f"Conformance: {met} of {len(rows)} checks hold", table(head, body, caption="Conformance"))
+  return folded(f"Conformance: {met} of {len(rows)} checks hold", table(head, body, label="Conformance"))
 
 
 def _is(row: Mapping[str, Any], sweep: str, **values: str) -> bool:
