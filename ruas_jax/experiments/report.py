@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import io
 import json
 import os
 import zipfile
@@ -74,7 +75,7 @@ def report(run: str | os.PathLike, out: str | os.PathLike, *, photographs: int =
   else:
     raise UserError(f"{os.fspath(run)}: holds no run of `ruas search` or `ruas train` and no study of `ruas hypergrad`")
   sections = [section for section in sections if section.content]
-  made = f"Made by ruas report of ruas_jax {__version__} on {datetime.date.today()}, commit {checked_out_commit()}."
+  made = f"Made by ruas report of ruas_jax {__version__} on {datetime.date.today()}, commit {checked_out_commit()[:12]}."
   text = page(folder.absolute().name, kind, about, sections, made=made).encode()
   write_atomically(out, text)
   return Reported(len(text), [section.title for section in sections], left_out)
@@ -165,7 +166,7 @@ def _alpha(run: _Run) -> Content:
   last, operations = None, operation_names(CANDIDATES)
   if (run.folder / ALPHA).exists():
     try:
-      with np.load(run.folder / ALPHA) as arrays:
+      with np.load(io.BytesIO((run.folder / ALPHA).read_bytes())) as arrays:
         last = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
       raise UserError(f"{run.folder / ALPHA}: cannot be read ({error})") from None
@@ -211,7 +212,8 @@ def _picture(path: epath.Path) -> Content:
 
 def _versions(about: dict[str, Any]) -> Content:
   """What the run was computed with, as far as it says so."""
-  shown = [(name, about.get(name)) for name in ("commit", "date", "device")]
+  commit, dirty, _ = about.get("commit", "").partition("-dirty")
+  shown = [("commit", commit[:12] + dirty or None), ("date", about.get("date")), ("device", about.get("device"))]
   shown += about.get("versions", {}).items()
   return facts(shown) if any(value for _, value in shown) else None
 

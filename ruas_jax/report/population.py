@@ -39,7 +39,7 @@ def members_part(summary: Mapping[str, Any]) -> Markup:
   def row(member) -> list[Content]:
     values = [number(member["values"][path]) for path in swept]
     last = [number(member["losses"].get(name)) for name in losses]
-    found = element("code", member["genotype"]) if member["genotype"] else member["failure"] or "not finished"
+    found = element("code", member["genotype"], class_="whole") if member["genotype"] else member["failure"] or "not finished"
     return [member["name"], member["seed"], *values, member["steps"], *last, found]
 
   return table(head, map(row, members), label="Members")
