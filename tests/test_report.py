@@ -288,7 +288,7 @@ def test_a_chart_places_numbers_on_its_axes():
   ]
   assert [len(line) for line in lines] == [2, 2]
   (x0, y0), (x1, y1) = lines[0]
-  (x3, y3), (x4, y4) = lines[1]
+  (x3, y3), (_, y4) = lines[1]
   assert x3 - x0 == pytest.approx(3 * (x1 - x0), abs=0.5)
   assert y0 - y1 == pytest.approx(y3 - y4, abs=0.2) and y0 - y3 == pytest.approx(2 * (y0 - y1), abs=0.3)
   for nothing in ([], [None], [float("nan")]):

@@ -50,7 +50,9 @@ class Reported(NamedTuple):
   left_out: list[str]
 
 
-def report(run: str | os.PathLike, out: str | os.PathLike, *, photographs: int = 3, overwrite: bool = False) -> Reported:
+def report(
+  run: str | os.PathLike, out: str | os.PathLike, *, photographs: int = 3, overwrite: bool = False
+) -> Reported:
   """Writes the report of a run, completely or not at all.
 
   Args:
@@ -75,7 +77,9 @@ def report(run: str | os.PathLike, out: str | os.PathLike, *, photographs: int =
   else:
     raise UserError(f"{os.fspath(run)}: holds no run of `ruas search` or `ruas train` and no study of `ruas hypergrad`")
   sections = [section for section in sections if section.content]
-  made = f"Made by ruas report of ruas_jax {__version__} on {datetime.date.today()}, commit {checked_out_commit()[:12]}."
+  made = (
+    f"Made by ruas report of ruas_jax {__version__} on {datetime.date.today()}, commit {checked_out_commit()[:12]}."
+  )
   text = page(folder.absolute().name, kind, about, sections, made=made).encode()
   write_atomically(out, text)
   return Reported(len(text), [section.title for section in sections], left_out)
@@ -207,7 +211,9 @@ def _study(folder: epath.Path) -> tuple[str, list[tuple[str, Content]], list[Sec
 
 
 def _picture(path: epath.Path) -> Content:
-  return picture_part(path.read_bytes(), alt="The terms of the hypergradient over the steps: their sizes and directions")
+  return picture_part(
+    path.read_bytes(), alt="The terms of the hypergradient over the steps: their sizes and directions"
+  )
 
 
 def _versions(about: dict[str, Any]) -> Content:

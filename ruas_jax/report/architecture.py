@@ -58,7 +58,7 @@ def genotype_part(genotype: Genotype) -> Markup:
   """The genotype as graphs, and in one line."""
   names = used_operations([genotype])
   graphs = element("div", genotype_graphs(genotype), class_="charts")
-  return Markup(element("p", element("code", genotype), class_="note") + operation_key(names) + graphs)
+  return Markup(element("p", element("code", str(genotype)), class_="note") + operation_key(names) + graphs)
 
 
 def alpha_part(history: AlphaHistory, genotype: Genotype | None) -> Markup:
@@ -73,8 +73,7 @@ def alpha_part(history: AlphaHistory, genotype: Genotype | None) -> Markup:
   strongest = lambda cell: [history.operations[index] for index in last[cell].argmax(axis=1)]
   chosen = {cell: list(getattr(genotype, cell)) if genotype else strongest(cell) for cell in CELLS}
   tables = [
-    share_table(cell, last[cell], history.operations, chosen[cell], low=low, high=high, digits=digits)
-    for cell in CELLS
+    share_table(cell, last[cell], history.operations, chosen[cell], low=low, high=high, digits=digits) for cell in CELLS
   ]
   text = (
     f"softmax(alpha). The shades go from {low:.{digits}f} to {high:.{digits}f}. A frame marks "

@@ -46,12 +46,18 @@ class Axis(NamedTuple):
 
 
 def line_chart(
-  title: str, curves: Sequence[Curve], x: Axis, y: Axis, *, levels: Sequence[tuple[float, str]] = (), note: Content = None
+  title: str,
+  curves: Sequence[Curve],
+  x: Axis,
+  y: Axis,
+  *,
+  levels: Sequence[tuple[float, str]] = (),
+  note: Content = None,
 ) -> Markup:
   """A chart with its title, legend and a note. `levels` are horizontal lines, each at a number, with a text."""
   curves = [curve._replace(x=np.asarray(curve.x, float), y=_drawable(curve.y, y.log)) for curve in curves]
-  across = _scale(x, [curve.x for curve in curves], _LEFT, WIDTH - _RIGHT)
-  up = _scale(y, [curve.y for curve in curves] + [np.array([level for level, _ in levels])], HEIGHT - _BOTTOM, _TOP)
+  across = _scale(x, [*(curve.x for curve in curves)], _LEFT, WIDTH - _RIGHT)
+  up = _scale(y, [*(curve.y for curve in curves), [level for level, _ in levels]], HEIGHT - _BOTTOM, _TOP)
   inside: list[Markup] = [*_grid(across, up, x, y)]
   for level, text in levels:
     at = up.place(level)
@@ -96,9 +102,9 @@ def _drawable(values, log: bool) -> np.ndarray:
   return np.where((values > 0) | (not log), values, np.nan)
 
 
-def _scale(axis: Axis, values: Sequence[np.ndarray], first: float, last: float) -> _Scale:
+def _scale(axis: Axis, values: Sequence[Sequence[float] | np.ndarray], first: float, last: float) -> _Scale:
   """Places numbers between two coordinates."""
-  every = np.concatenate([*map(np.ravel, values), np.array(axis.limits or (), float)])
+  every = np.concatenate([np.asarray(each, float) for each in (*values, axis.limits or ())])
   every = every[np.isfinite(every) & ((every > 0) | (not axis.log))]
   low, high = (float(every.min()), float(every.max())) if every.size else (1.0, 1.0)
   if axis.log:
@@ -160,7 +166,7 @@ def _drawn(curve: Curve, across: Callable[[float], float], up: Callable[[float],
   x, y = x[kept], y[kept]
   drawn, alone = [], "points" in curve.style.split()
   for stretch in np.split(np.arange(len(y)), np.flatnonzero(~np.isfinite(y))):
-    spots = [(across(x[index]), up(y[index])) for index in stretch if np.isfinite(y[index])]
+    spots = [(across(float(x[index])), up(float(y[index]))) for index in stretch if np.isfinite(y[index])]
     if len(spots) > 1:
       drawn.append(element("polyline", points=" ".join(f"{a:g},{b:g}" for a, b in spots), class_=_class(curve)))
     if alone or len(spots) == 1:

@@ -45,8 +45,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def table(head: Iterable[Content], rows: Iterable[Iterable[Content]], *, label: str, titled: bool = False) -> Markup:
-  """A table that scrolls sideways alone where it is too wide. The first column names the row. `label` is its name, which
-  is also its visible title if it is `titled`."""
+  """A table that scrolls sideways alone where it is too wide. The first column names the row.
+
+  `label` is its name, which is also its visible title if it is `titled`.
+  """
   body = ([element("th", first, scope="row"), *(element("td", cell) for cell in rest)] for first, *rest in rows)
   return scrolling(
     element(

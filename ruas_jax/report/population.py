@@ -39,7 +39,9 @@ def members_part(summary: Mapping[str, Any]) -> Markup:
   def row(member) -> list[Content]:
     values = [number(member["values"][path]) for path in swept]
     last = [number(member["losses"].get(name)) for name in losses]
-    found = element("code", member["genotype"], class_="whole") if member["genotype"] else member["failure"] or "not finished"
+    found = (
+      element("code", member["genotype"], class_="whole") if member["genotype"] else member["failure"] or "not finished"
+    )
     return [member["name"], member["seed"], *values, member["steps"], *last, found]
 
   return table(head, map(row, members), label="Members")
@@ -70,7 +72,11 @@ def front_part(front: Mapping[str, Any]) -> Markup:
     f"The loss is the {front['loss']}. The hypervolume between the points and the corner of the most expensive "
     f"architecture and the largest loss is {number(front['hypervolume'])}."
   )
-  return Markup(element("p", note, class_="note") + element("div", chart, class_="charts") + table(head, map(row, points), label="Members by cost"))
+  return Markup(
+    element("p", note, class_="note")
+    + element("div", chart, class_="charts")
+    + table(head, map(row, points), label="Members by cost")
+  )
 
 
 def _columns(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:

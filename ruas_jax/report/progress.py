@@ -81,7 +81,8 @@ def diagnostic_charts(records: Records) -> list[Markup]:
     for index, module in enumerate(sorted(modules, key=[*CELLS, ""].index)):
       values = sorted(modules[module])
       style = "points" if len(values) < 40 else ""
-      curves.append(Curve(TITLES.get(module, name), *zip(*values, strict=True), index, style))
+      steps, numbers = zip(*values, strict=True)
+      curves.append(Curve(TITLES.get(module, name), steps, numbers, index, style))
     title = name.replace("_", " ")
     meaning = _MEANINGS.get(name)
     charts.append(line_chart(title[0].upper() + title[1:], curves, _STEP, Axis(title), note=meaning))
@@ -90,25 +91,29 @@ def diagnostic_charts(records: Records) -> list[Markup]:
 
 def term_charts(records: Records) -> list[Markup]:
   """The sizes and directions of the hypergradient's terms, for each player whose terms were measured."""
-  measured = [record for record in records if any(key.endswith("_total_norm") for key in record)]
-  players = {key.removesuffix("_total_norm") for record in measured for key in record if key.endswith("_total_norm")}
-  charts = []
-  for player in sorted(players, reverse=True):
-    of_player = [record for record in measured if f"{player}_total_norm" in record]
-    steps = [record["step"] for record in of_player]
-    column = lambda term, figure, rows=of_player, player=player: [row.get(f"{player}_{term}_{figure}") for row in rows]
-    style = "points" if len(steps) < 40 else ""
-    sizes = [Curve(words, steps, column(term, "norm"), index, style) for index, (term, words) in enumerate(TERMS.items())]
-    sizes.append(Curve("their sum", steps, column("total", "norm"), 7, "dashed"))
-    angles = [
-      Curve(words, steps, _numbers(column(term, "cosine")), index, style)
-      for index, (term, words) in enumerate(TERMS.items())
-    ]
-    name = TITLES.get(player, player)
-    charts.append(line_chart(f"{name}: size of each term", sizes, _STEP, Axis("Euclidean norm", log=True)))
-    cosine = Axis("cosine with the sum", limits=(-1.05, 1.05))
-    charts.append(line_chart(f"{name}: direction of each term", angles, _STEP, cosine))
-  return charts
+  mark = "_total_norm"
+  players = {key.removesuffix(mark) for record in records for key in record if key.endswith(mark)}
+  return [chart for player in sorted(players, reverse=True) for chart in _term_charts(records, player)]
+
+
+def _term_charts(records: Records, player: str) -> list[Markup]:
+  measured = [record for record in records if f"{player}_total_norm" in record]
+  style = "points" if len(measured) < 40 else ""
+
+  def curve(label: str, name: str, color: int, style: str) -> Curve:
+    values = [np.nan if record.get(name) is None else record[name] for record in measured]
+    return Curve(label, [record["step"] for record in measured], values, color, style)
+
+  def curves(figure: str) -> list[Curve]:
+    named = enumerate(TERMS.items())
+    return [curve(words, f"{player}_{term}_{figure}", color, style) for color, (term, words) in named]
+
+  sizes = [*curves("norm"), curve("their sum", f"{player}_total_norm", 7, "dashed")]
+  title, cosine = TITLES.get(player, player), Axis("cosine with the sum", limits=(-1.05, 1.05))
+  return [
+    line_chart(f"{title}: size of each term", sizes, _STEP, Axis("Euclidean norm", log=True)),
+    line_chart(f"{title}: direction of each term", curves("cosine"), _STEP, cosine),
+  ]
 
 
 def duration(records: Records) -> float | None:
@@ -127,7 +132,3 @@ def _is_elsewhere(key: str) -> bool:
 
 def _wide(curves: Sequence[Curve]) -> bool:
   return wide_range([np.asarray(curve.y) for curve in curves])
-
-
-def _numbers(values: Sequence[float | None]) -> np.ndarray:
-  return np.array([np.nan if value is None else value for value in values], float)
