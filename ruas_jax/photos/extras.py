@@ -12,6 +12,7 @@ from ruas_jax.photos.photo import Refused
 # Format -> the packages that it needs; the first one decodes it.
 _PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",)}
 _INSTALL = 'pip install "ruas-jax[photos]"'
+_REINSTALL = f"{_INSTALL} --force-reinstall"
 
 
 def missing(format: str) -> str | None:
@@ -27,9 +28,14 @@ def package(format: str) -> Any:
   """The module for a format.
 
   Raises:
-    Refused: it is not installed.
+    Refused: it is not installed, or its installation is broken.
   """
   lacking = missing(format)
   if lacking:
     raise Refused(lacking)
-  return importlib.import_module(_PACKAGES[format][0])
+  name = _PACKAGES[format][0]
+  try:
+    return importlib.import_module(name)
+  except Exception as error:  # an ImportError where a library is missing, but a broken package raises anything
+    reason = " ".join(str(error).split())
+    raise Refused(f"the package {name} cannot be imported ({reason}); install it anew: {_REINSTALL}") from error
