@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.formats --json benchmarks/results/formats.json
 
-The photograph is `coffee` of scikit-image, twice in each direction: 0.96 megapixels of 8 bits. Each format has its default
-quality. The times are those of the process, over all cores, for a megapixel: medians over the rounds. The formats take
-turns.
+The photograph is `coffee` of scikit-image, twice in each direction: 0.96 megapixels of 8 bits. Each format has its
+default quality. The formats take turns. The times are medians over the rounds, divided by the megapixels: of the clock,
+and of all cores together.
 """
 
 import pathlib
