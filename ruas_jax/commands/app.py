@@ -42,8 +42,8 @@ _COMMANDS = {
   "export": Export,
   "demo": Demo,
   "hypergrad": Hypergrad,
-  "report": Report,
   "latency": Latency,
+  "report": Report,
   "info": Info,
 }
 _DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.

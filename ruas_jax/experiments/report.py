@@ -75,7 +75,7 @@ def report(
   elif (folder / CONFIG).is_file():
     kind, about, sections = _run(_read_run(folder), photographs, left_out)
   else:
-    raise UserError(f"{os.fspath(run)}: holds no run of `ruas search` or `ruas train` and no study of `ruas hypergrad`")
+    raise UserError(f"{os.fspath(run)}: holds no run of ruas search or ruas train, and no study of ruas hypergrad")
   sections = [section for section in sections if section.content]
   made = (
     f"Made by ruas report of ruas_jax {__version__} on {datetime.date.today()}, commit {checked_out_commit()[:12]}."
