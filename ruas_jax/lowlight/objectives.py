@@ -88,8 +88,8 @@ def _paper_terms(output: IlluminationOutput, images: jax.Array) -> jax.Array:
 
 def _exposure_terms(options: ExposureOptions, measure: str) -> IlluminationLoss:
   def terms(output, images):
-    of_pixels = (brightness(batch, measure) for batch in (output.result, images))
-    bright = options.weight * losses.exposure(*of_pixels, target=options.target)
+    result, given = (jnp.asarray(brightness(batch, measure)) for batch in (output.result, images))
+    bright = options.weight * losses.exposure(result, given, target=options.target)
     colours = 0.0 if is_zero(options.colour_weight) else losses.colour_constancy(output.result)
     return bright + options.colour_weight * colours + losses.log_fidelity(output.illumination, output.warm_start)
 
