@@ -130,6 +130,13 @@ BARS = {
   "folder_times_computation": Bar(
     1.15, "at_most", "a folder of 12-megapixel JPEGs takes at most 1.15 times the computation alone, on two cores"
   ),
+  "video_flicker": Bar(
+    1.2,
+    "at_most",
+    "in each scene, the brightness of an enhanced video changes at most 1.2 times as much as the video's",
+  ),
+  "video_changed_sound_packets": Bar(0, "at_most", "all packets of the sound keep their bytes and times"),
+  "video_changed_times": Bar(0, "at_most", "all frames keep their times and durations"),
   "tiles_largest_difference": Bar(1e-5, "at_most", "windows give the whole image within 1e-5"),
   "exported_difference": Bar(
     1e-4, "at_most", "ONNX and StableHLO give this package's results within 1e-4, each variant at each size"

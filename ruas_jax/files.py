@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,24 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
   """
   with _temporary(path) as temporary:
     temporary.write_bytes(content)
+    sync(temporary)
+    temporary.replace(epath.Path(path))
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[str]:
+  """A temporary path in the folder of a local file, for a writer that takes a path. If the block ends without an error,
+  the temporary file gets the name `path`. What a killed process left of this file is removed first.
+
+  Raises:
+    UserError: names the file and the system's reason. No temporary file is left.
+  """
+  with _temporary(path) as temporary:
+    name = re.compile(rf"\.{re.escape(epath.Path(path).name)}\.\d+")
+    for other in temporary.parent.iterdir():
+      if name.fullmatch(other.name):
+        other.unlink()
+    yield os.fspath(temporary)
     sync(temporary)
     temporary.replace(epath.Path(path))
 

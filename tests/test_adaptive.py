@@ -84,6 +84,27 @@ def test_windows_and_masks_know_the_mean_of_the_whole(model):
   assert enhancer.shapes.buckets
 
 
+def test_the_brightest_colour_decides_about_the_level(model):
+  """A red image gets the level of a grey one that is as bright as its red, in windows and in the exposure loss too."""
+  options = dataclasses.replace(OPTIONS, illumination=dataclasses.replace(OPTIONS.illumination, brightness="brightest"))
+  of_brightest = dataclasses.replace(model, options=options)
+  grey = noisy(30, 90)[..., :1].repeat(3, axis=-1)
+  red = grey * np.float32([1, 0.5, 0.5])
+  network = of_brightest.network
+  levels = [network.illumination(model.weights["illumination"], None, image[None]).warm_start for image in (red, grey)]
+  np.testing.assert_allclose(levels[0][..., 0], levels[1][..., 0], atol=1e-6)
+  assert np.abs(levels[0][..., 1] - levels[1][..., 1]).min() > 1e-3
+  own = compiled().illumination(model.weights["illumination"], red[None]).warm_start
+  assert np.abs(own - levels[0]).min() > 1e-3  # with the mean of the colours, the level is lower
+  np.testing.assert_allclose(Enhancer(of_brightest, tile=36)(red), enhance(of_brightest, red), atol=2e-6)
+  recipe = LossOptions(illumination="exposure", exposure=ExposureOptions(target=0.45), eta_t=0.0)
+  loss = make_objectives(network, recipe).illumination(model.weights["illumination"], None, red[None])[0]
+  output = network.illumination(model.weights["illumination"], None, red[None])
+  brightest = losses.exposure(output.result.max(-1, keepdims=True), red[None].max(-1, keepdims=True), target=0.45)
+  expected = 10 * brightest + losses.log_fidelity(output.illumination, output.warm_start)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 def test_a_mask_has_its_own_mean(model):
   image = noisy(9, 7)
   filled = np.full((1, 12, 10, 3), 0.9, np.float32)

@@ -73,7 +73,8 @@ def test_searching_your_own_problem(capsys):
   first, noisy = found[0], found[1]
   assert first.derived == {"edge": [1]} and len(first.metrics) == 100
   of_cell = {"step", "cell_train_loss", "cell_validation_loss", "cell_iterations"}
-  assert set(noisy.metrics[0]) == of_cell | {"cell_train_largest_error", "cell_validation_largest_error"}
+  assert set(noisy.metrics[1]) == of_cell | {"cell_train_largest_error", "cell_validation_largest_error"}
+  assert set(noisy.metrics[0]) - set(noisy.metrics[1]) == {"alpha_edge"} and "alpha_NAME" in names_in(page)
   assert of_cell <= names_in(page)
   diagnosed = next(result.metrics[2] for result in found if len(result.metrics) == 6)
   described = {name for name in names_in(page) if re.search("norm|hessian|entropy", name)}

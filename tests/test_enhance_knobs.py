@@ -1,4 +1,4 @@
-"""Strength, noise removal and exposure are exact at their neutral values; previews show both halves."""
+"""Strength, noise removal, white balance and exposure are exact at their neutral values; previews show both halves."""
 
 import dataclasses
 
@@ -16,6 +16,7 @@ from ruas_jax.photos.inputs import collect_inputs
 from ruas_jax.photos.knobs import expose
 from ruas_jax.photos.model import save_model
 from ruas_jax.photos.previews import write_picture
+from ruas_jax.photos.white_balance import colour_gains
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,34 @@ def test_exposure_is_exact_at_zero_and_multiplies_light(model, folder, tmp_path)
     np.testing.assert_array_equal(np.asarray(image), expected)
 
 
+def test_the_white_balance_takes_a_cast_away(model, folder, tmp_path):
+  rng = np.random.default_rng(0)
+  grey = rng.uniform(0.05, 0.5, (40, 50, 1)).repeat(3, axis=-1).astype(np.float32)
+  stops = np.array([0.3, 0, -0.3], np.float32)
+  cast = expose(grey, 0, 2.0**stops)
+  np.testing.assert_allclose(colour_gains(grey, 1.0), 1, atol=1e-6)
+  np.testing.assert_allclose(expose(cast, 0, colour_gains(cast, 1.0)), grey, atol=1e-5)
+  np.testing.assert_allclose(colour_gains(cast, 0.5), 2.0 ** (-stops / 2), rtol=1e-5)
+  strong = colour_gains(expose(grey, 0, np.float32([4, 1, 1 / 4])), 1.0)
+  np.testing.assert_allclose(np.log2(strong), [-0.5, 0, 0.5], atol=1e-5)  # and no more
+  lamp = np.concatenate([cast, np.ones_like(cast)])  # clipped pixels say nothing
+  np.testing.assert_allclose(colour_gains(lamp, 1.0), colour_gains(cast, 1.0), rtol=1e-6)
+  np.testing.assert_array_equal(colour_gains(grey * np.float32([1, 1, 0]), 1.0), 1)
+
+  model = model.with_variant("i")
+  assert run(model, folder, tmp_path / "none") == run(model, folder, tmp_path / "zero", white_balance=0.0)
+  run(model, folder, tmp_path / "balanced", strength=0, white_balance=1)
+  photo = dark_images(2)[0] / np.float32(255)
+  with Image.open(tmp_path / "balanced" / "0.png") as image:
+    np.testing.assert_array_equal(image, np.rint(255 * expose(photo, 0, colour_gains(photo, 1.0))))
+
+
 @pytest.mark.parametrize(
   "option, value, message",
   [
     ("denoise", -0.1, "`denoise` must be between 0 and 1, not -0.1"),
     ("denoise", float("nan"), "`denoise` must be between 0 and 1"),
+    ("white_balance", 1.5, "`white_balance` must be between 0 and 1, not 1.5"),
     ("exposure", 11, "`exposure` must be between -10 and 10 stops, not 11"),
     ("exposure", float("inf"), "`exposure` must be"),
     ("jobs", 0, "`jobs` must be at least 1, not 0"),

@@ -87,7 +87,14 @@ FORMS = {
   "released": RELEASED,
   "all others": NetworkOptions(
     illumination=IlluminationOptions(
-      stages=2, one_illumination=True, share_weights=True, exponent=0.8, window="forward", region=4, adaptive=True
+      stages=2,
+      one_illumination=True,
+      share_weights=True,
+      exponent=0.8,
+      window="forward",
+      region=4,
+      adaptive=True,
+      brightness="brightest",
     ),
     denoising=DenoisingOptions(stages=2, guided=True, channels=4),
   ),

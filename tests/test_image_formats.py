@@ -415,3 +415,25 @@ def test_without_its_package_a_format_names_the_extra(tmp_path, name, monkeypatc
   if name != "a.dng":
     with pytest.raises(UserError, match=r"a\.\w+: cannot be written \(.*needs more packages"):
       write_photo(tmp_path / name, photo.samples, photo, format=PHOTO_FORMATS[name[1:]], overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jxl", "a.dng"])
+def test_a_package_that_cannot_be_imported_is_one_line(tmp_path, name, monkeypatch):
+  need(f".{name.split('.')[1]}")
+
+  def broken(module):
+    raise ImportError("libheif.so.1: cannot open shared object file:\nno such file")
+
+  monkeypatch.setattr(extras.importlib, "import_module", broken)
+  said = r"the package \w+ cannot be imported \(libheif.so.1: .*: no such file\); install it anew: pip install .*"
+  beginning = {"a.heic": b"\0\0\0\x18ftypheic", "a.jxl": b"\xff\x0a"}.get(name, b"II*\0")
+  (tmp_path / name).write_bytes(beginning + bytes(40))
+  if name != "a.jxl":  # whose header is read before the package is needed
+    with pytest.raises(UserError, match=said):
+      read_photo(tmp_path / name)
+  Image.fromarray(smooth(8, False)).save(tmp_path / "b.png")
+  photo = read_photo(tmp_path / "b.png")
+  if name != "a.dng":
+    with pytest.raises(UserError, match=rf"{name}: cannot be written \({said}") as caught:
+      write_photo(tmp_path / name, photo.samples, photo, format=PHOTO_FORMATS[name[1:]], overwrite=True)
+    assert "\n" not in str(caught.value)

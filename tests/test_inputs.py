@@ -95,7 +95,6 @@ def test_what_is_no_picture_is_not_named(tmp_path):
   (tmp_path / "BM.txt").write_bytes(b"BMW is a car maker from Munich")
   (tmp_path / "short").write_bytes(b"BM")
   (tmp_path / "P1.md").write_bytes(b"P1-notes")
-  (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(20))
   (tmp_path / ".#lock").symlink_to("nowhere")
   assert collect_inputs([tmp_path], "bright").skipped == ()
 

@@ -136,6 +136,16 @@ def test_a_swept_number_that_the_method_does_not_use_is_refused(name, method):
     nas.search_population(toy_choices.problem(), train=toy_choices.data(), sweep=sweep, options=options)
 
 
+@pytest.mark.parametrize(
+  "name, value, options",
+  [("temperature", 0.0, {}), ("perturbation_size", -1.0, {"perturbation": "random"})],
+)
+def test_a_swept_number_has_the_range_of_its_option(name, value, options):
+  with pytest.raises(UserError, match=rf"^`search\.{name}` must be at least .*, not {value}"):
+    sweep, given = {f"search.{name}": (0.5, value)}, nas.SearchOptions(**options)
+    nas.search_population(toy_choices.problem(), train=toy_choices.data(), sweep=sweep, options=given)
+
+
 # Options.
 
 
@@ -172,6 +182,9 @@ BAD = {
   "term": (dict(regularisers=("entrpy=1",)), "'entrpy' is not one of .*perhaps you meant entropy"),
   "weight": (dict(regularisers=("beta=much",)), "must be NAME=NUMBER with a finite number, not 'beta=much'"),
   "no weight": (dict(regularisers=("beta",)), "must be NAME=NUMBER"),
+  "annealing": (dict(annealing="linear"), r"`search\.annealing` has no effect without `search\.final_temperature`"),
+  "size": (dict(perturbation_size=0.1), r"`search\.perturbation_size` has no effect without `search\.perturbation`"),
+  "tuning": (dict(tuning_steps=3), r"`search\.tuning_steps` has no effect without `search\.selection`"),
   "straight": (dict(straight_through=True), r"`search\.straight_through` is for gumbel, not .* softmax"),
   "no temperature": (
     dict(method="drnas", temperature=2.0),

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.tabular.assembling import content_of
 from benchmarks.tabular.making import Entry, entries_of, train_entries
 from benchmarks.tabular.training import make_training
+from benchmarks.tabular.what_matters import explained
 from ruas_jax import nas
 from ruas_jax.errors import UserError
 from ruas_jax.evaluation.metrics import psnr, ssim
@@ -350,3 +351,13 @@ def test_the_page_runs_as_it_is_printed(lines, capsys):
   values["table"] = lines
   exec(search + methods, values)
   assert "'regret'" in capsys.readouterr().out
+
+
+def test_the_share_that_a_property_explains():
+  architectures = [(a, b) for a in "xyz" for b in "xyz"]
+  first, second = (np.array([ord(architecture[edge]) for architecture in architectures], float) for edge in (0, 1))
+  share = lambda values, of: explained(architectures, values, of)["share"]
+  assert share(first, lambda architecture: architecture[0]) == pytest.approx(1)
+  assert share(first, lambda architecture: architecture[1]) == pytest.approx(0)
+  assert share(first + 2 * second, lambda architecture: architecture[1]) == pytest.approx(4 / 5)
+  assert explained(architectures, first, len)["rows"] == [{"value": "2", "architectures": 9, "mean": 121, "best": 122}]

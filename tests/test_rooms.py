@@ -16,7 +16,10 @@ GROUND = {"errors", "files", "option_values"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
-PRODUCT = {*PHOTOGRAPHS, "config", "sweep", "plots", "photos", "export", "evaluation", "hypergradient_study"}
+PRODUCT = {
+  *PHOTOGRAPHS,
+  *("config", "sweep", "plots", "photos", "video", "export", "evaluation", "hypergradient_study", "report"),
+}
 MAY_IMPORT = {
   "__init__": set(),
   "errors": set(),
@@ -35,9 +38,11 @@ MAY_IMPORT = {
   "plots": {*GROUND, "lowlight", "engine"},
   "hypergradient_study": {*GROUND, "bilevel", "engine", "plots"},  # of any bilevel problem
   "photos": PHOTOGRAPHS,
+  "video": {*PHOTOGRAPHS, "photos"},
   "export": {*GROUND, "convolution", "lowlight", "photos", "__version__"},
   "evaluation": {*PHOTOGRAPHS, "photos"},
-  "experiments": PRODUCT,
+  "report": {*GROUND, "lowlight", "engine", "plots"},  # of plain arrays and JSON values
+  "experiments": {*PRODUCT, "__version__"},
   "commands": {*PRODUCT, "experiments", "__version__"},
   "__main__": {"commands"},
 }

@@ -91,9 +91,9 @@ RATE = 0.02
 WHOLE = 64  # a batch with all data, so that its order does not matter
 
 
-def trainer(**others):
+def trainer(error=toy_choices.error, **others):
   return nas.Trainer(
-    toy_choices.problem(),
+    toy_choices.problem(error),
     train=toy_choices.data(),
     validation=toy_choices.data(seed=1),
     batch_size=WHOLE,
@@ -122,6 +122,18 @@ def test_a_trainer_trains_the_weights_of_an_architecture():
   assert train.all(chosen, 6) == pytest.approx(expected, rel=1e-9) and train.steps == 18
   assert train(chosen[1], 6) == pytest.approx(expected[1], rel=1e-9) and train.steps == 18  # it was there already
   assert train(chosen[2], 6) == pytest.approx(expected[2], rel=1e-9) and train.steps == 24
+
+
+def test_a_training_that_failed_does_not_start_the_others_anew():
+  def error(weights, shares, batch):
+    is_ill = shares["rows"][0, 1] > 0.5
+    return jnp.where(is_ill, jnp.nan, toy_choices.error(weights, shares, batch))
+
+  train, chosen = trainer(error=error), [(2, 0, 1), (1, 2, 0), (0, 0, 0)]
+  for steps, taken in ((2, 6), (6, 14)):
+    first, ill, last = train.all(chosen, steps)
+    assert math.isnan(ill) and train.steps == taken  # the failed one is not tried again
+    assert [first, last] == pytest.approx([by_hand(chosen[0], steps), by_hand(chosen[2], steps)], rel=1e-9)
 
 
 def test_baselines_run_on_a_search_problem():

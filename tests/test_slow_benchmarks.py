@@ -116,6 +116,11 @@ def test_hypergrad(tmp_path):
   assert len(values["bars"]) == 7 and values["settings"]["crop"] == 96
 
 
+def test_video(tmp_path):
+  values = report(tmp_path, "speed.video")
+  assert all(bar["met"] for bar in values["bars"].values()) and len(values["results"]["cuts"]) == 3
+
+
 def test_folder(tmp_path):
   rounds = report(tmp_path, "speed.folder")["results"]["rounds"]
   assert len(rounds) == 2 and all(row["folder"] > 0 and row["computation"] > 0 for row in rounds)

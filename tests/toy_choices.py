@@ -29,9 +29,9 @@ def error(weights, shares, batch):
   return jnp.mean((jnp.sum(values[..., None] * mixed[None], axis=(1, 2)) - batch["y"][:, None]) ** 2)
 
 
-def problem(**others):
+def problem(loss=error, **others):
   described = {"skip": 0, "channels": {"rows": 8}} | others
-  return nas.SearchProblem(init, [nas.Player("cell", nas.BilevelProblem(error, error), relaxed=True)], **described)
+  return nas.SearchProblem(init, [nas.Player("cell", nas.BilevelProblem(loss, loss), relaxed=True)], **described)
 
 
 def search(*, problem=problem, steps=60, seed=0, workdir=None, run=nas.RunOptions(), optimizers=SGD, **options):

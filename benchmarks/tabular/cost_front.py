@@ -51,16 +51,17 @@ def main(arguments: list[str] | None = None) -> None:
   true_area = points.area(range(len(table)))
   rows = []
   for seed in range(options.seeds):
-    members = _search(problem, space, weights, options, seed)
-    columns = [table.index(found.derived) for found in members]
-    expectations = [float(expected(softmax(found.alpha))) for found in members]
+    searches = _search(problem, space, weights, options, seed)
+    finished = [(found, weight) for found, weight in zip(searches, weights, strict=True) if found]
+    columns = [table.index(found.derived) for found, _ in finished]
+    expectations = [float(expected(softmax(found.alpha))) for found, _ in finished]
     rows.append(
       {
         "seed": seed,
         "area": points.area(columns),
         "different": len(set(columns)),
         "rank_correlation": float(spearmanr(expectations, points.values[columns, 0])[0]),
-        "points": [points.describe(column, weight) for column, weight in zip(columns, weights, strict=True)],
+        "points": [points.describe(column, weight) for column, (_, weight) in zip(columns, finished, strict=True)],
       }
     )
   budget = options.members * options.steps
@@ -106,11 +107,12 @@ def main(arguments: list[str] | None = None) -> None:
   )
 
 
-def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResult]:
+def _search(problem, space, weights, options, seed: int) -> list[nas.SearchResult | None]:
+  """A search for every weight; None: it failed."""
   search = nas.SearchOptions(steps=options.steps, method=options.method, cost=options.cost)
   sweep = {"search.cost_weight": weights}
   population = nas.search_population(problem, seeds=[seed], sweep=sweep, options=search, **arguments_of(space, search))
-  return [result for result in population.results if result]
+  return population.results
 
 
 class Points:

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = nas.benchmark.load(name)
     rows, skipped[name] = study(table, steps, seeds, quick=options.quick)
     results[name] = {"space": describe(table), "rows": rows, "skipped": skipped[name]}
-    print_table([_shown(row) for row in rows], f"{name}: {table.objective} of what was found")
+    print_table([shown(row) for row in rows], f"{name}: {table.objective} of what was found")
   seconds = time.perf_counter() - start
   if options.pictures:
     draw_regrets(options.pictures / "search_regret.png", {name: results[name] for name in TABLES})
@@ -150,7 +150,7 @@ def describe(table: Table) -> dict[str, Any]:
   return {"architectures": len(table), "objective": table.objective, "quantiles": quantiles} | noise._asdict()
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str]:
+def shown(row: dict[str, Any]) -> dict[str, str]:
   digits = {"percentile": 0, "tau": 2, "parameters": 0, "macs": 0}
   return {"name": row["name"]} | {
     key: f"{row[key]['mean']:.{digits.get(key, 3)}f} ± {row[key]['half']:.{digits.get(key, 3)}f}" if key in row else ""

@@ -25,6 +25,7 @@ from ruas_jax.commands.hypergrad import Hypergrad
 from ruas_jax.commands.import_released import Import
 from ruas_jax.commands.info import Info
 from ruas_jax.commands.latency import Latency
+from ruas_jax.commands.report import Report
 from ruas_jax.commands.search import Search
 from ruas_jax.commands.spelling import spell_options
 from ruas_jax.commands.train import Train
@@ -42,6 +43,7 @@ _COMMANDS = {
   "demo": Demo,
   "hypergrad": Hypergrad,
   "latency": Latency,
+  "report": Report,
   "info": Info,
 }
 _DESCRIPTION = """RUAS for JAX: search, train and use low-light enhancement networks of 3,400 numbers.

@@ -15,26 +15,29 @@ from ruas_jax.lowlight.options import Precision
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Enhance(ModelChoice):
-  """Brighten photographs: files, or folders of files."""
+  """Brighten photographs and videos: files, or folders of files."""
 
   inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
-  """Image files, and folders of image files."""
+  """Image files, videos, and folders of them."""
   out: str = "bright"
-  """Folder of the results. For a single input file it may also be the output file, such as bright.jpg."""
+  """Folder of the results. For a single input file it may also be the output file, such as bright.jpg or bright.mp4."""
   recursive: bool = False
   """Also read the sub-folders of the input folders. The results keep their layout."""
   format: Literal["jpeg", "png", "tiff", "webp", "heic", "avif", "jxl"] | None = None
-  """Format of all results. None: that of each photograph; camera raw becomes TIFF."""
+  """Format of all photographs. None: that of each; camera raw becomes TIFF. Videos keep theirs, or become .mkv."""
   quality: int | None = None
-  """1 to 100, for formats with loss. Default: JPEG keeps the quality of its input, the others have 95."""
+  """1 to 100, for formats with loss. Default: JPEG keeps the quality of its input, videos have 80, the others 95."""
   strength: float = 1.0
   """Blend of the photograph (0) and the model's result (1)."""
   denoise: float | None = None
   """Blend of the result without (0) and with noise removal (1). None: that of --variant."""
   exposure: float = 0.0
   """Stops of light that are added to the result: 1 doubles it, -1 halves it."""
+  white_balance: float = 0.0
+  """How much of the light's colour is taken away, 0 to 1; it is estimated from each photograph. Not for videos."""
   preview: bool = False
-  """Write no results, but a small picture of each photograph: the left half before, the right half after."""
+  """Write no results, but a small picture of each photograph: the left half before, the right half after. Of a video,
+  the frame in its middle is shown."""
   contact_sheet: bool = False
   """Write no results, but one picture with all photographs: the left halves before, the right halves after."""
   jobs: int | None = None
@@ -51,9 +54,10 @@ class Enhance(ModelChoice):
     from ruas_jax.data.formats import PHOTO_FORMATS
     from ruas_jax.engine.memory import keep_freed_memory
     from ruas_jax.engine.progress import progress
-    from ruas_jax.photos.enhance import enhance_files
-    from ruas_jax.photos.inputs import collect_inputs, printable, report
+    from ruas_jax.photos.enhance import Enhanced, enhance_files
+    from ruas_jax.photos.inputs import collect_inputs, is_video, printable, report
     from ruas_jax.photos.writing import check_quality
+    from ruas_jax.video.enhance import enhance_videos, read_picture
 
     keep_freed_memory()
     check_quality(self.quality)
@@ -64,21 +68,22 @@ class Enhance(ModelChoice):
     picture = "preview" if self.preview else "sheet" if self.contact_sheet else "result"
     format = PHOTO_FORMATS[f".{self.format}"] if self.format else None
     inputs = collect_inputs(self.inputs, self.out, recursive=self.recursive, format=format, picture=picture)
-    model = self.model()
-    with progress(len(inputs.files), "enhance") as bar:
-      done = enhance_files(
-        model,
-        inputs,
-        strength=self.strength,
-        denoise=self.denoise,
-        exposure=self.exposure,
-        dtype=self.dtype,
-        precision=self.precision,
-        quality=self.quality,
-        overwrite=self.overwrite,
-        jobs=self.jobs,
-        on_file=bar.update,
-      )
+    videos = [file for file in inputs.files if is_video(file[0])] if picture == "result" else []
+    photos = dataclasses.replace(inputs, files=tuple(file for file in inputs.files if file not in videos))
+    if format and not photos.files:
+      raise UserError("`format` is for photographs, and the inputs are videos: leave it out")
+    if videos and self.white_balance:
+      raise UserError("`white_balance` is for photographs, since it would change from frame to frame: leave out videos")
+    options = {name: getattr(self, name) for name in _OPTIONS}
+    model, done = self.model(), Enhanced([], list(inputs.skipped), [], [])
+    if photos.files:
+      with progress(len(photos.files), "enhance") as bar:
+        more = {"white_balance": self.white_balance, "jobs": self.jobs, "reader": read_picture}
+        done = enhance_files(model, photos, on_file=bar.update, **more, **options)
+    if videos:
+      more = enhance_videos(model, videos, progress=progress, **options)
+      for name in ("written", "warnings", "failures"):
+        getattr(done, name).extend(getattr(more, name))
     failed = f", {len(done.failures)} failed" if done.failures else ""
     where = f"{'as' if inputs.is_file else 'in'} {printable(inputs.out)}"
     print(f"{len(done.written)} {'enhanced' if picture == 'result' else 'previewed'} {where}{failed}")
@@ -88,6 +93,10 @@ class Enhance(ModelChoice):
       print(f"ruas: warning: {line}", file=sys.stderr)
     if done.failures:
       raise UserError("\n".join(done.failures))
+
+
+# The options that photographs and videos share.
+_OPTIONS = ("strength", "denoise", "exposure", "dtype", "precision", "quality", "overwrite")
 
 
 def _grouped(warnings: list[tuple[Path, str]]) -> list[str]:

@@ -1,6 +1,6 @@
-"""The image formats that are read and written, by file extension, and other formats that are recognised as pictures.
+"""The formats that are read and written, by file extension, and other formats that are recognised as pictures.
 
-Photographs have more formats than training images: those that need optional packages.
+Photographs have more formats than training images: those that need optional packages. Videos need one too.
 """
 
 import struct
@@ -28,6 +28,12 @@ _RAW = (
 )
 # Extension -> format that is only read.
 RAW_FORMATS = {f".{suffix}": RAW for suffix in _RAW}
+VIDEO = "video"
+# Extension of a video -> extension of its enhanced video, whose container has to hold H.264 and any sound.
+VIDEO_RESULTS = {
+  **{suffix: suffix for suffix in (".mp4", ".m4v", ".mov", ".mkv")},
+  **dict.fromkeys((".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"), ".mkv"),
+}
 # Extension -> format of pictures that cannot be read or written.
 UNSUPPORTED = {
   ".apng": "APNG",
@@ -65,14 +71,18 @@ _BEGINNINGS = (
   (b"\xff\x0a", "JPEG XL"),
   (b"8BPS", "Photoshop"),
   (b"\x76\x2f\x31\x01", "OpenEXR"),
+  (b"\x1aE\xdf\xa3", VIDEO),  # Matroska
 )
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": RAW}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")
+_BRANDS |= dict.fromkeys(
+  (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "), VIDEO
+)
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes that a BMP's second header may have
 
 
 def format_of_content(beginning: bytes) -> str | None:
-  """The format of a picture from the first 32 bytes of its file; None if it is not a known format."""
+  """The format of a picture, or `VIDEO`, from the first 32 bytes of its file; None if it is not a known format."""
   for start, name in _BEGINNINGS:
     if beginning.startswith(start):
       return name

@@ -18,6 +18,7 @@ _OPTIONAL = {  # name of the extra -> module that it installs
   "tpu": "libtpu",
   "tensorboard": "tensorboardX",
   "photos": "pillow_heif",
+  "video": "av",
   "export": "onnxruntime",
   "bench": "torch",
 }

@@ -12,7 +12,7 @@ class StepMetrics(NamedTuple):
 
   Attributes:
     losses: `[]` by name. A loss that is not finite, or larger than the run's limit, stops the run.
-    scalars: `[]` by name.
+    scalars: `[]` by name; arrays are logged too, as lists.
     active: bool `[]`, whether the part took part in this step; if not, its values are not logged.
   """
 

@@ -1,5 +1,6 @@
 """Finds the snapshot from which a run is resumed."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,16 +10,19 @@ from ruas_jax.engine.environment import versions
 from ruas_jax.engine.identity import differences
 from ruas_jax.engine.leftovers import SNAPSHOTS, outputs_in
 from ruas_jax.engine.progress import say
+from ruas_jax.engine.report import checked_out_commit
 from ruas_jax.engine.run_options import START_ANEW
 from ruas_jax.engine.snapshots import Snapshot, Snapshots
 from ruas_jax.errors import UserError
 
+_commit = functools.cache(checked_out_commit)
 _FORMAT = 4  # version of the arrays and the description of a snapshot
 
 
 def about_run(identity: dict[str, Any], arithmetic: str | None) -> dict[str, Any]:
   """The description of the run in every snapshot."""
-  return {"format": _FORMAT, "identity": identity, "arithmetic": arithmetic, "versions": versions()}
+  environment = {"versions": versions(), "commit": _commit()}
+  return {"format": _FORMAT, "identity": identity, "arithmetic": arithmetic} | environment
 
 
 def find_start(

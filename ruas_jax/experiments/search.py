@@ -14,6 +14,7 @@ from ruas_jax.data.sources import ImageSource
 from ruas_jax.engine.records import Record
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.experiments.setting import (
+  ALPHA,
   GENOTYPE,
   RESULTS,
   arithmetic,
@@ -109,7 +110,7 @@ def search_files(
     alpha, genotype = jax.device_get(found.alpha), Genotype.from_dict(found.derived)
     content = io.BytesIO()
     np.savez(content, operations=np.array(names), **alpha)
-    write_atomically(folder / "alpha.npz", content.getvalue())
+    write_atomically(folder / ALPHA, content.getvalue())
     plot_alpha(folder / "alpha.png", alpha, names, genotype)
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", found.metrics)

@@ -32,11 +32,12 @@ from ruas_jax.nas.setting import Setting, make_setting
 from ruas_jax.nas.state import SearchState
 from ruas_jax.optimizers import make_optimizer
 
+ALPHA = "alpha.npz"
 GENOTYPE = "genotype.json"
 POPULATION = "population.json"
 FRONT = "front.json"
 RESULTS = (
-  *("alpha.npz", "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
+  *(ALPHA, "alpha.png", GENOTYPE, "genotype.png", "losses.png", STATE, "checkpoint"),
   *(POPULATION, "population.png", FRONT, "front.png"),
 )
 """All result files of searches, populations and trainings."""

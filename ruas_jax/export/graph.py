@@ -35,7 +35,8 @@ def onnx_model(program: Program, about: dict[str, str]) -> onnx.ModelProto:
   if program.windows:
     mean = graph.add("Unsqueeze", "mean", graph.number("pixel_axes", np.array([1, 2, 3])))
   else:
-    mean = y
+    brightest = network.illumination.options.brightness == "brightest"
+    mean = graph.add("ReduceMax", y, axes=[1]) if brightest else y
     for axis in (3, 2, 1):  # one after the other: a single float32 sum of millions of pixels is inexact
       mean = graph.add("ReduceMean", mean, axes=[axis])
   u, t = _illuminate(graph, network.illumination, folded.illumination, y, mean)

@@ -11,8 +11,9 @@ is clipped to [floor, 1] and u to [0, 1].
 
     epsilon = clip(exp(a logit(m) + b), floor, 1),   t_hat_k -> epsilon + (1 - epsilon) t_hat_k,   C -> (1 - epsilon) C
 
-With a = 1 and b = -logit(v), the result of a constant image has the mean v, or is unchanged if the image is brighter
-(epsilon = 1). a and b are learned. So u is a curve of y instead of a gain.
+m is the mean of all pixels' brightness (`brightness`). With a = 1 and b = -logit(v), the result of a constant grey
+image has the mean v, or is unchanged if the image is brighter (epsilon = 1). a and b are learned. So u is a curve of y
+instead of a gain.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight import kinks
@@ -113,8 +115,8 @@ class IlluminationModule:
     """The module with folded convolutions.
 
     `valid`, bool `[1 or B, 1, H, W]`, marks the pixels of the image; all others are outside it. `mean`, `[B]`, is the
-    mean of each whole image, if `images` are windows of them; None computes it from `images`. Only an adaptive module
-    uses it.
+    mean brightness of each whole image, if `images` are windows of them; None computes it from `images`. Only an
+    adaptive module uses it.
     """
     layout, (height, width) = self.cell.layout, images.shape[1:3]
     y, mask = layout.enter(images), layout.mask(valid, height, width)
@@ -155,7 +157,7 @@ class IlluminationModule:
   def _level(self, level: Level, images, valid, mean):
     """The level epsilon, `[B, 1, 1, 1]`."""
     if mean is None:
-      y = jnp.moveaxis(images, -1, 1)
+      y = jnp.moveaxis(brightness(images, self.options.brightness), -1, 1)
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
       mean = jnp.sum(ImageLayout().inside(y, valid), axis=(1, 2, 3)) / count
     mean = jnp.clip(mean, *MEAN_RANGE)
@@ -195,6 +197,12 @@ class IlluminationModule:
     return jnp.broadcast_to(channel[:, None], (shape[0], shape[1] // channel.shape[1], *channel.shape[1:])).reshape(
       shape
     )
+
+
+def brightness(images: jax.Array | np.ndarray, measure: str) -> jax.Array | np.ndarray:
+  """Numbers whose mean over the last axis is the brightness of each pixel of `images [..., C]`. With the measure
+  "mean" these are the colours, with "brightest" the brightest one, `[..., 1]`."""
+  return images if measure == "mean" else images.max(axis=-1, keepdims=True)
 
 
 def local_maximum(

@@ -13,7 +13,8 @@ class ExposureOptions:
   """The terms of L_t that only the recipe `exposure` has."""
 
   target: float = 0.45
-  """Target mean of an enhanced image. An image with a larger mean keeps its mean."""
+  """Target mean of an enhanced image's brightness (`network.illumination.brightness`). A brighter image keeps its
+  mean."""
   weight: float = 10.0
   """Weight of the exposure term."""
   colour_weight: float = 0.0

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ruas_jax.lowlight import losses
-from ruas_jax.lowlight.illumination import IlluminationOutput
+from ruas_jax.lowlight.illumination import IlluminationOutput, brightness
 from ruas_jax.lowlight.loss_options import ExposureOptions, LossOptions, PairsOptions
 from ruas_jax.lowlight.network import Network
 from ruas_jax.lowlight.numbers import is_zero
@@ -46,7 +46,7 @@ def make_objectives(
   """Objectives of `network`. A custom `illumination_loss(output, images)` or `denoising_loss(x, u)` replaces the one of
   the options."""
   charbonnier = options.charbonnier or network.illumination.smoothing
-  loss_t = illumination_loss or _illumination_loss(options, charbonnier)
+  loss_t = illumination_loss or _illumination_loss(options, network.illumination.options.brightness, charbonnier)
   loss_n = _denoising_loss(options, charbonnier)
 
   def illumination(weights, shares, images):
@@ -65,7 +65,7 @@ def make_objectives(
   return Objectives(illumination, denoising)
 
 
-def _illumination_loss(options: LossOptions, charbonnier: float) -> IlluminationLoss:
+def _illumination_loss(options: LossOptions, measure: str, charbonnier: float) -> IlluminationLoss:
   if options.illumination == "released":
     released = losses.released_illumination_loss
     return lambda output, images: released(output.illumination, images, charbonnier=charbonnier)
@@ -77,7 +77,7 @@ def _illumination_loss(options: LossOptions, charbonnier: float) -> Illumination
       output.estimate, sigma=options.rtv_sigma, epsilon=options.rtv_epsilon, charbonnier=charbonnier
     )
 
-  first = _paper_terms if options.illumination == "paper" else _exposure_terms(options.exposure)
+  first = _paper_terms if options.illumination == "paper" else _exposure_terms(options.exposure, measure)
   return lambda output, images: first(output, images) + smoothness(output)
 
 
@@ -86,9 +86,10 @@ def _paper_terms(output: IlluminationOutput, images: jax.Array) -> jax.Array:
   return losses.fidelity(output.estimate, output.warm_start)
 
 
-def _exposure_terms(options: ExposureOptions) -> IlluminationLoss:
+def _exposure_terms(options: ExposureOptions, measure: str) -> IlluminationLoss:
   def terms(output, images):
-    bright = options.weight * losses.exposure(output.result, images, target=options.target)
+    result, given = (jnp.asarray(brightness(batch, measure)) for batch in (output.result, images))
+    bright = options.weight * losses.exposure(result, given, target=options.target)
     colours = 0.0 if is_zero(options.colour_weight) else losses.colour_constancy(output.result)
     return bright + options.colour_weight * colours + losses.log_fidelity(output.illumination, output.warm_start)
 

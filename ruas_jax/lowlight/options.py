@@ -36,6 +36,9 @@ class IlluminationOptions:
   """Smallest illumination."""
   adaptive: bool = False
   """Blend the illumination with a level computed from the image's mean, so that a bright image is not changed."""
+  brightness: Literal["mean", "brightest"] = "mean"
+  """Brightness of a pixel, of which the level and the exposure loss take the image's mean: the mean of its colours, or
+  the brightest of them, which exposes coloured light less."""
 
   def __post_init__(self):
     if self.adaptive and self.update != "residual":

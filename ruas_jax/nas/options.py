@@ -142,6 +142,7 @@ class SearchOptions:
     if parts.relaxation == "dirichlet" and (parts.temperature != 1 or parts.final_temperature):
       raise UserError("`search.temperature`: the relaxation dirichlet has none; leave it out, or choose gumbel")
     require_at_least(0, parts, "search", "tuning_steps")
+    self._check_effects()
     regulariser_weights(parts)
     if (parts.selection == "budget") != bool(limits_of(parts)):
       raise UserError("`search.budget` and `search.selection` budget need each other: set both, or neither")
@@ -176,6 +177,18 @@ class SearchOptions:
         meant = perhaps_meant(str(value), known)
         option = f"search.{name}"
         raise UserError(f"`{option}` {value!r} is not one of {', '.join(known)}{meant}")
+
+  def _check_effects(self) -> None:
+    """Raises UserError for an option that changes nothing without another one."""
+    parts = self.parts
+    needs = {
+      "annealing": ("final_temperature", bool(parts.final_temperature)),
+      "perturbation_size": ("perturbation", parts.perturbation != "none"),
+      "tuning_steps": ("selection", parts.selection == "perturbation"),
+    }
+    for name, (other, has_effect) in needs.items():
+      if getattr(self, name) is not None and not has_effect:
+        raise UserError(f"`search.{name}` has no effect without `search.{other}`: set that too, or leave it out")
 
   def _check_estimator(self) -> None:
     import optax

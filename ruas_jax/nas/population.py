@@ -30,7 +30,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.nas.convergence import ConvergenceWatch
 from ruas_jax.nas.data import check_data, open_data, readings_of
 from ruas_jax.nas.files import RunFiles, finish
-from ruas_jax.nas.options import SearchOptions, is_swept
+from ruas_jax.nas.options import SWEPT, SearchOptions, is_swept
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
 from ruas_jax.nas.selection import select
@@ -134,6 +134,7 @@ def search_population(
     raise UserError("a population needs at least one seed and one value of every swept number")
   problem = _with_swept_options(problem, sweep)
   setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
+  _check_values(options, sweep)
   train = as_source("train", train)
   _check_sweep(setting, train, list(sweep))
   layout = Layout(run.mesh, batch_size=batch_size, members=len(members))
@@ -254,6 +255,13 @@ def _with_swept_options(problem: SearchProblem, sweep: Mapping[str, Sequence[flo
   if not options or not isinstance(problem.hyper, Mapping):
     return problem
   return dataclasses.replace(problem, hyper=dict(problem.hyper) | options)
+
+
+def _check_values(options: SearchOptions, sweep: Mapping[str, Sequence[float]]) -> None:
+  """Raises UserError for a swept option of the search that is outside its range."""
+  for path, values in sweep.items():
+    for value in values if path in SWEPT else ():
+      dataclasses.replace(options, **{path.removeprefix("search."): value})  # which checks it
 
 
 def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ruas_jax.bilevel import inner_step, update_parameters
+from ruas_jax.bilevel import inner_step, split_inexact, update_parameters
 from ruas_jax.bilevel.losses import wrap
 from ruas_jax.engine.metrics import Metrics, StepMetrics
 from ruas_jax.nas.losses import naming
@@ -14,6 +14,11 @@ from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import Player, SearchProblem
 from ruas_jax.nas.schedule import moment
 from ruas_jax.nas.state import Optimizers, SearchState
+
+ALPHA_EVERY = 20
+"""Steps between two records of alpha in the log."""
+LARGEST_ALPHA = 1000
+"""A larger alpha, in numbers, is not logged."""
 
 
 def batches_per_step(problem: SearchProblem, options: SearchOptions) -> tuple[int, int]:
@@ -32,6 +37,8 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
     losses: `train`, and `validation` (the outer loss, if the estimator evaluates it).
     scalars: `iterations`; for an implicit estimator `residual` and `converged`; and the metrics of its losses, as
       `train_NAME` and `validation_NAME`; and the regularisers and the expected cost, without their weights.
+
+  The metrics also have alpha after the first step and after every `ALPHA_EVERY`-th one, as `alpha_NAME`.
   """
 
   def step(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> tuple[SearchState, Metrics]:
@@ -121,9 +128,19 @@ def make_search_step(problem: SearchProblem, options: SearchOptions, optimizers:
       with naming(player.name):
         player_key = jax.random.fold_in(step_key, position)
         state, metrics[player.name] = play(player, state, train, validation, player_key)
-    return state._replace(step=state.step + 1), metrics
+    state = state._replace(step=state.step + 1)
+    return state, _alpha_of(state) | metrics
 
   return step
+
+
+def _alpha_of(state: SearchState) -> dict[str, StepMetrics]:
+  """Alpha as metrics; empty for a large alpha, which would fill the log."""
+  leaves = jax.tree.leaves_with_path(split_inexact(state.alpha)[0])
+  if sum(leaf.size for _, leaf in leaves) > LARGEST_ALPHA:
+    return {}
+  named = {jax.tree_util.keystr(path, simple=True, separator=".") or "0": leaf for path, leaf in leaves}
+  return {"alpha": StepMetrics({}, named, (state.step == 1) | (state.step % ALPHA_EVERY == 0))}
 
 
 def _counted(metrics: StepMetrics, iterations: jax.Array) -> StepMetrics:

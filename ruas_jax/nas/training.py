@@ -141,23 +141,25 @@ class Trainer:
   def all(self, architectures: Sequence[Sequence[int]], steps: int) -> list[float]:
     """The validation losses of several architectures after `steps` training steps each. NaN: its training failed."""
     members = [tuple(map(int, architecture)) for architecture in architectures]
-    done = {int(self._kept[member].step) if member in self._kept else 0 for member in members}
-    first = done.pop() if len(done) == 1 and max(done) <= steps else 0
-    states = [self._kept[member] if first else self._first_state(member) for member in members]
-    states = self.advance(states, steps - first)
+    kept = [self._kept[member] for member in members if member in self._kept]
+    first = max((int(state.step) for state in kept), default=0) if len(kept) == len(members) else 0
+    goes_on = 0 < first <= steps
+    states = kept if goes_on else [self._first_state(member) for member in members]
+    states = self.advance(states, steps - first if goes_on else steps)
     self._kept = dict(zip(members, states, strict=True))
     losses = self.losses(states)
     return [loss if state.step == steps else float("nan") for loss, state in zip(losses, states, strict=True)]
 
   def advance(self, states: Sequence[TrainingState], steps: int) -> list[TrainingState]:
-    """The states after so many more steps, of trainings that have done equally many. A training whose loss or weights
-    are not finite stays where it was."""
-    count, first = len(states), int(states[0].step)
+    """The states after so many more steps. A training whose loss or weights are not finite stays where it was; one
+    that is behind the others is such a training."""
+    count, first = len(states), max(int(state.step) for state in states)
+    sound = np.array([state.step == first for state in states])
     loop = self._loop(count)
-    loop.resume_from(Run(_stacked(states), np.ones(count, bool)), first)
+    loop.resume_from(Run(_stacked(states), sound), first)
     for _ in loop.calls(first + steps):
       pass
-    self.steps += count * steps
+    self.steps += int(sound.sum()) * steps
     state = jax.device_get(loop.snapshot().state)
     return [jax.tree.map(lambda leaf, at=at: leaf[at], state) for at in range(count)]
 

@@ -26,6 +26,7 @@ from ruas_jax.photos.photo import Photo
 from ruas_jax.photos.previews import contact_sheet, for_sheet, split_picture, write_picture
 from ruas_jax.photos.reading import read_photo
 from ruas_jax.photos.sizes import TILE
+from ruas_jax.photos.white_balance import gains_of
 from ruas_jax.photos.writing import check_quality, check_target, write_photo
 
 _PIXELS_IN_FLIGHT = 60_000_000  # of all photographs that are computed, encoded or written, before others are waited for
@@ -54,12 +55,14 @@ def enhance_files(
   strength: float = 1.0,
   denoise: float | None = None,
   exposure: float = 0.0,
+  white_balance: float = 0.0,
   dtype: Dtype = "float32",
   precision: Precision = "high",
   tile: int = TILE,
   quality: int | None = None,
   overwrite: bool = False,
   jobs: int | None = None,
+  reader: Callable[[Path], Photo] = read_photo,
   on_file: Callable[..., None] | None = None,
 ) -> Enhanced:
   """Enhances the files that `collect_inputs` found. A file that fails does not stop the others.
@@ -71,6 +74,7 @@ def enhance_files(
     strength: blend of the image (0) and the model's result (1).
     denoise: blend of the result without (0) and with noise removal (1); None: that of the model's variant.
     exposure: stops of light that are added to the result.
+    white_balance: how much of the light's colour, estimated from each photograph, is taken away, 0 to 1.
     dtype: number format of the computation.
     precision: that of the convolutions' float32 products on an accelerator.
     tile: side in pixels of the windows in which large photographs are computed; memory grows with its square.
@@ -78,13 +82,14 @@ def enhance_files(
     overwrite: replace existing outputs.
     jobs: photographs that are decoded, and photographs that are computed and encoded, at the same time; None: a quarter
       of the cores, at least 2.
+    reader: reads a file; for pictures of videos, another one than that of photographs.
     on_file: called as `on_file(done)` after each file, in the order of the files.
   Returns:
     The files that were written and skipped, the warnings and the failures.
   Raises:
     UserError: an option or the output folder are wrong. Nothing has been written then.
   """
-  knobs = Knobs(strength, denoise, exposure)
+  knobs = Knobs(strength, denoise, exposure, white_balance)
   knobs.check()
   check_quality(quality)
   jobs = max(2, (os.cpu_count() or 1) // 4) if jobs is None else jobs
@@ -107,14 +112,15 @@ def enhance_files(
   def read(source: Path, target: Path) -> Photo:
     if inputs.picture != "sheet":
       check_target(target, source, overwrite)
-    return read_photo(source)
+    return reader(source)
 
   def finish(photo: Photo, plan: Plan, target: Path) -> tuple[list[str], Image.Image | None]:
     samples = photo.samples.copy()  # keeps alpha
+    gains = gains_of(photo, white_balance)
     for rows, columns, enhanced in plan.parts(photo.values):
       if stopped.is_set():
         return [], None
-      values = knobs.apply(enhanced, photo.values(rows, columns) if strength != 1 else enhanced)
+      values = knobs.apply(enhanced, photo.values(rows, columns) if strength != 1 else enhanced, gains)
       if not np.isfinite(values).all():
         raise UserError(f"{target}: not written, because the enhanced image has values that are not finite")
       samples[rows, columns, : photo.colours] = photo.to_levels(values)

@@ -1,10 +1,12 @@
 """Running a model on images of any size, with few compiled programs and bounded memory.
 
-Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in.
+Images are float32 NumPy arrays `[H, W, 3]` in [0, 1], whatever number format the model computes in. Images of one size
+can be computed together, as `[B, H, W, 3]`.
 """
 
 import dataclasses
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
@@ -14,18 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from ruas_jax.engine.compiler import compiler_options
+from ruas_jax.lowlight.illumination import brightness
 from ruas_jax.lowlight.options import Precision
 from ruas_jax.photos.model import Model, enhance_folded, fold
 from ruas_jax.photos.sizes import TILE, Shapes, Span, split_image
 
 Dtype = Literal["float32", "bfloat16"]
-Read = Callable[[slice, slice], np.ndarray]  # (rows, columns) of an image -> float32 [h, w, 3]
+Read = Callable[
+  [slice, slice], np.ndarray
+]  # (rows, columns) of an image, or of B images -> float32 [h, w, 3] or [B, h, w, 3]
 
 _AHEAD = 1  # windows that are computed while the result of another is awaited
 
 
 class Part(NamedTuple):
-  """A part of a result: `values`, float32 `[h, w, 3]`, for these rows and columns of the image."""
+  """A part of a result: `values`, float32 `[h, w, 3]` or `[B, h, w, 3]`, for these rows and columns."""
 
   rows: slice
   columns: slice
@@ -33,17 +38,21 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How images of one size are computed: the windows, the `shape` of their arrays, and the compiled program."""
+  """How images of one size are computed: the windows, the `shape` of their arrays, the compiled program, and the
+  measure of brightness whose mean over the image the program needs, or None."""
 
   rows: list[Span]
   columns: list[Span]
   shape: tuple[int, int]
   program: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
-  needs_mean: bool
+  measure: str | None
 
-  def parts(self, read: Read) -> Iterator[Part]:
-    """Computes the result part by part. It calls `read` for one window after the other."""
-    under_way, mean = deque(), self._mean(read) if self.needs_mean else 0.0
+  def parts(self, read: Read, means: np.ndarray | None = None) -> Iterator[Part]:
+    """Computes the result part by part. It calls `read` for one window after the other. `means`, `[B]`, takes the place
+    of the mean brightness of the whole images, from which an adaptive model chooses its exposure."""
+    under_way, mean = deque(), np.zeros(1)
+    if self.measure:
+      mean = self._mean(read, self.measure) if means is None else means
     for rows, columns in itertools.product(self.rows, self.columns):
       under_way.append((rows, columns, self._start(read(slice(*rows[:2]), slice(*columns[:2])), mean)))
       if len(under_way) > _AHEAD:
@@ -51,25 +60,27 @@ class Plan(NamedTuple):
     while under_way:
       yield _cut(*under_way.popleft())
 
-  def _mean(self, read: Read) -> float:
-    """Mean of the whole image, computed window by window."""
-    total, count = 0.0, 0
+  def _mean(self, read: Read, measure: str) -> np.ndarray:
+    """Mean brightness of each whole image, `[B]`, computed window by window."""
+    total, count = np.zeros(1), 0
     for rows, columns in itertools.product(self.rows, self.columns):
-      values = read(slice(*rows[2:]), slice(*columns[2:]))
-      total, count = total + np.sum(values, dtype=np.float64), count + values.size
+      values = brightness(read(slice(*rows[2:]), slice(*columns[2:])), measure)
+      total, count = total + np.sum(values, axis=(-3, -2, -1), dtype=np.float64), count + math.prod(values.shape[-3:])
     return total / count
 
-  def _start(self, window: np.ndarray, mean: float) -> jax.Array:
-    size = window.shape[:2]
+  def _start(self, window: np.ndarray, mean: np.ndarray) -> jax.Array:
+    size = window.shape[-3:-1]
     if size != self.shape:
-      window = np.pad(window, [(0, full - length) for full, length in zip(self.shape, size, strict=True)] + [(0, 0)])
-    return self.program(window, np.array(size, np.int32), np.array([mean], np.float32))
+      missing = [(0, full - length) for full, length in zip(self.shape, size, strict=True)]
+      window = np.pad(window, [*[(0, 0)] * (window.ndim - 3), *missing, (0, 0)])
+    mean = np.broadcast_to(mean, window.shape[:-3] or 1)
+    return self.program(window, np.array(size, np.int32), mean.astype(np.float32))
 
 
 def _cut(rows: Span, columns: Span, result: jax.Array) -> Part:
   """Waits for the result of a window, and cuts out the part that the window is for."""
   inner = [slice(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-  return Part(slice(*rows[2:]), slice(*columns[2:]), np.asarray(result)[*inner])
+  return Part(slice(*rows[2:]), slice(*columns[2:]), np.asarray(result)[..., *inner, :])
 
 
 class Enhancer:
@@ -105,7 +116,8 @@ class Enhancer:
     folded = fold(model)
     self.shapes = Shapes()
     self._dtype, self._tile = jnp.dtype(dtype), tile
-    self._needs_mean = model.options.illumination.adaptive
+    illumination = model.options.illumination
+    self.measure = illumination.brightness if illumination.adaptive else None
     self._halo = model.network.reach(model.options.variant)
     self._folded = jax.tree.map(lambda leaf: leaf.astype(dtype), folded)
     self._blend = () if denoise in (None, 0, 1) else (jnp.asarray(denoise, dtype),)
@@ -116,14 +128,15 @@ class Enhancer:
     """Number of programs compiled so far."""
     return len(self._programs)
 
-  def plan(self, height: int, width: int) -> Plan:
-    """The plan for images of this size. Compiles the program if it is new."""
+  def plan(self, height: int, width: int, batch: int | None = None) -> Plan:
+    """The plan for images of this size, one at a time or `batch` together. Compiles the program if it is new."""
     rows, columns = split_image(height, width, self._tile, self._halo)
     window = [spans[0].stop - spans[0].start for spans in (rows, columns)]
     shape, masked = self.shapes.choose(*window)
-    if (shape, masked) not in self._programs:
-      self._programs[shape, masked] = self._compile(shape, masked)
-    return Plan(rows, columns, shape, self._programs[shape, masked], self._needs_mean)
+    key = shape, masked, batch
+    if key not in self._programs:
+      self._programs[key] = self._compile(*key)
+    return Plan(rows, columns, shape, self._programs[key], self.measure)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Enhances one image, float32 `[H, W, 3]` in [0, 1]; the result has the same shape and range."""
@@ -132,12 +145,13 @@ class Enhancer:
       result[part.rows, part.columns] = part.values
     return result
 
-  def _compile(self, shape, masked):
+  def _compile(self, shape, masked, batch):
     def forward(folded, window, size, mean, *blend):
       valid = _inside(shape, size) if masked else None
       return enhance_folded(folded, window.astype(self._dtype), valid, mean, *blend).astype(jnp.float32)
 
-    about = [((*shape, 3), jnp.float32), ((2,), jnp.int32), ((1,), jnp.float32)]
+    images = (*shape, 3) if batch is None else (batch, *shape, 3)
+    about = [(images, jnp.float32), ((2,), jnp.int32), ((batch or 1,), jnp.float32)]
     about = [jax.ShapeDtypeStruct(*shape_and_dtype) for shape_and_dtype in about]
     lowered = jax.jit(forward, compiler_options=compiler_options()).lower(self._folded, *about, *self._blend)
     compiled = lowered.compile()

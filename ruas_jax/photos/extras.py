@@ -1,4 +1,4 @@
-"""The formats that need a package of the extra `photos`, which is imported only when a file needs it."""
+"""The formats that need a package of an extra, which is imported only when a file needs it."""
 
 import importlib
 import importlib.util
@@ -6,12 +6,11 @@ from typing import Any
 
 from PIL import features
 
-from ruas_jax.data.formats import RAW
+from ruas_jax.data.formats import RAW, VIDEO
 from ruas_jax.photos.photo import Refused
 
 # Format -> the packages that it needs; the first one decodes it.
-_PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",)}
-_INSTALL = 'pip install "ruas-jax[photos]"'
+_PACKAGES = {"HEIC": ("pillow_heif",), "JPEG XL": ("pillow_jxl", "brotli"), RAW: ("rawpy",), VIDEO: ("av",)}
 
 
 def missing(format: str) -> str | None:
@@ -20,16 +19,27 @@ def missing(format: str) -> str | None:
     found = features.check_module("avif") if "avif" in features.modules else False
   else:
     found = all(importlib.util.find_spec(name) for name in _PACKAGES.get(format, ()))
-  return None if found else f"{format} needs more packages: {_INSTALL}"
+  return None if found else f"{format} needs more packages: {_install(format)}"
 
 
 def package(format: str) -> Any:
   """The module for a format.
 
   Raises:
-    Refused: it is not installed.
+    Refused: it is not installed, or its installation is broken.
   """
   lacking = missing(format)
   if lacking:
     raise Refused(lacking)
-  return importlib.import_module(_PACKAGES[format][0])
+  name = _PACKAGES[format][0]
+  try:
+    return importlib.import_module(name)
+  except Exception as error:  # an ImportError where a library is missing, but a broken package raises anything
+    reason = " ".join(str(error).split())
+    raise Refused(
+      f"the package {name} cannot be imported ({reason}); install it anew: {_install(format)} --force-reinstall"
+    ) from error
+
+
+def _install(format: str) -> str:
+  return f'pip install "ruas-jax[{"video" if format == VIDEO else "photos"}]"'

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ruas_jax.data.formats import PHOTO_FORMATS, RAW, RAW_FORMATS, UNSUPPORTED, format_of_content
+from ruas_jax.data.formats import (
+  PHOTO_FORMATS,
+  RAW,
+  RAW_FORMATS,
+  UNSUPPORTED,
+  VIDEO,
+  VIDEO_RESULTS,
+  format_of_content,
+)
 from ruas_jax.errors import UserError
 from ruas_jax.photos.extras import missing
 
@@ -18,12 +26,14 @@ _NAMED = 20  # files that a line names; more are only counted
 _UNSUPPORTED = "is not supported"
 _INSTEAD = "PNG, JPEG, WebP, TIFF or BMP"
 _LINK = "a link to a folder"
-_READ = PHOTO_FORMATS | RAW_FORMATS
+_READ = PHOTO_FORMATS | RAW_FORMATS | dict.fromkeys(VIDEO_RESULTS, VIDEO)
 _KNOWN = ", ".join(dict.fromkeys(_READ.values()))
 _SUFFIXES = {
   format: next(suffix for suffix in PHOTO_FORMATS if PHOTO_FORMATS[suffix] == format)
   for format in PHOTO_FORMATS.values()
 }
+_ADDED_SUFFIXES = {RAW: ".cr3", VIDEO: ".mp4"}  # for files without one
+_VIDEO_SUFFIXES = tuple(dict.fromkeys(VIDEO_RESULTS.values()))
 _SHEET = "contact_sheet.jpg"
 
 
@@ -40,9 +50,9 @@ class Inputs:
   """The inputs to enhance.
 
   Attributes:
-    files: `(source, target)` of each photograph.
+    files: `(source, target)` of each photograph and video.
     out: folder of the results, or the output file.
-    format: format of all results; None: each has the format of its source.
+    format: format of all photographs; None: each has the format of its source.
     skipped: pictures in the folders that are not processed, and folders that are not entered.
     is_file: whether `out` is a file, which is the target of every source.
     picture: what is written.
@@ -64,10 +74,11 @@ def collect_inputs(
   format: str | None = None,
   picture: Picture = "result",
 ) -> Inputs:
-  """The photographs in these files and folders, each with the path of its result.
+  """The photographs and videos in these files and folders, each with the path of its result.
 
   The images of a folder are sorted by name. Hidden files, hidden folders and the output folder are ignored. A result
-  has the name of its source, with the extension of its format; that of a camera raw file is a TIFF. Where two results
+  has the name of its source, with the extension of its format; that of a camera raw file is a TIFF, and that of a video
+  whose container does not hold H.264 is a Matroska file. Where two results
   would get one name by that, the sources' extensions become parts of the names. But `out` is the result itself if there
   is one input file or one picture of all, and `out` ends like an image file and is not a folder.
 
@@ -75,7 +86,7 @@ def collect_inputs(
     inputs: files and folders.
     out: output folder, or output file.
     recursive: also enter the sub-folders; the results keep their layout.
-    format: a value of `PHOTO_FORMATS`, for all results; None: each has the format of its source.
+    format: a value of `PHOTO_FORMATS`, for all photographs and pictures; None: each has the format of its source.
     picture: what is to be written.
 
   Raises:
@@ -123,6 +134,11 @@ def collect_inputs(
       raise UserError(f"{other} and {source} would both be written as {name}: give them separate folders")
   files = tuple((source, out / name) for name, source in targets.items())
   return Inputs(files, out, format or ("JPEG" if picture == "preview" else None), **rest)
+
+
+def is_video(path: Path) -> bool:
+  """Whether a file is a video, by its name."""
+  return path.suffix.lower() in VIDEO_RESULTS
 
 
 def report(skipped: Iterable[Skipped]) -> list[str]:
@@ -211,8 +227,8 @@ def _unsupported(path: Path) -> str | None:
   if kind:
     return f"{kind} {_UNSUPPORTED}"
   kind = _format_inside(path)
-  if kind in _SUFFIXES or kind == RAW:
-    return f"{kind} without its extension: add {_SUFFIXES.get(kind, '.cr3')}"
+  if kind in _SUFFIXES or kind in _ADDED_SUFFIXES:
+    return f"{kind} without its extension: add {(_SUFFIXES | _ADDED_SUFFIXES)[kind]}"
   return kind and f"{kind} {_UNSUPPORTED}"
 
 
@@ -244,6 +260,9 @@ def _check_file(path: Path) -> None:
 def _name_of_result(name: Path, format: str | None, picture: Picture) -> Path:
   if picture == "preview":
     return name.with_name(f"{name.stem}_preview{_SUFFIXES[format or 'JPEG']}")
+  if is_video(name):
+    suffix = VIDEO_RESULTS[name.suffix.lower()]
+    return name if suffix == name.suffix.lower() else name.with_suffix(suffix)
   own = PHOTO_FORMATS.get(name.suffix.lower())
   format = format or own or "TIFF"
   return name if format == own else name.with_suffix(_SUFFIXES[format])
@@ -257,6 +276,12 @@ def _format_of_output(out: Path, inputs: list[Path], picture: Picture) -> str | 
   if picture != "sheet" and (len(inputs) > 1 or inputs[0].is_dir()):
     what = f"there are {len(inputs)} inputs" if len(inputs) > 1 else f"{inputs[0]} is a folder"
     raise UserError(f"`out` {out} is the name of a file, but {what}: give a folder for the results")
+  if suffix in VIDEO_RESULTS or (picture == "result" and is_video(inputs[0])):
+    if picture != "result" or not is_video(inputs[0]):
+      raise UserError(f"`out` {out} is the name of a video: choose {', '.join(_SUFFIXES.values())}, or a folder")
+    if suffix not in _VIDEO_SUFFIXES:
+      raise UserError(f"`out` {out}: {inputs[0]} is a video: choose {', '.join(_VIDEO_SUFFIXES)}, or a folder")
+    return VIDEO
   if suffix not in PHOTO_FORMATS:
     kind = UNSUPPORTED.get(suffix, RAW)
     raise UserError(f"`out` {out}: {kind} cannot be written: choose {', '.join(_SUFFIXES.values())}, or a folder")

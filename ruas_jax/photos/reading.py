@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from ruas_jax.data.formats import PHOTO_FORMATS, RAW, RAW_FORMATS, format_of_content
+from ruas_jax.data.formats import PHOTO_FORMATS, RAW, RAW_FORMATS, VIDEO, format_of_content
 from ruas_jax.errors import UserError
 from ruas_jax.photos.avif_files import read_avif
 from ruas_jax.photos.extras import missing
@@ -59,6 +59,8 @@ def read_photo(path: str | os.PathLike) -> Photo:
     raise UserError(f"{path}: no such file") from error
   except UnidentifiedImageError as error:
     kind = _format_of(path)
+    if kind == VIDEO:
+      raise UserError(f"{path}: it holds a video: give it the extension of one, such as .mp4") from error
     if kind and kind not in PHOTO_FORMATS.values():
       raise UserError(f"{path}: it holds {kind}, which is not supported") from error
     named = PHOTO_FORMATS.get(path.suffix.lower(), "JPEG")

@@ -12,19 +12,12 @@ from ruas_jax.plots.figure import make_figure, save_figure, tidy
 from ruas_jax.plots.style import TITLES
 
 
-def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -> None:
-  """Loss curves over the step: a panel for each module and one for both, raw values and their running median.
+def loss_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+  """The loss curves of a run: module -> label -> (steps, losses), modules in the order of `CELLS` and "" for both.
 
-  Every key that is `loss` or ends in `_loss` is a curve. "illumination" or "denoising" in it selects the panel; the
-  rest is the label. Of several records with the same step (a resumed run) the last one is used. None or NaN makes a
-  gap.
-
-  Args:
-    path: the PNG file.
-    records: result of `read_metrics`; records without a `step` or a loss are skipped.
-
-  Raises:
-    UserError: no record holds a loss.
+  Every key that is `loss` or ends in `_loss` is a curve. "illumination" or "denoising" in it is the module; the rest is
+  the label. Of several records with the same step (a resumed run) the last one is used. None becomes NaN. Records
+  without a `step` are skipped.
   """
   panels: dict[str, dict[str, dict[float, float]]] = {}
   for record in records:
@@ -34,22 +27,44 @@ def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -
         label = " ".join(word for word in key.split("_") if word not in (cell, "loss")) or "loss"
         curve = panels.setdefault(cell, {}).setdefault(label, {})
         curve[record["step"]] = np.nan if value is None else float(value)
+  return {
+    cell: {label: tuple(np.asarray(sorted(curve.items())).T) for label, curve in panels[cell].items()}
+    for cell in sorted(panels, key=[*CELLS, ""].index)
+  }
+
+
+def wide_range(losses: Sequence[np.ndarray]) -> bool:
+  """Whether these losses need a logarithmic axis."""
+  values = np.concatenate(list(losses))
+  values = values[np.isfinite(values)]
+  return bool(values.size and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def plot_losses(path: str | os.PathLike, records: Sequence[Mapping[str, Any]]) -> None:
+  """Loss curves over the step: a panel for each module and one for both, raw values and their running median. NaN makes
+  a gap.
+
+  Args:
+    path: the PNG file.
+    records: result of `read_metrics`, of which `loss_curves` takes the losses.
+
+  Raises:
+    UserError: no record holds a loss.
+  """
+  panels = loss_curves(records)
   if not panels:
     raise UserError(f"{path}: nothing to draw, because no record holds a step and a loss")
 
   figure = make_figure(5.2 * len(panels), 3.8, layout="constrained")
   axes = figure.subplots(1, len(panels), squeeze=False)[0]
   axes[0].set_ylabel("loss")
-  for axis, cell in zip(axes, sorted(panels, key=[*CELLS, ""].index), strict=True):
-    for index, (label, curve) in enumerate(panels[cell].items()):
-      marker = "." if len(curve) < 30 else None  # a line does not show a single value
-      steps, losses = np.asarray(sorted(curve.items())).T
+  for axis, (cell, curves) in zip(axes, panels.items(), strict=True):
+    for index, (label, (steps, losses)) in enumerate(curves.items()):
+      marker = "." if len(steps) < 30 else None  # a line does not show a single value
       axis.plot(steps, losses, color=f"C{index}", alpha=0.3, linewidth=0.8, marker=marker)
       finite = np.isfinite(losses)
       axis.plot(steps[finite], running_median(losses[finite]), color=f"C{index}", linewidth=1.8, label=label)
-    values = np.concatenate([list(curve.values()) for curve in panels[cell].values()])
-    values = values[np.isfinite(values)]
-    if values.size and values.min() > 0 and values.max() > 20 * values.min():
+    if wide_range([losses for _, losses in curves.values()]):
       axis.set_yscale("log")
     axis.set_title(TITLES.get(cell, "both modules" if len(panels) > 1 else "loss"), fontsize=12)
     axis.set_xlabel("step")

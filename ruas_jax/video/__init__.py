@@ -1,0 +1,1 @@
+"""Videos: enhanced frame by frame with an exposure that is steady over time; sound and timing are copied."""
