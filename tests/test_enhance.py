@@ -141,9 +141,8 @@ def test_files_stay_in_order_whichever_fails_and_however(model, tmp_path, monkey
     return read_photo(path)
 
   monkeypatch.setattr(enhance_module, "write_photo", write)
-  monkeypatch.setattr(enhance_module, "read_photo", read)
   seen = []
-  written, failures = run(model, [folder], tmp_path / "out", on_file=seen.append)
+  written, failures = run(model, [folder], tmp_path / "out", on_file=seen.append, reader=read)
   assert [path.name for path in written] == ["0.png", "2.png", "4.png", "6.png"]
   assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "2.png", "4.png", "6.png"]
   for failure, name in zip(failures, ("1.png", "3.png: not enough memory", "5.png: no place"), strict=True):
@@ -172,20 +171,19 @@ def test_the_next_is_read_while_one_is_written_and_large_ones_are_alone(model, t
       timely.append(read_names[following].wait(waiting))
     return write_photo(path, samples, photo, **options)
 
-  monkeypatch.setattr(enhance_module, "read_photo", read)
   monkeypatch.setattr(enhance_module, "write_photo", write)
-  run(model, [folder], tmp_path / "together", jobs=2)
+  run(model, [folder], tmp_path / "together", jobs=2, reader=read)
   assert timely == [True, True]
   timely.clear()
   for event in read_names.values():
     event.clear()
   waiting = 0.05
   monkeypatch.setattr(enhance_module, "_PIXELS_IN_FLIGHT", 1)
-  run(model, [folder], tmp_path / "alone")
+  run(model, [folder], tmp_path / "alone", reader=read)
   assert timely == [False, False]
 
 
-def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
+def test_an_interruption_leaves_whole_files_only(model, tmp_path):
   folder = write_images(tmp_path / "in", dark_images(6))
 
   def read(path):
@@ -193,9 +191,8 @@ def test_an_interruption_leaves_whole_files_only(model, tmp_path, monkeypatch):
       raise KeyboardInterrupt
     return read_photo(path)
 
-  monkeypatch.setattr(enhance_module, "read_photo", read)
   with pytest.raises(KeyboardInterrupt):
-    run(model, [folder], tmp_path / "out", jobs=2)
+    run(model, [folder], tmp_path / "out", jobs=2, reader=read)
   names = os.listdir(tmp_path / "out")
   assert {"0.png", "1.png"} <= set(names) <= {"0.png", "1.png", "2.png", "3.png"}
   for name in names:

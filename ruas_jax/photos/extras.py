@@ -36,10 +36,9 @@ def package(format: str) -> Any:
     return importlib.import_module(name)
   except Exception as error:  # an ImportError where a library is missing, but a broken package raises anything
     reason = " ".join(str(error).split())
-    raise Refused(
-      f"the package {name} cannot be imported ({reason}); install it anew: {_install(format)} --force-reinstall"
-    ) from error
+    anew = _install(format, "--force-reinstall ")
+    raise Refused(f"the package {name} cannot be imported ({reason}); install it anew: {anew}") from error
 
 
-def _install(format: str) -> str:
-  return f'pip install "ruas-jax[{"video" if format == VIDEO else "photos"}]"'
+def _install(format: str, options: str = "") -> str:
+  return f'pip install {options}"ruas-jax[{"video" if format == VIDEO else "photos"}]"'
