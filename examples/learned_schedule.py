@@ -3,7 +3,7 @@
     python examples/learned_schedule.py [--quick]
 
 A small network is trained on handwritten digits for fifty steps from the same start. The outer problem changes the
-fifty rates to lower the loss on other digits after the last step. The hypergradient is the exact one, through all steps.
+fifty rates to lower the loss on other digits after the last step. The hypergradient is exact, through all steps.
 """
 
 import sys

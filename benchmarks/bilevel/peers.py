@@ -4,8 +4,8 @@
 
 Needs torch; BOAT (boat-torch), Betty (betty-ml) and TorchOpt are measured if they are installed. All take turns in one
 process on one core: a second thread would wait whenever another program has its core. Before that, two steps of each
-must end at our alpha. Our steps are those of `bilevel.solve`, in one compiled loop. A peer's steps are a Python loop, as
-its library has it.
+must end at our alpha. Our steps are those of `bilevel.solve`, in one compiled loop. A peer's steps are a Python loop,
+as its library has it.
 """
 
 import functools

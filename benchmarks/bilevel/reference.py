@@ -7,7 +7,7 @@ same numbers: its simulated quadratic problem, which `problems.random_quadratic`
 ridge regression on simulated features. Both take the same step sizes, which fall by the same powers, and minibatches of
 64 (BOME takes all examples). Steps are counted until the squared norm of the exact hypergradient has fallen to a share
 of the start's: the smallest of `SHARES` that theirs reaches within `MOST` steps with every seed. The calls are the mean
-number of steps over seeds, times the calls of a step, which are the same for both; ours have those of `init` in addition.
+number of steps over seeds, times the calls of a step, the same for both. Ours have those of `init` in addition.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """Minimum and hypergradient of a problem with few weights and a strictly convex inner loss, by its whole Hessian."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +56,7 @@ def exact_functions(
   return value, hypergradient
 
 
-def solved_by_newton(
-  problem: BilevelProblem, train: PyTree, validation: PyTree, weights: PyTree
-) -> dict[str, Callable[[PyTree], PyTree]]:
+def solved_by_newton(problem: BilevelProblem, train: PyTree, validation: PyTree, weights: PyTree) -> dict[str, Any]:
   """`minimum`, `value` and `hypergradient` of a StandardProblem whose inner loss is strictly convex."""
   minimum = lambda alpha: newton(lambda weights: problem.inner_loss(weights, alpha, train), weights)
   value, hypergradient = exact_functions(problem, minimum, train, validation)
