@@ -53,7 +53,7 @@ def step(weights, alpha, inner_state, outer_state):
   """Ten inner steps from the current weights, then one step of alpha."""
   out = estimate(problem, weights, alpha, inner_state, batches, validation)
   updates, outer_state = outer.update(out.gradient, outer_state)
-  return optax.apply_updates(alpha, updates), out.weights, out.inner_state, outer_state, out.outer_loss
+  return out.weights, optax.apply_updates(alpha, updates), out.inner_state, outer_state, out.outer_loss
 
 
 weights, alpha = jnp.zeros(FEATURES), jnp.full(FEATURES, -3.0)
