@@ -206,5 +206,7 @@ BARS = {
   "bilevel_cleaning_accuracy_below_clean": Bar(
     0.01, "at_most", "hyper-cleaning with 40 % wrong labels: accuracy within 1 % of training on the clean part"
   ),
-  "bilevel_cleaning_auc": Bar(0.97, "at_least", "the learned weights separate clean from wrong labels, AUC .97"),
+  "bilevel_cleaning_auc": Bar(
+    0.97, "at_least", "the learned weights separate clean from wrong labels, AUC .97, mean of ten seeds"
+  ),
 }

@@ -141,9 +141,14 @@ def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float)
   for on_front, color in ((False, "#8b96a1"), (True, "#d62728")):
     points = [point for point in front["points"] if point["on_front"] == on_front]
     left.scatter([point["cost"] for point in points], [point["loss"] for point in points], color=color, s=40)
-  for point in front["points"]:
-    label = f"{point['values']['search.cost_weight']:g}"
-    left.annotate(label, (point["cost"], point["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8.5)
+  by_genotype: dict[str, list[dict[str, Any]]] = {}
+  for point in sorted(front["points"], key=lambda point: point["cost"]):
+    by_genotype.setdefault(point["genotype"], []).append(point)
+  for index, points in enumerate(by_genotype.values()):  # neighbours are labelled above and below in turn
+    label = ", ".join(f"{point['values']['search.cost_weight']:g}" for point in reversed(points))
+    at, offset = (points[0]["cost"], points[0]["loss"]), (0, 8 if index % 2 else -15)
+    left.annotate(label, at, xytext=offset, textcoords="offset points", ha="center", fontsize=8.5)
+  left.margins(x=0.1, y=0.12)
   left.set(ylabel=front["loss"], title="searches, by the weight of the cost")
   for row in rows:
     color = "#1f77b4" if row["name"] == _BUNDLED else "#d62728"
