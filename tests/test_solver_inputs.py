@@ -22,6 +22,7 @@ from ruas_jax.bilevel import (
   power_schedule,
   solve,
 )
+from ruas_jax.bilevel.solvers.sampling import Draws, Sampler
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -205,6 +206,44 @@ def test_a_map_of_alpha():
   assert make_solver("soba", map_alpha(keyed, jnp.tanh), **STEP)
 
 
+def blocks_of_an_epoch(order, steps=9, length=2):
+  """Blocks that an inner loop and a place outside it draw; there are six blocks."""
+  sampler, examples = Sampler(2, None, order), jnp.arange(12.0)
+
+  def step(turn):
+    draws = Draws(sampler, Data(examples, examples), jax.random.key(3), turn)
+    loop = draws.loop(length)
+    inside = [loop.at(index).train() for index in range(length)]
+    return jnp.stack([sample.block for sample in inside]), draws.validation().block, inside[0].batch
+
+  inside, outside, batch = jax.jit(jax.vmap(step))(jnp.arange(steps))
+  np.testing.assert_array_equal(batch[:, 0], 2 * inside[:, 0])
+  return inside.reshape(-1, 6), outside[:6]
+
+
+def test_shuffled_minibatches_come_once_in_an_epoch():
+  inside, outside = blocks_of_an_epoch("shuffled")
+  for epoch in (*inside, outside):
+    assert sorted(epoch.tolist()) == list(range(6))
+  assert len({tuple(epoch.tolist()) for epoch in (*inside, outside)}) == 4  # epochs and places have orders of their own
+  inside, _ = blocks_of_an_epoch("random", steps=90)
+  assert any(len(set(epoch.tolist())) < 6 for epoch in inside)
+  assert np.bincount(inside.ravel(), minlength=6).min() > 15
+
+
+def test_shuffled_minibatches_are_of_the_solvers():
+  """Six steps read each of the six training blocks once."""
+  seen = lambda order: run(
+    PROBLEM._replace(inner_loss=lambda w, a, batch: (PROBLEM.inner_loss(w, a, batch), {"id": batch["id"].sum()})),
+    train=EXAMPLES[0] | {"id": jnp.arange(12.0)},
+    batch_size=2,
+    steps=6,
+    order=order,
+  ).trace["train_id"]
+  assert sorted(seen("shuffled").tolist()) == [1 + 4 * block for block in range(6)]
+  assert len(set(seen("random").tolist())) < 6
+
+
 def test_a_sampler_in_the_place_of_blocks():
   """Draws with replacement, of any size; its mean is the data's, and so is the solution."""
 
@@ -327,6 +366,7 @@ MISTAKES = {
     "must be full or random",
   ),
   "batch size": (dict(batch_size=5), ProblemError, "batch_size 5 does not divide the 12 examples of train"),
+  "order": (dict(batch_size=4, order="sorted"), ValueError, "order must be random or shuffled, not 'sorted'"),
   "batch size of zero": (dict(batch_size=0), ValueError, "batch_size must be an integer of at least 1, not 0"),
   "table and sampler": (
     dict(method="saba", **STEP, sample=lambda examples, key: examples),

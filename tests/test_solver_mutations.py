@@ -116,8 +116,8 @@ def no_scale(patch, method):
 
 
 def stale_minibatches(patch, method):
-  """The step is not part of the key."""
-  patch.setattr(solver, "Draws", lambda sampler, data, key: sampling.Draws(sampler, data, jax.random.key(0)))
+  """The draws do not know the step."""
+  patch.setattr(solver, "Draws", lambda sampler, data, key, turn: sampling.Draws(sampler, data, key, 0 * turn))
 
 
 def every_step_from(change):
@@ -152,7 +152,7 @@ def other_samples_at_the_point_before(patch, method):
   def elsewhere(oracle, weights, alpha, series, *arguments):
     calls.append(1)
     factors = series.factors
-    other = sampling.Loop(factors._draws, jax.random.fold_in(factors._key, len(calls)))
+    other = factors._replace(key=jax.random.fold_in(factors.key, len(calls)))
     return evaluate(oracle, weights, alpha, series._replace(factors=other), *arguments)
 
   patch.setattr(variance_reduced, "neumann_hypergradient", elsewhere)

@@ -5,9 +5,10 @@
 FOLDER is a copy of the repository benchopt/benchmark_bilevel; benchopt comes from the package registry. Both get the
 same numbers: its simulated quadratic problem, which `problems.random_quadratic` makes anew, and its older problem,
 ridge regression on simulated features. Both take the same step sizes, which fall by the same powers, and minibatches of
-64 (BOME takes all examples). Steps are counted until the squared norm of the exact hypergradient has fallen to a share
-of the start's: the smallest of `SHARES` that theirs reaches within `MOST` steps with every seed. The calls are the mean
-number of steps over seeds, times the calls of a step, the same for both. Ours have those of `init` in addition.
+64 in shuffled epochs (BOME takes all examples). Steps are counted until the squared norm of the exact hypergradient has
+fallen to a share of the start's: the smallest of `SHARES` that theirs reaches within `MOST` steps with every seed. The
+calls are the mean number of steps over seeds, times the calls of a step, the same for both. Ours have those of `init`
+in addition.
 """
 
 import importlib
@@ -95,7 +96,7 @@ def steps_of_ours(
   data, sizes = bilevel.Data(problem.train, problem.validation), _examples(problem)
   batch = None if name == "bome" else BATCH
   options = solver_options(name, inner, outer, period=int(0.5 * sum(sizes) / BATCH))
-  solver = bilevel.make_solver(name, problem.problem, batch_size=batch, **options)
+  solver = bilevel.make_solver(name, problem.problem, batch_size=batch, order="shuffled", **options)
 
   def step(state, _):
     state = solver.step(state, data)

@@ -98,7 +98,7 @@ class Series(NamedTuple):
 def draw_series(draws: Draws, factors: int, truncation: Truncation) -> Series:
   """The samples of a series of `factors` factors; a random one has 0 to `factors` of them, with equal probabilities."""
   length = factors if truncation == "full" else jax.random.randint(draws.key(), (), 0, factors + 1)
-  return Series(draws.train(), draws.validation(), draws.loop(), length)
+  return Series(draws.train(), draws.validation(), draws.loop(factors), length)
 
 
 def neumann_hypergradient(

@@ -85,7 +85,7 @@ def amigo(
         preconditioner=preconditioner,
       )
     else:
-      loop, rate = draws.loop(), rate_at(linear, point.step)
+      loop, rate = draws.loop(linear_steps), rate_at(linear, point.step)
 
       def iterate(index, carry):
         return descend_linear(oracle, weights, alpha, loop.at(index).train(), carry[0], to_weights, rate)
@@ -153,19 +153,18 @@ def nested(
   def step(oracle, point, draws):
     at_point = (lambda alpha: optimizer_at(inner, oracle.merge_alpha(alpha))) if callable(inner) else inner
     estimate = make_estimator(estimator, inner=at_point, steps=inner_steps, **(estimator_options or {}))
-    loop, validation = draws.loop(), draws.validation()
+    loop, validation = draws.loop(inner_steps), draws.validation()
 
     def resolve(batch):
-      """What a loss receives: the estimator's batches are keys, so that T copies of all examples are never made."""
+      """What a loss receives: the estimator's batches are indices, so that T copies of all examples are never made."""
       if not isinstance(batch, _Drawn):
         return batch
-      sample = draws.sampler.draw(draws.data.train, batch.key)
+      sample = loop.at(batch.index).train()
       return oracle.inputs(sample.batch, sample.key, batch.collection)
 
     lazy = BilevelProblem(*(functools.partial(_at_resolved, loss, resolve) for loss in oracle.losses))
     problem = with_constants(lazy, oracle.merge_weights, oracle.merge_alpha)
-    keys = jax.vmap(lambda index: loop.at(index).key())(jnp.arange(inner_steps))
-    train, collection = _batches_along(oracle, problem, at_point, point, keys, resolve)
+    train, collection = _batches_along(oracle, problem, at_point, point, inner_steps, resolve)
     held_out = oracle.inputs(validation.batch, validation.key)
     out = estimate(problem, point.weights, point.alpha, point.memory, train, held_out, key=draws.key())
     found = {"outer_loss": out.outer_loss, **out.diagnostics}
@@ -175,9 +174,9 @@ def nested(
 
 
 class _Drawn(NamedTuple):
-  """A training batch of an estimator: the key that draws it, and the collection of its inner step."""
+  """A training batch of an estimator: the index of its inner step, and the collection of this step."""
 
-  key: jax.Array
+  index: jax.Array
   collection: PyTree
 
 
@@ -185,29 +184,30 @@ def _at_resolved(loss, resolve, weights, alpha, batch):
   return loss(weights, alpha, resolve(batch))
 
 
-def _batches_along(oracle, problem, inner, point, keys, resolve):
+def _batches_along(oracle, problem, inner, point, steps, resolve):
   """The batches of the inner steps, `[T, ...]`, and the collection after them. With a mutable collection, the steps are
   taken once beforehand: each step then has the collection of its time, as a constant."""
+  indices = jnp.arange(steps)
   if oracle.record.collection is None:
-    return _Drawn(keys, None), None
+    return _Drawn(indices, None), None
 
-  def advance(carry, key):
+  def advance(carry, index):
     weights, state, collection = carry
-    batch = _Drawn(key, collection)
+    batch = _Drawn(index, collection)
     merged = oracle.merge_weights(weights), oracle.merge_alpha(point.alpha)
     _, new = oracle.losses.inner_loss.with_collection(*merged, resolve(batch))
     weights, state, _ = inner_step(problem, inner, weights, point.alpha, state, batch)
     return (weights, state, new), batch
 
   start = (point.weights, point.memory, oracle.record.collection)
-  (_, _, collection), batches = lax.scan(advance, start, keys)
+  (_, _, collection), batches = lax.scan(advance, start, indices)
   oracle.record = oracle.record._replace(collection=collection)  # that of the outer loss
   return batches, collection
 
 
 def _descend_inner(oracle: Oracle, point: Point, draws: Draws, inner: Rate, steps: int):
   """The weights after the inner steps from `point.weights`, and the norm of the last inner gradient."""
-  loop, rate = draws.loop(), rate_at(inner, point.step)
+  loop, rate = draws.loop(steps), rate_at(inner, point.step)
 
   def iterate(index, carry):
     gradient = oracle.inner_gradient(carry[0], point.alpha, loop.at(index).train())

@@ -49,7 +49,7 @@ def f2sa(*, inner: Rate, inner_steps: int = 1, penalty: Rate, penalised: Rate | 
   def step(oracle, point, draws):
     alpha, rate, factor = point.alpha, rate_at(inner, point.step), rate_at(penalty, point.step)
     slow = rate / (1 + factor) if penalised is None else rate_at(penalised, point.step)
-    loop = draws.loop()
+    loop = draws.loop(inner_steps)
 
     def iterate(index, carry):
       z, y, _ = carry
@@ -105,7 +105,7 @@ def bome(*, inner: Rate, inner_steps: int, weights_rate: Rate, control: Rate = 0
 
   def step(oracle, point, draws):
     weights, alpha = point.weights, point.alpha
-    loop, rate = draws.loop(), rate_at(inner, point.step)
+    loop, rate = draws.loop(inner_steps), rate_at(inner, point.step)
 
     def iterate(index, w):
       return descend(w, rate, oracle.inner_gradient(w, alpha, loop.at(index).train()))

@@ -29,7 +29,7 @@ SOLVERS: dict[str, Callable[..., Method]] = {
 }
 """The methods by name: functions of their options."""
 
-_FRAME = ("outer", "batch_size", "sample", "projection", "frozen_weights", "frozen_alpha")
+_FRAME = ("outer", "batch_size", "sample", "order", "projection", "frozen_weights", "frozen_alpha")
 
 
 def make_solver(name: str, problem: BilevelProblem, **options) -> Solver:
@@ -39,8 +39,9 @@ def make_solver(name: str, problem: BilevelProblem, **options) -> Solver:
     name: a name in `SOLVERS`.
     problem: the problem. A loss may have the parameters `key` and `collection`, and may return `(loss, metrics)`.
     options: the options of the method, and these of all: `outer`, the step size of alpha or an optax optimiser of it;
-      `batch_size` (None: all examples) or `sample`, a function `(all examples, key) -> minibatch`; `projection`, a
-      function `alpha -> alpha` after each update; `frozen_weights` and `frozen_alpha`, pytrees of booleans.
+      `batch_size` (None: all examples) or `sample`, a function `(all examples, key) -> minibatch`; `order` of the
+      minibatches, "random" or "shuffled"; `projection`, a function `alpha -> alpha` after each update; `frozen_weights`
+      and `frozen_alpha`, pytrees of booleans.
 
   Raises:
     ValueError: the name is unknown, or an option has a value that is not allowed.

@@ -2,10 +2,13 @@
 
 The examples are pytrees whose leaves have one leading axis of N examples. They are cut into N / B blocks of B
 neighbours, and a minibatch is one of these blocks. Examples that are sorted must therefore be shuffled beforehand.
+
+Each place of a method that draws minibatches has its own sequence of them. "random" draws every block anew. "shuffled"
+takes each block once in an epoch of N / B draws of this place, in an order of that epoch.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from jax import lax
 from ruas_jax.bilevel.problem import ProblemError, PyTree
 
 TakeSample = Callable[[PyTree, jax.Array], PyTree]  # (all examples, key) -> minibatch
+Order = Literal["random", "shuffled"]
 
 
 class Data(NamedTuple):
@@ -45,10 +49,12 @@ class Sampler(NamedTuple):
   Attributes:
     batch_size: number of examples in a block; None: all of them, in every minibatch.
     sample: `(all examples, key) -> minibatch`, which replaces the blocks; None: blocks.
+    order: the order of the blocks.
   """
 
   batch_size: int | None = None
   sample: TakeSample | None = None
+  order: Order = "random"
 
   def check(self, data: Data) -> None:
     """Raises ProblemError if the examples do not have one leading axis, or if the blocks do not divide it."""
@@ -72,50 +78,66 @@ class Sampler(NamedTuple):
     batch = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, index * size, size), examples)
     return Sample(batch, key, index, size)
 
-  def draw(self, examples: PyTree, key: jax.Array) -> Sample:
-    """A minibatch that depends on the key."""
-    key, loss_key = jax.random.split(key)
+  def draw(self, examples: PyTree, place: jax.Array, turn: jax.Array) -> Sample:
+    """A minibatch.
+
+    Args:
+      examples: all examples.
+      place: key of the place that draws.
+      turn: number of minibatches that this place has drawn before, `[]`.
+    """
+    key, loss_key = jax.random.split(jax.random.fold_in(place, turn))
     if self.sample is not None:
       batch = self.sample(examples, key)
       return Sample(batch, loss_key, jnp.zeros((), jnp.int32), count_examples("the minibatch of `sample`", batch))
-    return self.block(examples, jax.random.randint(key, (), 0, self.blocks(examples)), loss_key)
+    blocks = self.blocks(examples)
+    if self.order == "random":
+      index = jax.random.randint(key, (), 0, blocks)
+    else:
+      index = jax.random.permutation(jax.random.fold_in(place, turn // blocks), blocks)[turn % blocks]
+    return self.block(examples, index, loss_key)
 
 
 class Draws:
-  """The minibatches of one step. Every call draws anew; `at` is for the iterations of a loop."""
+  """The minibatches of one step. Every call is another place; `at` of a loop is for its iterations."""
 
-  def __init__(self, sampler: Sampler, data: Data, key: jax.Array):
-    self.sampler, self.data, self._key, self._calls = sampler, data, key, 0
+  def __init__(self, sampler: Sampler, data: Data, key: jax.Array, turn: jax.Array):
+    self.sampler, self.data, self._key, self._turn, self._calls = sampler, data, key, turn, 0
 
-  def key(self) -> jax.Array:
-    """A new key."""
+  def _place(self) -> jax.Array:
     self._calls += 1
     return jax.random.fold_in(self._key, self._calls)
 
+  def key(self) -> jax.Array:
+    """A new key."""
+    return jax.random.fold_in(self._place(), self._turn)
+
   def train(self) -> Sample:
-    return self.sampler.draw(self.data.train, self.key())
+    return self.sampler.draw(self.data.train, self._place(), self._turn)
 
   def validation(self) -> Sample:
-    return self.sampler.draw(self.data.validation, self.key())
+    return self.sampler.draw(self.data.validation, self._place(), self._turn)
 
   def whole(self) -> tuple[Sample, Sample]:
     """All training and all validation examples."""
     return whole(self.data.train, self.key()), whole(self.data.validation, self.key())
 
-  def loop(self) -> "Loop":
-    """Draws for the iterations of one loop."""
-    return Loop(self, self.key())
+  def loop(self, length: int) -> "Loop":
+    """Draws for the iterations of one loop, of which there are at most `length`."""
+    return Loop(self.sampler, self.data, self._place(), self._turn * length)
 
 
-class Loop:
-  """Draws by the index of an iteration."""
+class Loop(NamedTuple):
+  """Draws by the index of an iteration. `turn` is the number of iterations in all steps before."""
 
-  def __init__(self, draws: Draws, key: jax.Array):
-    self._draws, self._key = draws, key
+  sampler: Sampler
+  data: Data
+  key: jax.Array
+  turn: jax.Array
 
-  def at(self, index: jax.Array) -> Draws:
+  def at(self, index: int | jax.Array) -> Draws:
     """The draws of the iteration."""
-    return Draws(self._draws.sampler, self._draws.data, jax.random.fold_in(self._key, index))
+    return Draws(self.sampler, self.data, self.key, self.turn + index)
 
 
 def whole(examples: PyTree, key: jax.Array) -> Sample:

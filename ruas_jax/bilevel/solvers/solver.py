@@ -9,7 +9,7 @@ leaves, draws minibatches, moves alpha by the outer optimiser, projects it, and 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from ruas_jax.bilevel.optimizer import init_optimizer, update_parameters
 from ruas_jax.bilevel.problem import BilevelProblem, ProblemError, PyTree
 from ruas_jax.bilevel.solvers.oracle import Oracle
 from ruas_jax.bilevel.solvers.rates import Rate, require_positive
-from ruas_jax.bilevel.solvers.sampling import Data, Draws, Sampler, TakeSample
+from ruas_jax.bilevel.solvers.sampling import Data, Draws, Order, Sampler, TakeSample
 
 
 class SolverState(NamedTuple):
@@ -34,7 +34,7 @@ class SolverState(NamedTuple):
     outer_state: state of the outer optimiser.
     collection: the mutable collection of the inner loss; None: it has none.
     step: number of steps taken, `[]` int32.
-    key: PRNG key of the run; each step folds its number into it.
+    key: PRNG key of the run; every draw of every step folds its numbers into it.
     diagnostics: scalars of the last step by name; of `init` before the first one.
   """
 
@@ -111,6 +111,7 @@ def as_solver(
   outer: Rate | optax.GradientTransformation,
   batch_size: int | None = None,
   sample: TakeSample | None = None,
+  order: Order = "random",
   projection: Callable[[PyTree], PyTree] | None = None,
   frozen_weights: PyTree = False,
   frozen_alpha: PyTree = False,
@@ -124,6 +125,8 @@ def as_solver(
     outer: step size of alpha, or any optax optimiser of it.
     batch_size: number of examples in a minibatch; None: all.
     sample: `(all examples, key) -> minibatch`, in the place of `batch_size`.
+    order: order of the minibatches. random: every one is drawn anew, as the papers assume; shuffled: each place of the
+      method that draws takes every minibatch once in an epoch.
     projection: `alpha -> alpha`, applied after each update, such as `optax.projections.projection_simplex`.
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
@@ -133,7 +136,9 @@ def as_solver(
   if sample is not None and (batch_size is not None or method.blocks):
     other = "give only one of batch_size and sample" if batch_size is not None else f"method {name} needs batch_size"
     raise ValueError(f"sample draws minibatches that are not blocks of the examples: {other}")
-  optimizer, sampler = _as_optimizer(name, outer), Sampler(batch_size, sample)
+  if order not in get_args(Order):
+    raise ValueError(f"order must be random or shuffled, not {order!r}")
+  optimizer, sampler = _as_optimizer(name, outer), Sampler(batch_size, sample, order)
 
   def split(weights, alpha):
     weights, merge_weights = split_parameters("weights", weights, frozen_weights)
@@ -147,7 +152,7 @@ def as_solver(
     w, a, merge_weights, merge_alpha = split(weights, alpha)
     oracle = Oracle(problem, merge_weights, merge_alpha, collection)
     step = jnp.zeros((), jnp.int32)
-    memory = method.init(oracle, Point(w, a, None, step), Draws(sampler, data, jax.random.fold_in(key, 0)))
+    memory = method.init(oracle, Point(w, a, None, step), Draws(sampler, data, jax.random.fold_in(key, 0), step))
     state = SolverState(weights, alpha, memory, init_optimizer(optimizer, a), collection, step, key, {})
     shapes = jax.eval_shape(take_step, state, data).diagnostics
     diagnostics = jax.tree.map(lambda shape: _nothing(shape.shape, shape.dtype), shapes)
@@ -158,7 +163,7 @@ def as_solver(
     sampler.check(data)
     w, a, merge_weights, merge_alpha = split(state.weights, state.alpha)
     oracle = Oracle(problem, merge_weights, merge_alpha, state.collection)
-    draws = Draws(sampler, data, jax.random.fold_in(state.key, state.step + 1))
+    draws = Draws(sampler, data, jax.random.fold_in(state.key, 1), state.step)
     move = method.step(oracle, Point(w, a, state.memory, state.step), draws)
     value = move.diagnostics["outer_loss"]
     alpha, outer_state = update_parameters(optimizer, move.direction, state.outer_state, a, value=value)

@@ -45,7 +45,7 @@ def iaptt(*, inner: Rate, inner_steps: int, initial: Rate) -> Method:
     return point.weights
 
   def step(oracle, point, draws):
-    alpha, rate, loop = point.alpha, rate_at(inner, point.step), draws.loop()
+    alpha, rate, loop = point.alpha, rate_at(inner, point.step), draws.loop(inner_steps)
     validation = draws.validation()
 
     def forward(weights, index):
@@ -104,7 +104,7 @@ def bda(
     return point.weights
 
   def step(oracle, point, draws):
-    alpha, loop = point.alpha, draws.loop()
+    alpha, loop = point.alpha, draws.loop(inner_steps)
     start = point.weights if warm_start else point.memory
 
     def drawn(index):
