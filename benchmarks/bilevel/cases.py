@@ -14,7 +14,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
   "ridge": ("ridge", {"examples": 64}),
   "logistic": ("logistic", {"examples": 128}),
   "hyper_cleaning": ("hyper_cleaning", {"examples": 256, "validation": 256, "penalty": 1e-2}),
-  "condensation": ("condensation", {"images": 4, "validation": 256, "penalty": 1e-2}),
+  "condensation": ("condensation", {"images": 4, "validation": 240, "penalty": 1e-2}),
   "hyper_representation": ("hyper_representation", {"examples": 128, "validation": 256, "penalty": 1e-2}),
   "few_shot": ("few_shot", {"tasks": 24, "penalty": 1.0}),
   "large hyper_representation": (

@@ -15,16 +15,18 @@ from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax import bilevel
 
 SEEDS, STEPS = 10, 1000
-SETTING = {"wrong": 0.4, "examples": 1000, "validation": 500, "penalty": 1e-3}
+SETTING = {"wrong": 0.4, "penalty": 1e-3}
+SPLITS = ((800, 700), (1000, 500))  # training and clean validation digits; the bars are of the first
 _CERTAIN = 30.0  # whose sigmoid is 1
 
 
 def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   seeds, steps = (1, 20) if arguments.quick else (SEEDS, STEPS)
-  rows = [measure(seed, steps) for seed in range(seeds)]
+  rows = [measure(seed, steps, *split) for split in SPLITS for seed in range(seeds)]
   print_table(rows, "hyper-cleaning with 40 % wrong labels")
-  mean = lambda name: sum(row[name] for row in rows) / len(rows)
+  print_table([means(rows, *split) for split in SPLITS], "means over the seeds")
+  first = means(rows, *SPLITS[0])
   write_report(
     arguments.json,
     settings=SETTING | {"seeds": seeds, "steps": steps, "quick": arguments.quick},
@@ -32,15 +34,23 @@ def main() -> None:
     bars={}
     if arguments.quick
     else {
-      "bilevel_cleaning_accuracy_below_clean": mean("clean") - mean("cleaned"),
-      "bilevel_cleaning_auc": mean("auc"),
+      "bilevel_cleaning_accuracy_below_clean": first["clean"] - first["cleaned"],
+      "bilevel_cleaning_auc": first["auc"],
     },
   )
 
 
-def measure(seed: int, steps: int) -> dict[str, float]:
+def means(rows: list[dict[str, float]], examples: int, validation: int) -> dict[str, float]:
+  """The means over the seeds of one split."""
+  of_split = [row for row in rows if (row["examples"], row["validation"]) == (examples, validation)]
+  mean = {name: sum(row[name] for row in of_split) / len(of_split) for name in ("clean", "all", "cleaned", "auc")}
+  return {"examples": examples, "validation": validation} | mean | {"least_auc": min(row["auc"] for row in of_split)}
+
+
+def measure(seed: int, steps: int, examples: int, validation: int) -> dict[str, float]:
   """Accuracies on the test digits, and the AUC of the learned weights."""
-  problem = bilevel.problems.hyper_cleaning(jax.random.key(seed), **SETTING)
+  sizes = {"examples": examples, "validation": validation}
+  problem = bilevel.problems.hyper_cleaning(jax.random.key(seed), **SETTING, **sizes)
   wrong = problem.train["wrong"]
   at = lambda alpha: problem.measures(jax.jit(problem.minimum)(alpha), alpha)["test_accuracy"]
   found = bilevel.solve(
@@ -59,6 +69,7 @@ def measure(seed: int, steps: int) -> dict[str, float]:
   measured = problem.measures(found.weights, found.alpha)
   return {
     "seed": seed,
+    **sizes,
     "clean": float(at(jnp.where(wrong, -_CERTAIN, _CERTAIN))),
     "all": float(at(jnp.full(wrong.shape, _CERTAIN))),
     "cleaned": float(measured["test_accuracy"]),
