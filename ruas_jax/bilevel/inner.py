@@ -4,6 +4,7 @@ import jax
 from jax import lax
 
 from ruas_jax.bilevel.constants import split_parameters, split_state, with_constants
+from ruas_jax.bilevel.invariants import with_invariants
 from ruas_jax.bilevel.optimizer import Inner, apply_optimizer
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
 
@@ -39,10 +40,14 @@ def inner_steps(
   batches: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array]:
   """As many steps as `batches` is long; the losses are `[T]`. Reverse mode stores the weights between steps, but no
-  activations."""
+  activations. What the loss computes from alpha alone is computed, and stored, once."""
   if jax.tree.leaves(batches)[0].shape[0] == 1:  # checkpointing a single step saves nothing
     weights, state, loss = inner_step(problem, inner, weights, alpha, state, one_of(batches, 0))
     return weights, state, loss[None]
+
+  loss = problem.inner_loss
+  at_alpha = with_invariants(lambda w, batch: loss(w, alpha, batch), weights, one_of(batches, 0))
+  problem = problem._replace(inner_loss=lambda w, _, batch: at_alpha(w, batch))
 
   @jax.checkpoint
   def body(carry, batch):
