@@ -82,6 +82,21 @@ def quality_without_exposure():
   ]
 
 
+def cost_aware():
+  bundled, found = record("cost_aware")["architectures"]
+  quality = lambda row: f"{row['psnr']:.2f} dB / {hundredths(row['ssim'])}"
+  return [f"{100 * found['share']:.0f} % of its multiply-accumulates, {quality(found)} (it has {quality(bundled)})"]
+
+
+def bilevel_steps():
+  rows = record("bilevel_peers")
+  faster = {
+    large: [row["times_faster"] for row in rows if row["case"].startswith("large") == large] for large in (0, 1)
+  }
+  small = f"{min(faster[0]):.0f} to {max(faster[0]):.0f}× faster"
+  return [f"{len({row['case'] for row in rows}) - 1} small bilevel problems", f"{small}, {min(faster[1]):.1f}×"]
+
+
 def demo():
   results = record("demo_time")
   before, after = results["input"], results["mean"]
@@ -139,6 +154,8 @@ def devices():
 FIGURES = (
   quality,
   quality_without_exposure,
+  cost_aware,
+  bilevel_steps,
   demo,
   speed,
   memory,
