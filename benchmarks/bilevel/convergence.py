@@ -24,7 +24,7 @@ from ruas_jax import bilevel
 
 POINTS = 40  # of a curve
 BUDGET = 400  # passes: oracle calls divided by the number of training examples
-_INNER = (1.0, 0.3)  # times one over the smoothness
+_INNER = (1.0, 0.3, 0.1, 0.03)  # times one over the smoothness
 _OUTER = 10.0 ** np.arange(-3, 3)  # times a rate that moves alpha by its own size
 
 
@@ -51,7 +51,7 @@ def summary(name: str, case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_case(case: Case, budget: float) -> dict[str, Any]:
-  """The curves of all solvers; `best` is the lowest value."""
+  """The curves of all solvers; `best` is the lowest value, which is that of the known solution if `is_known`."""
   problem = case.problem
   value = jax.jit(lambda alphas: lax.map(problem.value, alphas))
   found = {name: run_solver(case, name, budget, value) for name in bilevel.SOLVERS}
@@ -60,7 +60,7 @@ def run_case(case: Case, budget: float) -> dict[str, Any]:
     best = float(problem.value(problem.solution[1]))
   for row in found.values():
     row["suboptimality"] = [each - best for each in row["value"]]
-  return {"best": best, "solvers": found}
+  return {"best": best, "is_known": problem.solution is not None, "solvers": found}
 
 
 def run_solver(case: Case, name: str, budget: float, value) -> dict[str, Any]:

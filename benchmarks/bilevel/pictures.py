@@ -16,11 +16,12 @@ def draw_curves(cases: dict[str, Any], folder: pathlib.Path) -> None:
     rows = -(-len(cases) // columns)
     figure, panels = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.7 * rows), squeeze=False)
     for panel, (title, case) in zip(panels.flat, cases.items(), strict=False):
+      start = next(iter(case["solvers"].values()))["suboptimality"][0]
+      low = start * (1e-6 if case["is_known"] else 1e-3)  # float32; or only the order of the last points of the runs
       for colour, (solver, curve) in zip(_COLOURS, case["solvers"].items(), strict=False):
         height = np.array(curve["suboptimality"])
-        low = 1e-6 * max(height[0], 1e-12)  # float32 does not resolve less
         panel.plot(np.array(curve[axis])[1:], np.maximum(height, low)[1:], color=colour, label=solver, linewidth=1.2)
-      panel.set(title=title.replace("_", " "), xscale="log", yscale="log")
+      panel.set(title=title.replace("_", " "), xscale="log", yscale="log", ylim=(low, 5 * start))
       panel.tick_params(labelsize=7)
     for panel in panels.flat[len(cases) :]:
       panel.axis("off")
