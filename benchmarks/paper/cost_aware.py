@@ -15,23 +15,18 @@ import json
 import pathlib
 from typing import Any
 
-import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.paper.architectures import means, operations_of, train_and_measure
 from benchmarks.paper.pictures import save_figure
 from benchmarks.paper.setting import paper_parser, train_images
-from benchmarks.paper.study import Study, add_study, at_least, open_study, settings_of, transform_of
+from benchmarks.paper.study import add_study, at_least, open_study, settings_of
 from benchmarks.report import print_table, write_report
 from ruas_jax.config import Config
 from ruas_jax.data.sources import ImageSource
 from ruas_jax.engine.mesh import one_cpu_device_per_core
-from ruas_jax.evaluation.evaluate import evaluate_images
 from ruas_jax.experiments.population import search_population
-from ruas_jax.experiments.score import score
-from ruas_jax.experiments.train import train
 from ruas_jax.lowlight.genotype import Genotype
-from ruas_jax.lowlight.network import build_network, count_folded_macs, count_macs
-from ruas_jax.photos.model import fold
 from ruas_jax.photos.pretrained import load_pretrained
 from ruas_jax.plots import make_figure, tidy
 from ruas_jax.sweep import PopulationOptions
@@ -55,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
   one_cpu_device_per_core()
   study, images = open_study(options), train_images(options.data)
   bundled = load_pretrained("lol").genotype
-  limit = SHARE * _operations(study.config, bundled)["operations"]
+  limit = SHARE * operations_of(study.config, bundled)["operations"]
 
   front = json.loads(options.front.read_text()) if options.front else _search(options, study.config, images)
   affordable = sorted((point for point in front["points"] if point["cost"] <= limit), key=lambda point: point["loss"])
@@ -65,9 +60,11 @@ def main(arguments: list[str] | None = None) -> None:
   for seed in range(options.seeds):  # all architectures with one seed, so that what was stopped can be compared too
     for row in rows:
       folder = options.workdir / row["name"].replace(" ", "_") / str(seed)
-      row["by_seed"].append(_train(folder, study, Genotype.from_text(row["genotype"]), images, seed))
+      config = study.config.with_overrides({"seed": study.config.seed + seed})
+      genotype = Genotype.from_text(row["genotype"])
+      row["by_seed"].append(train_and_measure(folder, config, genotype, images, study.pairs))
   for row in rows:
-    row |= _operations(study.config, Genotype.from_text(row["genotype"])) | _means(row["by_seed"])
+    row |= operations_of(study.config, Genotype.from_text(row["genotype"])) | means(row["by_seed"])
   for row in rows:
     row["share"] = row["operations"] / rows[0]["operations"]
   shown = ("name", "operations", "share", "field_operations", "psnr", "ssim", "score")
@@ -109,29 +106,6 @@ def _search(options, config: Config, images: ImageSource) -> dict[str, Any]:
   )
   assert found.front is not None
   return found.front
-
-
-def _operations(config: Config, genotype: Genotype) -> dict[str, int]:
-  network = build_network(config.network, genotype)
-  return {
-    "operations": count_folded_macs(network, "i+n", 1, 1),
-    "field_operations": count_macs(network, "i+n", 1, 1),
-    "parameters": network.parameters(),
-  }
-
-
-def _train(folder: pathlib.Path, study: Study, genotype: Genotype, images: ImageSource, seed: int) -> dict[str, float]:
-  """The metrics of one training on the development pairs, and its score without references."""
-  config = study.config.with_overrides({"seed": study.config.seed + seed})
-  model = train(config, genotype, workdir=folder, images=images).model.with_variant("i+n")
-  measured = evaluate_images(transform_of(fold(model)), study.pairs)["mean"]
-  found = measured | {"score": score(model, config, images)["total"]}
-  print(folder, found, flush=True)
-  return found
-
-
-def _means(runs: list[dict[str, float]]) -> dict[str, float]:
-  return {name: float(np.mean([run[name] for run in runs])) for name in ("psnr", "ssim", "score")}
 
 
 def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float) -> None:
