@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from ruas_jax.bilevel import ESTIMATORS, BilevelProblem, make_estimator
 from ruas_jax.bilevel.optimizer import apply_optimizer
@@ -42,6 +43,36 @@ def run(name, optimizer, steps=1, *, alpha=PROBLEM.alpha, key=KEY, **options):
     return estimator(PROBLEM.problem, weights, alpha, optimizer.init(weights), batches, validation, key=key)
 
   return estimate(PROBLEM.weights, alpha, PROBLEM.train_batches[:steps], PROBLEM.val_batch)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "evolution"])
+def test_estimates_can_be_differentiated(name, steps):
+  """By a number that the losses close over, as in a problem of three levels: against central differences."""
+  if name == "finite_difference" and steps > 1:
+    pytest.skip("it takes one step")
+  optimizer = INNERS["momentum"].optimizer
+  options = OPTIONS.get(name, {}) | ({"last": steps} if name == "truncated" else {})  # what is cut off is a constant
+  estimator = make_estimator(name, inner=optimizer, steps=steps, **options)
+  flat = lambda tree: ravel_pytree(tree)[0]
+
+  @jax.jit
+  def estimate(scale):
+    def loss(inner):
+      return lambda weights, alpha, batch: (
+        inner(weights, alpha, batch) * scale + jnp.sum(jnp.sin(scale * flat(weights)))
+      )
+
+    problem = BilevelProblem(*map(loss, PROBLEM.problem))
+    batches = PROBLEM.train_batches[:steps]
+    state = optimizer.init(PROBLEM.weights)
+    out = estimator(problem, PROBLEM.weights, PROBLEM.alpha, state, batches, PROBLEM.val_batch, key=KEY)
+    return {"loss": out.outer_loss, "gradient": flat(out.gradient), "weights": flat(out.weights)}
+
+  step = 1e-5
+  numeric = jax.tree.map(lambda above, below: (above - below) / (2 * step), estimate(0.7 + step), estimate(0.7 - step))
+  for entry, derivative in jax.jacrev(estimate)(0.7).items():
+    np.testing.assert_allclose(derivative, numeric[entry], rtol=1e-6, atol=1e-7, err_msg=entry)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
