@@ -1,6 +1,6 @@
 """Suboptimality of all solvers on all problems, against oracle calls and time.
 
-    python -m benchmarks.bilevel.convergence --json benchmarks/results/bilevel.json --pictures docs [--quick]
+    python -m benchmarks.bilevel --json benchmarks/results/bilevel.json --pictures docs [--quick]
 
 A solver takes minibatches of an eighth of the examples. Its step sizes are the best of a grid: those that give the
 lowest value after the budget of oracle calls. The suboptimality is `value(alpha)` minus the lowest value known: that of

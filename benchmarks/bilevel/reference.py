@@ -35,8 +35,11 @@ THEIRS: dict[str, dict[str, Any]] = {
   "amigo": {"n_inner_steps": INNER_STEPS},
   "stocbio": {"n_inner_steps": INNER_STEPS, "n_shia_steps": LINEAR_STEPS},
   "soba": {},
+  "fsla": {},
+  "ttsa": {"n_hia_steps": LINEAR_STEPS},
   "saba": {},
   "srba": {"period_frac": 0.5},
+  "sustain": {"n_hia_steps": LINEAR_STEPS, "eta": 0.5},
   "mrbo": {"n_shia_steps": LINEAR_STEPS, "eta": 0.5},
   "bome": {"n_inner_steps": INNER_STEPS, "eta": 0.5},
 }
