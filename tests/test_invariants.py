@@ -81,6 +81,31 @@ def test_features_of_alpha_are_outside_the_loop(steps):
   np.testing.assert_allclose(jax.grad(last)(ALPHA), jax.grad(by_hand)(ALPHA), rtol=1e-12)
 
 
+def test_a_derivative_that_is_not_linear_stays_in_the_loop():
+  """Clipped in every step, and not once after their sum; also inside a branch."""
+
+  @jax.custom_vjp
+  def clipped(x):
+    return x
+
+  clipped.defvjp(lambda x: (x, None), lambda _, g: (jnp.clip(g, -0.05, 0.05),))
+  branch = lambda alpha: jax.lax.cond(alpha[0, 0] < 5, clipped, lambda alpha: alpha, alpha)
+  for clip in (clipped, branch):
+    problem = BilevelProblem(*2 * [lambda w, a, _, clip=clip: jnp.sum((w - jnp.tanh(clip(a))) ** 2)])
+    optimizer, start = optax.sgd(0.1), jnp.zeros((3, 2))
+
+    def last(alpha, problem=problem, start=start, optimizer=optimizer):
+      return inner_steps(problem, optimizer, start, alpha, optimizer.init(start), jnp.zeros(3))[0].sum()
+
+    def by_hand(alpha, problem=problem, weights=start):
+      for _ in range(3):
+        weights = weights - 0.1 * jax.grad(problem.inner_loss)(weights, alpha, None)
+      return weights.sum()
+
+    np.testing.assert_allclose(jax.grad(last)(jnp.asarray(ALPHA)), jax.grad(by_hand)(jnp.asarray(ALPHA)), rtol=1e-12)
+    assert np.abs(jax.grad(last)(jnp.asarray(ALPHA))).max() > 0.06  # more than one clip lets through
+
+
 def test_copies_are_not_kept():
   """A broadcast of alpha is made anew: to keep it would cost memory and save nothing."""
 

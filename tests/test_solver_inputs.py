@@ -1,6 +1,7 @@
 """What users give to the solvers: losses with keys, metrics and collections, constraints, samplers, frozen parts, mixed
 types; and mistakes, each of which is one clear line."""
 
+import functools
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from ruas_jax.bilevel import (
   make_solver,
   map_alpha,
   power_schedule,
+  problems,
   solve,
 )
 from ruas_jax.bilevel.solvers.sampling import Draws, Sampler
@@ -244,6 +246,34 @@ def test_shuffled_minibatches_are_of_the_solvers():
   assert len(set(seen("random").tolist())) < 6
 
 
+def test_an_order_does_not_follow_from_the_keys_of_losses():
+  """The order of an epoch is not that of random numbers of a key that a loss receives."""
+  sampler, examples = Sampler(2, None, "shuffled"), jnp.arange(16.0)
+  draw = lambda turn: Draws(sampler, Data(examples, examples), jax.random.key(0), turn).train()
+  order = [int(draw(turn).block) for turn in range(8)]
+  sorted_by = [jnp.argsort(jax.random.bits(draw(turn).key, (8,))).tolist() for turn in range(8)]
+  assert order not in sorted_by
+
+
+def test_a_key_that_the_user_has_fixed_stays():
+  def inner_loss(weights, alpha, batch, key):
+    return PROBLEM.inner_loss(weights, alpha, batch) + weights @ jax.random.normal(key, (3,))
+
+  fixed = jax.random.key(5)
+  partial = run(PROBLEM._replace(inner_loss=functools.partial(inner_loss, key=fixed)))
+  closed = run(PROBLEM._replace(inner_loss=lambda w, a, batch: inner_loss(w, a, batch, fixed)))
+  np.testing.assert_array_equal(partial.weights, closed.weights)
+
+
+def test_a_short_run_that_diverges_is_seen_and_a_start_at_the_minimum_is_none():
+  with pytest.raises(SolverError, match="diverges: the inner gradient's norm has grown"):
+    run(inner=2.0, steps=60)
+  quadratic = problems.quadratic(jax.random.key(0))
+  start = quadratic.minimum(quadratic.alpha), quadratic.alpha, quadratic.train, quadratic.validation
+  for every in (1, 100):
+    solve(quadratic.problem, *start, method="soba", inner=0.5, outer=0.05, steps=30, every=every)
+
+
 def test_a_sampler_in_the_place_of_blocks():
   """Draws with replacement, of any size; its mean is the data's, and so is the solution."""
 
@@ -367,6 +397,7 @@ MISTAKES = {
   ),
   "batch size": (dict(batch_size=5), ProblemError, "batch_size 5 does not divide the 12 examples of train"),
   "order": (dict(batch_size=4, order="sorted"), ValueError, "order must be random or shuffled, not 'sorted'"),
+  "batch size above all": (dict(batch_size=24), ProblemError, "batch_size 24 is larger than the 12 examples of train"),
   "batch size of zero": (dict(batch_size=0), ValueError, "batch_size must be an integer of at least 1, not 0"),
   "table and sampler": (
     dict(method="saba", **STEP, sample=lambda examples, key: examples),

@@ -15,6 +15,7 @@ from jax.extend import core
 from ruas_jax.bilevel.problem import PyTree
 
 _CALLS = ("jit", "pjit")
+_OWN_RULE = "custom_vjp_call"  # such a derivative need not be linear: of a sum it is not the sum
 _CHEAP = ("broadcast_in_dim", "iota")  # done anew: their results are only larger
 
 
@@ -25,12 +26,14 @@ class _Operation(NamedTuple):
     name: name of the primitive.
     run: `(*operands) -> results`.
     operands, results: the numbers of these values.
+    may_move: whether its derivative is linear, so that it may be computed before the loop.
   """
 
   name: str
   run: Callable[..., list[Any]]
   operands: list[int]
   results: list[int]
+  may_move: bool
 
   def add_to(self, values: dict[int, Any]) -> None:
     """Puts the results of these values beside them."""
@@ -52,7 +55,7 @@ def with_invariants(function: Callable[..., PyTree], *arguments: PyTree) -> Call
   operations, outputs = _flatten(traced.jaxpr, [*known, *inputs], known, numbers)
   rest, larger = [], set()
   for operation in operations:
-    is_known = all(number in known for number in operation.operands)
+    is_known = operation.may_move and all(number in known for number in operation.operands)
     if is_known:
       operation.add_to(known)
     if not is_known or operation.name in _CHEAP:
@@ -95,6 +98,16 @@ def _flatten(
       alone = jaxpr.replace(constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation])
       run = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
       results = [next(numbers) for _ in equation.outvars]
-      operations.append(_Operation(equation.primitive.name, run, [names[atom] for atom in variables], results))
+      operands = [names[atom] for atom in variables]
+      operations.append(_Operation(equation.primitive.name, run, operands, results, not _has_own_rule(equation)))
     names.update(zip(equation.outvars, results, strict=True))
   return operations, [read(atom) for atom in jaxpr.outvars]
+
+
+def _has_own_rule(equation: Any) -> bool:
+  """Whether the equation, or one inside it, has a custom derivative in reverse mode."""
+  if equation.primitive.name == _OWN_RULE:
+    return True
+  parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "eqns"))
+  inside = [value for value in parameters if hasattr(value, "eqns")]
+  return any(_has_own_rule(each) for jaxpr in inside for each in jaxpr.eqns)

@@ -94,6 +94,8 @@ def map_alpha(problem: BilevelProblem, mapping: Callable[[PyTree], PyTree]) -> B
 
 def takes(loss: Callable, name: str) -> bool:
   """Whether the loss has a parameter of this name."""
+  if isinstance(loss, functools.partial) and name in loss.keywords:
+    return False  # the user's own value
   return name in inspect.signature(loss).parameters
 
 

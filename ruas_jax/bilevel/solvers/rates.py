@@ -1,5 +1,6 @@
 """Step sizes and other numbers that may change from step to step."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ def require_positive(method: str, **rates: Rate) -> None:
 def require_counts(method: str, **counts: int) -> None:
   """Raises ValueError for a number of iterations that is not an integer of at least 1."""
   for name, count in counts.items():
-    if not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
       raise ValueError(f"method {method}: {name} must be an integer of at least 1, not {count}")
 
 

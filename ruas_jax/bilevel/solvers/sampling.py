@@ -3,8 +3,9 @@
 The examples are pytrees whose leaves have one leading axis of N examples. They are cut into N / B blocks of B
 neighbours, and a minibatch is one of these blocks. Examples that are sorted must therefore be shuffled beforehand.
 
-Each place of a method that draws minibatches has its own sequence of them. "random" draws every block anew. "shuffled"
-takes each block once in an epoch of N / B draws of this place, in an order of that epoch.
+Each line of an update that draws a minibatch has its own sequence of them. "random" draws every block anew. "shuffled"
+takes each block once in an epoch of N / B turns of this line, in an order of that epoch. A turn that a method leaves
+out, such as the factors behind the random end of a series, leaves out its block.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,11 @@ class Sampler(NamedTuple):
     """Raises ProblemError if the examples do not have one leading axis, or if the blocks do not divide it."""
     for name, examples in data._asdict().items():
       size = count_examples(name, examples)
-      if self.sample is None and self.batch_size is not None and size % self.batch_size:
+      if self.sample is not None or self.batch_size is None:
+        continue
+      if self.batch_size > size:
+        raise ProblemError(f"batch_size {self.batch_size} is larger than the {size} examples of {name}")
+      if size % self.batch_size:
         raise ProblemError(
           f"batch_size {self.batch_size} does not divide the {size} examples of {name}; choose another, or leave out "
           f"{size % self.batch_size} of them"
@@ -94,7 +99,8 @@ class Sampler(NamedTuple):
     if self.order == "random":
       index = jax.random.randint(key, (), 0, blocks)
     else:
-      index = jax.random.permutation(jax.random.fold_in(place, turn // blocks), blocks)[turn % blocks]
+      *_, order_key = jax.random.split(jax.random.fold_in(place, turn // blocks), 3)  # the first two are a turn's
+      index = jax.random.permutation(order_key, blocks)[turn % blocks]
     return self.block(examples, index, loss_key)
 
 

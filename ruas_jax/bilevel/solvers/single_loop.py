@@ -47,7 +47,8 @@ def soba(*, inner: Rate, linear: Rate | None = None, momentum: Rate = 1.0) -> Me
 
       w ← w − ρ ∂_w g,   v ← v − ρ_v (H v + ∂_w f),   a ← a − γ h,   h = (1 − θ) h + θ (C v + ∂_a f)
 
-  All three directions are those of the present point.
+  All three directions are those of the present point. h is averaged first, and alpha moves by the new h. MA-SOBA's
+  paper moves it by the h of the step before.
 
   Args:
     inner: ρ.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
@@ -15,6 +16,7 @@ from ruas_jax.bilevel.solvers.registry import make_solver
 from ruas_jax.bilevel.solvers.sampling import Data
 from ruas_jax.bilevel.solvers.solver import SolverState
 
+_FIRST = 10  # steps whose inner gradients are the measure of the later ones
 _GROWTH = 1e3  # of the inner gradient's norm, beyond which a run has diverged
 
 Trace = Callable[[PyTree, PyTree], dict[str, jax.Array]]
@@ -128,11 +130,16 @@ def _check(method, parts, start, state):
       "weights, or pass strict=False"
     )
   if "inner_gradient_norm" in part:
-    before, now = np.max(parts[0]["inner_gradient_norm"][: max(1, start)]), part["inner_gradient_norm"][-1]
-    if start and now > _GROWTH * before:
+    norms = np.concatenate([each["inner_gradient_norm"] for each in parts])
+    floating = [leaf for leaf in jax.tree.leaves(state.weights) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    rounding = max(float(jnp.finfo(leaf.dtype).eps) ** 0.5 for leaf in floating) * (
+      1 + float(optax.tree.norm(floating))
+    )
+    before, later = norms[:_FIRST].max(), norms[_FIRST:]
+    if later.size and later.max() > _GROWTH * max(before, rounding):
       raise SolverError(
-        f"method {method} diverges: the inner gradient's norm has grown from {before:.3g} to {now:.3g} by step "
-        f"{start + len(part['inner_gradient_norm'])}; lower the step sizes `inner` (less than 2 / L for a smoothness L "
+        f"method {method} diverges: the inner gradient's norm has grown from {before:.3g} to {later.max():.3g} by step "
+        f"{_FIRST + int(np.argmax(later)) + 1}; lower the step sizes `inner` (less than 2 / L for a smoothness L "
         "of the inner loss) or `outer`"
       )
 

@@ -122,11 +122,11 @@ def as_solver(
     name: name of the method in errors.
     method: the method.
     problem: the problem. A loss may have the parameters `key` and `collection`, and may return `(loss, metrics)`.
-    outer: step size of alpha, or any optax optimiser of it.
+    outer: step size of alpha, or any optax optimiser of it that needs no `value_fn`.
     batch_size: number of examples in a minibatch; None: all.
     sample: `(all examples, key) -> minibatch`, in the place of `batch_size`.
-    order: order of the minibatches. random: every one is drawn anew, as the papers assume; shuffled: each place of the
-      method that draws takes every minibatch once in an epoch.
+    order: order of the minibatches. random: every one is drawn anew, as the papers assume; shuffled: each line of the
+      update that draws takes a minibatch at most once in an epoch.
     projection: `alpha -> alpha`, applied after each update, such as `optax.projections.projection_simplex`.
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
