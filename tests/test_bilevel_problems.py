@@ -60,6 +60,8 @@ def test_hypergradient_is_the_slope_of_the_value(name):
   gradient = jax.jit(problem.hypergradient)(alpha)
   assert jax.tree.structure(gradient) == jax.tree.structure(alpha)
   np.testing.assert_allclose(optax.tree.vdot(gradient, direction), slope, rtol=1e-6)
+  automatic = jax.jit(jax.grad(problem.value))(alpha)
+  jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10), automatic, gradient)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

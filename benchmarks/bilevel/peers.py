@@ -23,8 +23,10 @@ from jax import lax
 from benchmarks.bilevel.cases import LARGEST, SMALL, Case, make_case, smoothness
 from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax import bilevel
+from ruas_jax.bilevel.problems import StandardProblem
 
 TOLERANCE = 1e-3  # of the change of alpha in two steps, in float32
+SCHEDULE = "learned_schedule"
 METHODS = ("unrolled", "cg", "neumann")
 ALL_PEERS = ("PyTorch", "BOAT", "TorchOpt", "Betty")
 
@@ -33,7 +35,8 @@ def main() -> None:
   arguments = argument_parser(__doc__.split("\n")[0]).parse_args()
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before jax and torch make their threads
   names = ("ridge",) if arguments.quick else (*SMALL, LARGEST)
-  rows = [row for name in names for row in measure(make_case(name), 2 if arguments.quick else 5)]
+  repeats = 2 if arguments.quick else 5
+  rows = [measure_schedule(repeats), *(row for name in names for row in measure(make_case(name), repeats))]
   print_table(rows, "milliseconds of an outer step")
   write_report(
     arguments.json,
@@ -45,7 +48,7 @@ def main() -> None:
 
 def _bars(rows):
   of = lambda names: min(row["times_faster"] for row in rows if row["case"] in names)
-  return {"bilevel_small_times_faster": of(SMALL), "bilevel_large_times_faster": of((LARGEST,))}
+  return {"bilevel_small_times_faster": of((*SMALL, SCHEDULE)), "bilevel_large_times_faster": of((LARGEST,))}
 
 
 def _versions():
@@ -69,7 +72,7 @@ def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
     ours = Ours(case, method, inner, outer)
     reached = ours.after(2)
     runs: dict[str, Callable[[int], Any]] = {"ours": ours.run}
-    differences = {}
+    differences = []
     for name, peer in PEERS[method].items():
       try:
         stepper = peer(in_torch(case), method, inner, outer)
@@ -78,20 +81,57 @@ def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
       for _ in range(2):
         stepper.step()
       theirs = np.concatenate([leaf.detach().numpy().ravel() for leaf in stepper.alpha])
-      difference = np.linalg.norm(theirs - reached) / np.linalg.norm(reached - _flat(problem.alpha))
-      if not difference < TOLERANCE:
-        raise AssertionError(f"{case.name}, {method}: after two steps {name} is {difference:.2g} of the way off ours")
-      differences[name] = float(difference)
+      differences.append(_difference(f"{case.name}, {method}", name, theirs, reached, problem))
       runs[name] = functools.partial(_repeat, stepper.step)
-    seconds = in_turns(runs, repeats)
-    print(case.name, method, {name: f"{1000 * value:.3g} ms" for name, value in seconds.items()}, flush=True)
-    fastest = min(value for name, value in seconds.items() if name != "ours")
-    rows.append(
-      {"case": case.name, "method": method}
-      | {name: 1000 * seconds[name] if name in seconds else None for name in ("ours", *ALL_PEERS)}
-      | {"times_faster": fastest / seconds["ours"], "largest_difference": max(differences.values())}
-    )
+    rows.append(_row(case.name, method, in_turns(runs, repeats), differences))
   return rows
+
+
+def measure_schedule(repeats: int) -> dict[str, Any]:
+  """The row of `problems.learned_schedule`, whose inner steps are one pass in order; PyTorch alone is its peer."""
+  from benchmarks.bilevel.torch_peers import Schedule
+
+  problem, inner = bilevel.problems.learned_schedule(jax.random.key(0)), optax.sgd(1.0)
+  batches = jax.tree.map(lambda leaf: leaf[:, None], problem.train)
+  estimate = bilevel.make_estimator("unrolled", inner=inner, steps=len(problem.train["step"]))
+  rate = 1e-2 * float(optax.tree.norm(problem.alpha) / optax.tree.norm(jax.jit(problem.hypergradient)(problem.alpha)))
+
+  def step(alpha, _):
+    state = inner.init(problem.weights)
+    out = estimate(problem.problem, problem.weights, alpha, state, batches, problem.validation)
+    return alpha - rate * out.gradient, None
+
+  loop = jax.jit(lambda alpha, count: lax.scan(step, alpha, length=count)[0], static_argnums=1)
+  reached, theirs = np.asarray(loop(problem.alpha, 2)), Schedule(problem, rate)
+  _repeat(theirs.step, 2)
+  difference = _difference(SCHEDULE, "PyTorch", theirs.alpha.detach().numpy(), reached, problem)
+  runs = {"ours": lambda count: jax.block_until_ready(loop(problem.alpha, count))}
+  return _row(
+    SCHEDULE, "unrolled", in_turns(runs | {"PyTorch": functools.partial(_repeat, theirs.step)}, repeats), [difference]
+  )
+
+
+def _difference(case: str, peer: str, theirs: np.ndarray, ours: np.ndarray, problem: StandardProblem) -> float:
+  """How far a peer's alpha is off ours after two steps, relative to our way.
+
+  Raises:
+    AssertionError: by more than `TOLERANCE`.
+  """
+  difference = float(np.linalg.norm(theirs - ours) / np.linalg.norm(ours - _flat(problem.alpha)))
+  if not difference < TOLERANCE:
+    raise AssertionError(f"{case}: after two steps {peer} is {difference:.2g} of the way off ours")
+  return difference
+
+
+def _row(case: str, method: str, seconds: dict[str, float], differences: list[float]) -> dict[str, Any]:
+  """Milliseconds of a step of each, and `times_faster`."""
+  print(case, method, {name: f"{1000 * value:.3g} ms" for name, value in seconds.items()}, flush=True)
+  fastest = min(value for name, value in seconds.items() if name != "ours")
+  return (
+    {"case": case, "method": method}
+    | {name: 1000 * seconds[name] if name in seconds else None for name in ("ours", *ALL_PEERS)}
+    | {"times_faster": fastest / seconds["ours"], "largest_difference": max(differences)}
+  )
 
 
 def _outer_rate(problem, inner):

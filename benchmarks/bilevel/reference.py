@@ -41,6 +41,7 @@ THEIRS: dict[str, dict[str, Any]] = {
   "srba": {"period_frac": 0.5},
   "sustain": {"n_hia_steps": LINEAR_STEPS, "eta": 0.5},
   "mrbo": {"n_shia_steps": LINEAR_STEPS, "eta": 0.5},
+  "f2sa": {"n_inner_steps": INNER_STEPS, "lmbda0": 1.0, "delta_lmbda": 0.1},
   "bome": {"n_inner_steps": INNER_STEPS, "eta": 0.5},
 }
 PROBLEMS = {
@@ -99,6 +100,8 @@ def steps_of_ours(
   data, sizes = bilevel.Data(problem.train, problem.validation), _examples(problem)
   batch = None if name == "bome" else BATCH
   options = solver_options(name, inner, outer, period=int(0.5 * sum(sizes) / BATCH))
+  if name == "f2sa":
+    options["penalty"] = _penalty
   solver = bilevel.make_solver(name, problem.problem, batch_size=batch, order="shuffled", **options)
 
   def step(state, _):
@@ -169,6 +172,12 @@ def _of_slices(loss: Callable, data: Any) -> Callable:
     return loss(weights, alpha, batch)
 
   return of_slice
+
+
+def _penalty(step: jax.Array) -> jax.Array:
+  """That of their F2SA, which grows by 0.1 (1 + step)^(-1/7)."""
+  growth = 0.1 * np.arange(1.0, MOST + 1) ** (-1 / 7)
+  return jnp.asarray(np.cumsum([1.0, *growth]), jnp.float32)[step]
 
 
 def _examples(problem):

@@ -11,9 +11,11 @@ import logging
 import os
 import tempfile
 
+import numpy as np
 import torch
 
 from benchmarks.bilevel.torch_losses import Tensors, TorchProblem
+from ruas_jax.bilevel.problems import StandardProblem
 
 INNER_STEPS, PRODUCTS = 10, 10
 
@@ -62,6 +64,30 @@ class Plain:
       power = [leaf - self.inner_rate * image for leaf, image in zip(power, product(power), strict=True)]
       total = [one + other for one, other in zip(total, power, strict=True)]
     return [self.inner_rate * leaf for leaf in total]
+
+
+class Schedule:
+  """PyTorch alone on `problems.learned_schedule`: one pass of SGD, differentiated by the rates of its steps."""
+
+  def __init__(self, problem: StandardProblem, outer_rate: float):
+    self._train = [_tensor_of(problem.train[name]) for name in ("features", "target")]
+    self._held = [_tensor_of(problem.validation[name]) for name in ("features", "target")]
+    self._start, (self.alpha,) = _tensor_of(problem.weights), _leaves([_tensor_of(problem.alpha)])
+    self._outer_rate = outer_rate
+
+  def step(self) -> None:
+    error = lambda weights, features, target: 0.5 * ((features @ weights - target) ** 2).mean()
+    weights = self._start.clone().requires_grad_()
+    for rate, features, target in zip(self.alpha.exp(), *self._train, strict=True):
+      (slope,) = torch.autograd.grad(error(weights, features, target), weights, create_graph=True)
+      weights = weights - rate * slope
+    (gradient,) = torch.autograd.grad(error(weights, *self._held), self.alpha)
+    with torch.no_grad():
+      self.alpha -= self._outer_rate * gradient
+
+
+def _tensor_of(leaf) -> torch.Tensor:
+  return torch.from_numpy(np.array(leaf))
 
 
 def _conjugate_gradient(product, right):

@@ -39,10 +39,16 @@ def newton(loss: Callable[[PyTree], jax.Array], weights: PyTree) -> PyTree:
 def exact_functions(
   problem: BilevelProblem, minimum: Callable[[PyTree], PyTree], train: PyTree, validation: PyTree
 ) -> tuple[Callable[[PyTree], jax.Array], Callable[[PyTree], PyTree]]:
-  """`value` and `hypergradient` of a StandardProblem, by the implicit function theorem with a dense Hessian."""
+  """`value` and `hypergradient` of a StandardProblem, by the implicit function theorem with a dense Hessian. The first
+  derivative of `value` is `hypergradient`."""
 
+  @jax.custom_jvp
   def value(alpha):
     return problem.outer_loss(minimum(alpha), alpha, validation)
+
+  @value.defjvp
+  def _(primals, tangents):
+    return value(*primals), optax.tree.vdot(hypergradient(*primals), *tangents)
 
   def hypergradient(alpha):
     weights = minimum(alpha)
