@@ -27,7 +27,7 @@ from benchmarks.report import argument_parser, print_table, write_report
 from ruas_jax import bilevel
 from ruas_jax.bilevel.problems import StandardProblem
 
-BATCH, EVERY, SEEDS = 64, 4, 10
+BATCH, EVERY, SEEDS = 64, 4, 30
 MOST = 6000  # steps
 SHARES = (0.05, 0.01, 0.002, 0.0005)
 # Names and options of their solvers. What is not here has their defaults.
