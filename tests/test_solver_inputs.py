@@ -364,6 +364,22 @@ MISTAKES = {
   "order": (dict(batch_size=4, order="sorted"), ValueError, "order must be random or shuffled, not 'sorted'"),
   "batch size above all": (dict(batch_size=24), ProblemError, "batch_size 24 is larger than the 12 examples of train"),
   "batch size of zero": (dict(batch_size=0), ValueError, "batch_size must be an integer of at least 1, not 0"),
+  "batch size of True": (dict(batch_size=True), ValueError, "batch_size must be an integer of at least 1, not True"),
+  "batch size without data": (
+    dict(train=None, batch_size=4),
+    ProblemError,
+    "batch_size is 4, but train has no arrays to take minibatches of",
+  ),
+  "no examples": (
+    dict(train=jax.tree.map(lambda leaf: leaf[:0], EXAMPLES[0])),
+    ProblemError,
+    "train has no examples: the leading axes of its leaves have length 0",
+  ),
+  "trace with the name of a diagnostic": (
+    dict(trace=lambda w, a: {"outer_loss": a[0]}),
+    ValueError,
+    "trace returns 'outer_loss', which is the name of a diagnostic; choose another",
+  ),
   "table and sampler": (
     dict(method="saba", **STEP, sample=lambda examples, key: examples),
     ValueError,
@@ -460,6 +476,11 @@ def test_mistakes_are_one_clear_line(name):
   with pytest.raises(kind, match=message) as caught:
     run(**options)
   assert "\n" not in str(caught.value)
+
+
+def test_counts_may_be_integers_of_numpy():
+  found = run(steps=np.int64(3), batch_size=np.int32(4), every=np.int64(2))
+  assert found.trace["finite"].shape == (3,)
 
 
 def test_an_unconverged_linear_system_is_said():

@@ -70,7 +70,7 @@ def run_solver(case: Case, name: str, budget: float, value) -> dict[str, Any]:
 
   @jax.jit
   def run(rates, every):
-    """Alpha and the calls at each of the points, which are `every` steps apart."""
+    """Alpha at each of the points, which are `every` steps apart, and the calls there and before the first step."""
     options = solver_options(name, rates[0], rates[1], period=8)
     solver = bilevel.make_solver(name, problem.problem, batch_size=batch_size, **options)
 
@@ -84,11 +84,14 @@ def run_solver(case: Case, name: str, budget: float, value) -> dict[str, Any]:
       return carry, (carry[0].alpha, carry[1])
 
     state = solver.init(problem.weights, problem.alpha, data, jax.random.key(0))
-    return lax.scan(segment, (state, jnp.zeros((), jnp.int32)), length=POINTS)[1]
+    first = jnp.asarray(oracle_calls(name, state.diagnostics, batch_size), jnp.int32)
+    alphas, calls = lax.scan(segment, (state, first), length=POINTS)[1]
+    return alphas, jnp.concatenate([first[None], calls])
 
   scale = (1 / smoothness(problem), _outer_scale(case))
   grid = [jnp.array((a * scale[0], b * scale[1])) for a in _INNER for b in _OUTER]
-  per_step = float(run(grid[0], 1)[1][-1]) / POINTS
+  calls = run(grid[0], 1)[1]
+  per_step = float(calls[-1] - calls[0]) / POINTS
   every = max(1, round(budget * case.examples / per_step / POINTS))
   last = [jax.tree.map(lambda leaf: leaf[-1], run(rates, every)[0]) for rates in grid]
   ends = np.asarray(value(jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)))
@@ -101,7 +104,7 @@ def run_solver(case: Case, name: str, budget: float, value) -> dict[str, Any]:
     "inner": float(rates[0]),
     "outer": float(rates[1]),
     "steps": every * POINTS,
-    "passes": [0.0, *(np.asarray(calls) / case.examples).tolist()],
+    "passes": (np.asarray(calls) / case.examples).tolist(),
     "seconds": np.linspace(0, seconds, POINTS + 1).tolist(),
     "value": np.asarray(value(alphas)).tolist(),
   }

@@ -17,7 +17,7 @@ def quadratic(
   alpha_condition: float = 10.0,
   noise: float = 1.0,
 ) -> StandardProblem:
-  """Inner loss `1/2 w'Hw - w'(Ca + pull)`, outer loss `1/2 |w - target|^2 + r/2 |a - a*|^2`.
+  """Inner loss `1/2 w'Hw - w'(Ba + pull)`, outer loss `1/2 |w - target|^2 + r/2 |a - a*|^2`.
 
   H has eigenvalues from 1/condition to 1, and the Hessian of `value` has eigenvalues from 1/alpha_condition to 1.
 

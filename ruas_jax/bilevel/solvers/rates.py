@@ -33,11 +33,12 @@ def require_positive(method: str, **rates: Rate) -> None:
       raise ValueError(f"method {method}: {name} must be positive, not {rate}")
 
 
-def require_counts(method: str, **counts: int) -> None:
-  """Raises ValueError for a number of iterations that is not an integer of at least 1."""
+def require_counts(method: str | None, **counts: int) -> None:
+  """Raises ValueError for a number that is not an integer of at least 1. The error names the method, if given."""
   for name, count in counts.items():
     if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
-      raise ValueError(f"method {method}: {name} must be an integer of at least 1, not {count}")
+      subject = f"method {method}: {name}" if method else name
+      raise ValueError(f"{subject} must be an integer of at least 1, not {count!r}")
 
 
 def add_scaled(tree: PyTree, factor: Number, direction: PyTree) -> PyTree:

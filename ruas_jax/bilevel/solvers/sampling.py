@@ -58,11 +58,15 @@ class Sampler(NamedTuple):
   order: Order = "random"
 
   def check(self, data: Data) -> None:
-    """Raises ProblemError if the examples do not have one leading axis, or if the blocks do not divide it."""
+    """Raises ProblemError if the examples do not have one leading axis, or none, or if blocks do not divide it."""
     for name, examples in data._asdict().items():
       size = count_examples(name, examples)
+      if not size:
+        raise ProblemError(f"{name} has no examples: the leading axes of its leaves have length 0")
       if self.sample is not None or self.batch_size is None:
         continue
+      if not jax.tree.leaves(examples):
+        raise ProblemError(f"batch_size is {self.batch_size}, but {name} has no arrays to take minibatches of")
       if self.batch_size > size:
         raise ProblemError(f"batch_size {self.batch_size} is larger than the {size} examples of {name}")
       if size % self.batch_size:

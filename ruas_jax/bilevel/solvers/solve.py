@@ -12,6 +12,7 @@ import optax
 from jax import lax
 
 from ruas_jax.bilevel.problem import BilevelProblem, PyTree
+from ruas_jax.bilevel.solvers.rates import require_counts
 from ruas_jax.bilevel.solvers.registry import make_solver
 from ruas_jax.bilevel.solvers.sampling import Data
 from ruas_jax.bilevel.solvers.solver import SolverState
@@ -68,7 +69,8 @@ def solve(
     steps: number of steps.
     seed: seed of minibatches and of the losses' keys.
     collection: first value of the mutable collection, if the inner loss has a parameter `collection`.
-    trace: `(weights, alpha) -> {name: []}`, inside jit, after each step; its values join the diagnostics.
+    trace: `(weights, alpha) -> {name: []}`, inside jit, after each step; its values join the diagnostics and need
+      other names.
     callback: receives the state after every `every` steps; the run ends early if it returns True.
     every: number of steps in one call of the compiled program.
     strict: whether an indefinite Hessian or a diverging run is an error. If not, only the trace tells.
@@ -79,16 +81,14 @@ def solve(
       curvature, if `strict`.
     ValueError, TypeError, ProblemError: those of `make_solver`.
   """
-  for name, value in (("steps", steps), ("every", every)):
-    if not isinstance(value, int) or value < 1:
-      raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+  require_counts(None, steps=steps, every=every)
   solver, data = make_solver(method, problem, **options), Data(train, validation)
 
   @functools.partial(jax.jit, static_argnums=2)
   def run(state, data, length):
     def body(state, _):
       state = solver.step(state, data)
-      return state, state.diagnostics | (trace(state.weights, state.alpha) if trace else {})
+      return state, _joined(state.diagnostics, trace(state.weights, state.alpha) if trace else {})
 
     return lax.scan(body, state, length=length)
 
@@ -109,6 +109,13 @@ def solve(
       stacklevel=2,
     )
   return Solution(state.weights, state.alpha, joined, state)
+
+
+def _joined(diagnostics, values):
+  for name in values:
+    if name in diagnostics:
+      raise ValueError(f"trace returns {name!r}, which is the name of a diagnostic; choose another")
+  return diagnostics | values
 
 
 def _check(method, parts, start, state):

@@ -21,7 +21,7 @@ from ruas_jax.bilevel.losses import COLLECTION, require_like, takes
 from ruas_jax.bilevel.optimizer import init_optimizer, update_parameters
 from ruas_jax.bilevel.problem import BilevelProblem, ProblemError, PyTree
 from ruas_jax.bilevel.solvers.oracle import Oracle
-from ruas_jax.bilevel.solvers.rates import Rate, require_positive
+from ruas_jax.bilevel.solvers.rates import Rate, require_counts, require_positive
 from ruas_jax.bilevel.solvers.sampling import Data, Draws, Order, Sampler, TakeSample
 
 
@@ -95,7 +95,8 @@ class Method(NamedTuple):
   Attributes:
     init: `(oracle, point, draws) -> memory`; the point has no memory yet.
     step: `(oracle, point, draws) -> Move`.
-    blocks: whether it refers to minibatches by their block, so that `sample` is not allowed.
+    blocks: whether minibatches must be blocks of the examples, so that `sample` is not allowed. saba keeps a value of
+      each block; srba takes all examples now and then, whose mean loss must be that of the minibatches.
   """
 
   init: Callable[[Oracle, Point, Draws], PyTree]
@@ -131,8 +132,8 @@ def as_solver(
     frozen_weights, frozen_alpha: pytrees of booleans, of the tree's structure or a prefix of it. Where they are true,
       leaves do not move.
   """
-  if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-    raise ValueError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
+  if batch_size is not None:
+    require_counts(None, batch_size=batch_size)
   if sample is not None and (batch_size is not None or method.blocks):
     other = "give only one of batch_size and sample" if batch_size is not None else f"method {name} needs batch_size"
     raise ValueError(f"sample draws minibatches that are not blocks of the examples: {other}")
