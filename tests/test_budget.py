@@ -7,10 +7,11 @@ import tiny_problem
 from ruas_jax.config import load_config
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.setting import search_setting
-from ruas_jax.lowlight.budget import derive_within, require_within
+from ruas_jax.lowlight.budget import derive_within
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.options import NetworkOptions
 
 NAMES = ("skip", "conv_1x1", "conv_3x3")
 COST = {"skip": 0, "conv_1x1": 1, "conv_3x3": 9}
@@ -32,8 +33,12 @@ def alpha(**strengths):
 def test_what_fits_is_the_strongest():
   own = alpha()
   strongest = Genotype.derive(own["illumination"], own["denoising"], NAMES)
-  assert derive_within(0, own, NAMES, size) == strongest
-  assert derive_within(size(strongest), own, NAMES, size) == strongest == Genotype(("conv_3x3",) * 7, ("conv_3x3",) * 7)
+  assert derive_within(0, own, NAMES, NetworkOptions(), size) == strongest
+  assert (
+    derive_within(size(strongest), own, NAMES, NetworkOptions(), size)
+    == strongest
+    == Genotype(("conv_3x3",) * 7, ("conv_3x3",) * 7)
+  )
 
 
 def test_the_weakest_preference_per_number_goes_first():
@@ -42,17 +47,19 @@ def test_the_weakest_preference_per_number_goes_first():
   once = strongest.replace("denoising", 5, "skip")
   twice = once.replace("illumination", 3, "conv_1x1")
   whole = size(strongest)
-  assert derive_within(whole - 1, own, NAMES, size) == once
-  assert derive_within(whole - 9, own, NAMES, size) == once
-  assert derive_within(whole - 10, own, NAMES, size) == twice
-  assert size(derive_within(whole - 100, own, NAMES, size)) <= whole - 100
+  assert derive_within(whole - 1, own, NAMES, NetworkOptions(), size) == once
+  assert derive_within(whole - 9, own, NAMES, NetworkOptions(), size) == once
+  assert derive_within(whole - 10, own, NAMES, NetworkOptions(), size) == twice
+  assert size(derive_within(whole - 100, own, NAMES, NetworkOptions(), size)) <= whole - 100
 
 
 def test_too_small_a_budget_is_one_line():
-  require_within(100, NAMES, size)
-  require_within(0, NAMES, size)
-  with pytest.raises(UserError, match=r"`search\.parameters` 99: the smallest.*has 100; allow at least that many$"):
-    require_within(99, NAMES, size)
+  network = tiny_problem.get_config().network
+  skips = build_network(network, Genotype(("skip",) * 7, ("skip",) * 7)).parameters()
+  problem = lambda most: search_setting(tiny_problem.get_config().with_overrides({"search.parameters": most})).problem
+  problem(skips)
+  with pytest.raises(UserError, match=rf"`search\.parameters` {skips - 1}: the smallest.*has {skips}; allow at least"):
+    problem(skips - 1)
 
 
 def test_a_search_keeps_to_it():

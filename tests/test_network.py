@@ -45,7 +45,7 @@ class GainCell:
   def init(self, key, *, output_scale=1.0, dtype=jnp.float32):
     return {"gain": output_scale * jax.random.normal(key, (), dtype)}
 
-  def fold(self, weights, alpha):
+  def fold(self, weights, alpha, channels=None):
     return weights
 
   def apply(self, folded, x, activation, mask=None):

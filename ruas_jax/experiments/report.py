@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from ruas_jax import __version__
-from ruas_jax.config import Config
+from ruas_jax.config import Config, read_config
 from ruas_jax.engine.leftovers import CONFIG, METRICS, SNAPSHOTS
 from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.engine.records import Record
@@ -24,6 +24,7 @@ from ruas_jax.experiments.setting import ALPHA, FRONT, GENOTYPE, POPULATION
 from ruas_jax.files import check_writable, write_atomically
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
+from ruas_jax.lowlight.space import size_values
 from ruas_jax.photos.model import has_checkpoint, load
 from ruas_jax.report.architecture import alpha_history, alpha_part, genotype_part
 from ruas_jax.report.markup import Content, facts
@@ -176,7 +177,10 @@ def _alpha(run: _Run) -> Content:
       raise UserError(f"{run.folder / ALPHA}: cannot be read ({error})") from None
     operations = tuple(str(name) for name in last.pop("operations", operations))
   history = alpha_history(run.records, operations, last)
-  return alpha_part(history, run.genotype) if history else None
+  if history is None:
+    return None
+  sizes = size_values(read_config(run.folder / CONFIG).network) if history.sizes else {}
+  return alpha_part(history, run.genotype, sizes)
 
 
 def _photographs(run: _Run, count: int, left_out: list[str]) -> Content:

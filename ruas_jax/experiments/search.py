@@ -29,6 +29,7 @@ from ruas_jax.files import write_atomically
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
+from ruas_jax.lowlight.space import named_choices, size_values
 from ruas_jax.nas import one_search
 from ruas_jax.nas.files import RunFiles
 from ruas_jax.nas.state import SearchState
@@ -107,11 +108,11 @@ def search_files(
   def write(folder: epath.Path, found: one_search.SearchResult) -> None:
     from ruas_jax.plots import draw_genotype, plot_alpha, plot_losses
 
-    alpha, genotype = jax.device_get(found.alpha), Genotype.from_dict(found.derived)
+    alpha, genotype = named_choices(jax.device_get(found.alpha)), Genotype.from_dict(found.derived)
     content = io.BytesIO()
     np.savez(content, operations=np.array(names), **alpha)
     write_atomically(folder / ALPHA, content.getvalue())
-    plot_alpha(folder / "alpha.png", alpha, names, genotype)
+    plot_alpha(folder / "alpha.png", alpha, names, genotype, size_values(config.network))
     draw_genotype(folder / "genotype.png", genotype)
     plot_losses(folder / "losses.png", found.metrics)
 

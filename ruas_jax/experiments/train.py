@@ -32,6 +32,7 @@ from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.network import build_network
 from ruas_jax.lowlight.objectives import DenoisingLoss, IlluminationLoss, make_objectives
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
+from ruas_jax.lowlight.space import sized
 from ruas_jax.lowlight.training import init_train_state, make_train_step
 from ruas_jax.optimizers import make_optimizer
 from ruas_jax.photos.model import Model, save_model
@@ -112,7 +113,7 @@ def train(
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=program)
     outcome = iterate(loop, steps=options.steps, description="train", run_folder=folder)
     weights = jax.device_put(outcome.state.weights)
-    model = Model(weights, genotype, config.network, operations)
+    model = Model(weights, genotype, sized(config.network, genotype), operations)
     if folder.path:
       from ruas_jax.plots import plot_losses
 

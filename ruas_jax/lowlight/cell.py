@@ -121,12 +121,15 @@ class Cell:
     fusion = init_kernels(fusion_key, {"kernel": (1, 1, NODES * self.channels, self.channels)}, dtype=dtype)["kernel"]
     return {"edges": edges, "fusion": {"kernel": output_scale * fusion, "bias": jnp.zeros((self.channels,), dtype)}}
 
-  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedCell:
-    """Folds edges, pairs and residuals of one stage. Only the supernet uses the mixing weights `shares [E, O]`."""
-    *pairs, (last,) = self._supernet_nodes(weights, shares) if self.genotype is None else self._derived_nodes(weights)
-    return FoldedCell(tuple(pairs), last, fold_fusion(self.layout, weights["fusion"], identity_taps))
+  def fold(self, weights: Weights, shares: jax.Array | None, channels: jax.Array | None = None) -> FoldedCell:
+    """Folds edges, pairs and residuals of one stage. Only the supernet uses the mixing weights `shares [E, O]`, and in
+    the wide space `channels [C]`, by which every convolution multiplies the channels that it reads."""
+    derived = self.genotype is not None
+    *pairs, (last,) = self._derived_nodes(weights) if derived else self._supernet_nodes(weights, shares, channels)
+    joined = None if channels is None else jnp.tile(channels, NODES)
+    return FoldedCell(tuple(pairs), last, fold_fusion(self.layout, weights["fusion"], identity_taps, joined))
 
-  def _supernet_nodes(self, weights: Weights, shares: jax.Array | None) -> list[tuple[Affine, ...]]:
+  def _supernet_nodes(self, weights: Weights, shares: jax.Array | None, channels: jax.Array | None):
     """The convolutions at each node. All edges are folded side by side and divided once, because every operation on
     small arrays, and its derivatives, takes time to compile."""
     assert shares is not None
@@ -134,6 +137,8 @@ class Cell:
     kernel, bias = fold_edges(weights["edges"], shares, self.operations, taps, self.channels)
     residual = np.concatenate([identity * _is_remain(edge) for edge in range(len(EDGES))])
     kernel += jnp.array([residual * (tap == (0, 0)) for tap in taps], kernel.dtype)
+    if channels is not None:
+      kernel *= channels[None, None]
     folded = in_layout(self.layout, kernel, bias, taps)
     widths = [folded.bias.size * edges // len(EDGES) for edges in [2] * PAIRS + [1]]
     kernels, biases = lax.split(folded.kernel, widths, axis=1), lax.split(folded.bias, widths)
@@ -197,7 +202,10 @@ def _side_by_side(first: Affine, second: Affine) -> Affine:
   return Affine(jnp.concatenate([first.kernel, second.kernel], axis=1), jnp.concatenate([first.bias, second.bias]))
 
 
-def fold_fusion(layout: ImageLayout, weights: Weights, taps: Taps) -> Affine:
-  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as a convolution on `taps`, which are all of its taps."""
+def fold_fusion(layout: ImageLayout, weights: Weights, taps: Taps, channels: jax.Array | None = None) -> Affine:
+  """A dense `{"kernel": [h, w, C, O], "bias": [O]}` as a convolution on `taps`, which are all of its taps. If given,
+  `channels [C]` multiply the channels that it reads."""
   kernel = weights["kernel"]
+  if channels is not None:
+    kernel = kernel * channels[None, None, :, None]
   return in_layout(layout, kernel.reshape(-1, *kernel.shape[2:]).swapaxes(-1, -2), weights["bias"], taps)

@@ -5,30 +5,36 @@ A cost is a sum over edges, and of what a pair of edges that read one node has t
     cost = sum over cells of (fixed + sum over edges of edge[o_e] + sum over pairs of pair[o_distill, o_remain])
 
 The expected cost is the same sum with o drawn from the mixing weights, each edge for itself. So it is the cost of a
-genotype where the mixing weights are one-hot, and it is differentiable.
+genotype where the mixing weights are one-hot, and it is differentiable. In the wide space, `fixed`, `edge` and `pair`
+depend on the sizes, and stages and channels are drawn too.
 
 - parameters: as `Network.parameters` counts them.
 - macs: multiply-accumulates of the folded network for one pixel (`count_folded_macs`): the taps that are alive decide.
 - latency: seconds of a forward pass, from a table that `ruas latency` measures on a device.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ruas_jax.errors import UserError
 from ruas_jax.lowlight.cell import PAIRS
-from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype
+from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, Sizes
 from ruas_jax.lowlight.network import Network, build_network, count_folded_macs, count_parameters
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, live_taps, operation_names
 from ruas_jax.lowlight.options import NetworkOptions
+from ruas_jax.lowlight.space import choices_of, size_values
 
 
 class CellCost(NamedTuple):
   """The cost of a module by the operations of its cell.
+
+  In the wide space the arrays have leading axes of sizes: stages, and channels for the noise removal.
 
   Attributes:
     edge: `[O]`, of an operation on any edge.
@@ -38,7 +44,16 @@ class CellCost(NamedTuple):
 
   edge: np.ndarray
   pair: np.ndarray
-  fixed: float
+  fixed: np.ndarray | float
+
+  def at(self, size: tuple[int, ...]) -> "CellCost":
+    """The cost for one position along each axis of sizes."""
+    return CellCost(self.edge[size], self.pair[size], np.asarray(self.fixed)[size])
+
+  @property
+  def sizes(self) -> list[tuple[int, ...]]:
+    """All positions along the axes of sizes; one empty one without such axes."""
+    return [*np.ndindex(self.edge.shape[:-1])]
 
 
 class NetworkCost(NamedTuple):
@@ -47,42 +62,65 @@ class NetworkCost(NamedTuple):
   Attributes:
     cells: cost of each module, by its name.
     names: names of the O operations.
+    sizes: the sizes of the wide space by choice (`space.size_values`); empty: there are none.
   """
 
   cells: dict[str, CellCost]
   names: tuple[str, ...]
+  sizes: Mapping[str, tuple[int, ...]] = {}
 
   def of(self, genotype: Genotype) -> float:
     """The cost of a genotype's network."""
     total = 0.0
     for name, cell in self.cells.items():
+      cell = cell.at(self._size(name, genotype))
       chosen = [self.names.index(operation) for operation in getattr(genotype, name)]
       distill, remain = chosen[0 : 2 * PAIRS : 2], chosen[1 : 2 * PAIRS : 2]
-      total += cell.fixed + cell.edge[chosen].sum().item() + cell.pair[distill, remain].sum().item()
+      total += float(cell.fixed) + cell.edge[chosen].sum().item() + cell.pair[distill, remain].sum().item()
     return total
 
-  def expected(self, shares: Mapping[str, jax.Array]) -> jax.Array:
-    """The expected cost, `[]`, for the mixing weights `[E, O]` of each module."""
-    total = jnp.zeros((), jnp.result_type(*shares.values()))
+  def _size(self, module: str, genotype: Genotype) -> tuple[int, ...]:
+    """The position of the genotype's sizes along the axes of a module's cost."""
+    if not self.sizes:
+      return ()
+    if genotype.sizes is None:
+      raise UserError(f"the genotype has no sizes, which the wide space needs: {genotype}")
+    chosen = dict(zip(self.sizes, genotype.sizes, strict=True))
+    return tuple(values.index(chosen[name]) for name, values in self.sizes.items() if name.startswith(module))
+
+  def expected(self, shares: Mapping[str, Any]) -> jax.Array:
+    """The expected cost, `[]`, for the mixing weights of each module."""
+    total = jnp.zeros((), jnp.result_type(*jax.tree.leaves(shares)))
     for name, cell in self.cells.items():
-      of_cell, edge, pair = shares[name], *(jnp.asarray(part, total.dtype) for part in cell[:2])
-      distill, remain = of_cell[0 : 2 * PAIRS : 2], of_cell[1 : 2 * PAIRS : 2]
+      chosen = choices_of(shares[name])
+      edge, pair, fixed = (jnp.asarray(part, total.dtype) for part in cell)
+      for of_size in (chosen.stages, chosen.channels):  # the mean over the first axis of sizes that is left
+        if of_size is not None:
+          edge, pair, fixed = (jnp.tensordot(of_size, part, axes=1) for part in (edge, pair, fixed))
+      distill, remain = chosen.edges[0 : 2 * PAIRS : 2], chosen.edges[1 : 2 * PAIRS : 2]
       together = jnp.sum(distill[:, :, None] * remain[:, None, :] * pair[None])
-      total += cell.fixed + jnp.sum(of_cell * edge[None]) + together
+      total += fixed + jnp.sum(chosen.edges * edge[None]) + together
     return total
 
   @property
   def largest(self) -> float:
     """The cost of the most expensive genotype."""
-    cells = {}
-    for name, cell in self.cells.items():
-      pair = np.unravel_index(np.argmax(cell.edge[:, None] + cell.edge + cell.pair), cell.pair.shape)
-      cells[name] = tuple(self.names[index] for index in (*pair * PAIRS, np.argmax(cell.edge)))
-    return self.of(Genotype(**cells))
+    return sum(max(_extreme(cell.at(size), np.max) for size in cell.sizes) for cell in self.cells.values())
 
-  def relative(self, shares: Mapping[str, jax.Array]) -> jax.Array:
+  @property
+  def smallest(self) -> float:
+    """The cost of the cheapest genotype."""
+    return sum(min(_extreme(cell.at(size), np.min) for size in cell.sizes) for cell in self.cells.values())
+
+  def relative(self, shares: Mapping[str, Any]) -> jax.Array:
     """`expected` as a share of `largest`."""
     return self.expected(shares) / self.largest
+
+
+def _extreme(cell: CellCost, best: Callable[[np.ndarray], Any]) -> float:
+  """The largest or smallest cost of a module: its pairs and its last edge may be chosen one by one."""
+  pairs = best(cell.edge[:, None] + cell.edge[None] + cell.pair)
+  return float(cell.fixed + PAIRS * pairs + best(cell.edge))
 
 
 def parameter_cost(options: NetworkOptions, operations: tuple[Operation, ...] = CANDIDATES) -> NetworkCost:
@@ -121,11 +159,20 @@ def _sum_over_edges(
   of_module: Callable[[Network, str], int],
 ) -> NetworkCost:
   """A cost without a part of pairs, from that of each operation on an edge of a module and that of a whole module."""
-  names = operation_names(operations)
-  first = build_network(options, Genotype(*[names[:1] * len(EDGES)] * len(CELLS)), operations)
+  names, values = operation_names(operations), size_values(options)
+  edges_of_first = names[:1] * len(EDGES)
   cells = {}
   for name in CELLS:
-    edge = np.array(of_edges(getattr(first, name)))
-    fixed = of_module(first, name) - len(EDGES) * int(edge[0])
-    cells[name] = CellCost(edge, np.zeros((len(names), len(names)), edge.dtype), fixed)
-  return NetworkCost(cells, names)
+    axes = {choice: of_choice for choice, of_choice in values.items() if choice.startswith(name)}
+    edges, fixed = [], []
+    for size in itertools.product(*axes.values()):
+      sizes = {choice: of_choice[0] for choice, of_choice in values.items()} | dict(zip(axes, size, strict=True))
+      first = Genotype(edges_of_first, edges_of_first, Sizes._make(sizes.values()) if sizes else None)
+      network = build_network(options, first, operations)
+      edges.append(of_edges(getattr(network, name)))
+      fixed.append(of_module(network, name) - len(EDGES) * edges[-1][0])
+    shape = tuple(map(len, axes.values()))
+    edge = np.array(edges).reshape(*shape, len(names))
+    pair = np.zeros((*edge.shape, len(names)), edge.dtype)
+    cells[name] = CellCost(edge, pair, np.array(fixed).reshape(shape))
+  return NetworkCost(cells, names, values)

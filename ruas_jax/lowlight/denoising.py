@@ -11,7 +11,7 @@ strong where the image was brightened, and parts that were not brightened do not
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, fold_fusion
 from ruas_jax.lowlight.mixed_op import init_kernels
 from ruas_jax.lowlight.options import DenoisingOptions
+from ruas_jax.lowlight.space import channel_mask, choices_of, mixture
 from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
 
 COLOURS = 3
@@ -28,11 +29,13 @@ _TAPS = square_taps(3)
 
 
 class FoldedDenoising(NamedTuple):
-  """The module's convolutions. `cells` has a leading axis of stages."""
+  """The module's convolutions. `cells` has a leading axis of stages. `stages` are their mixing weights in the wide
+  space."""
 
   stem: Affine
   cells: FoldedCell
   head: Affine
+  stages: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class DenoisingModule:
   cell: Cell
   slope: float = 0.05
   smoothing: float = 0.0
+  wide: bool = False
 
   def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
     """Random weights `{"stem", "cells", "head"}`. A residual correction starts near zero."""
@@ -59,23 +63,26 @@ class DenoisingModule:
     }
 
   def __call__(
-    self, weights: Weights, shares: jax.Array | None, images: jax.Array, illumination: jax.Array | None = None
+    self, weights: Weights, shares: Any, images: jax.Array, illumination: jax.Array | None = None
   ) -> jax.Array:
     """Removes noise from `images` = u_K, `[B, H, W, 3]` in [0, 1]. The result has the same shape and is not clipped.
 
     Args:
       weights: weights from `init`.
-      shares: `[E, O]` mixing weights of the supernet; a derived network ignores them.
+      shares: mixing weights of the supernet, `[E, O]` or those of the wide space; a derived network ignores them.
       images: u_K.
       illumination: t_K, with the same shape; only a guided module reads it.
     """
     return self.run(self.fold(weights, shares), images, illumination)
 
-  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedDenoising:
+  def fold(self, weights: Weights, shares: Any) -> FoldedDenoising:
     """The convolutions that `run` needs."""
-    cells = fold_stages(self.cell, weights["cells"], shares)
-    stem, head = (fold_fusion(self.cell.layout, weights[end], _TAPS) for end in ("stem", "head"))
-    return FoldedDenoising(stem, cells, head)
+    edges, stages, channels = choices_of(shares)
+    mask = None if channels is None else channel_mask(channels, self.options.channels)
+    cells = fold_stages(self.cell, weights["cells"], edges, mask)
+    stem = fold_fusion(self.cell.layout, weights["stem"], _TAPS)
+    head = fold_fusion(self.cell.layout, weights["head"], _TAPS, mask)
+    return FoldedDenoising(stem, cells, head, stages)
 
   def run(
     self,
@@ -108,13 +115,18 @@ class DenoisingModule:
       return noise if t is None else (1 - t) * noise
 
     def residual_stage(x, folded_cell):
-      return u - correction(cell(folded_cell, features_of(x))), None
+      return u - correction(cell(folded_cell, features_of(x)))
 
     def stacked_stage(features, folded_cell):
-      return cell(folded_cell, features), None
+      return cell(folded_cell, features)
 
     def scan(stage, carry):
-      return scan_stages(self.cell, stage, carry, folded.cells, self.options.stages)[0]
+      def kept(carry, folded_cell):
+        result = stage(carry, folded_cell)
+        return result, None if folded.stages is None else result
+
+      last, results = scan_stages(self.cell, kept, carry, folded.cells, self.options.stages)
+      return last if folded.stages is None or results is None else mixture(folded.stages, results)
 
     if self.options.update == "residual":
       return layout.leave(scan(residual_stage, u), height, width)

@@ -4,7 +4,8 @@ A genotype names seven operations for the illumination module's cell (IEM) and s
 (NRM), in the order of `EDGES`. Operations are plain names in this file; `require` checks them against a candidate set.
 There are two written forms: JSON with the edges as keys (`to_json`, `from_json`), and one line in the paper's short
 names, with edges that read the same node side by side (`str(genotype)`, `from_text`):
-`IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]`.
+`IEM[SC 1-RC | 3-2-RDC 3-C | 3-C SC | 3-C] NRM[1-RC 1-RC | 3-2-RDC SC | 1-RC 1-RC | SC]`. A search of the wide space
+also chooses stages and channels, which follow as `K=1 N=1 C=4`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -35,7 +36,21 @@ SHORT_NAMES = {
 }
 _FULL_NAMES = {short: name for name, short in SHORT_NAMES.items()}
 _NAME = re.compile(r"[^\s|\[\]]+")  # any name that the one-line form can hold
-_TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*")
+_TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*(?:K=(\d{1,4})\s+N=(\d{1,4})\s+C=(\d{1,4})\s*)?")
+
+
+class Sizes(NamedTuple):
+  """The sizes of a network, where a search has chosen them (`lowlight.space`).
+
+  Attributes:
+    illumination_stages: K, the stages of the illumination module.
+    denoising_stages: N, the stages of the noise removal module.
+    channels: C, the channels of the noise removal module.
+  """
+
+  illumination_stages: int
+  denoising_stages: int
+  channels: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +60,15 @@ class Genotype:
   Attributes:
     illumination: seven operation names for the illumination module's cell.
     denoising: seven operation names for the noise removal module's cell.
+    sizes: stages and channels; None: those of the network's options.
 
   Raises:
-    UserError: a cell does not have seven names.
+    UserError: a cell does not have seven names, or a size is not an integer of at least 1.
   """
 
   illumination: tuple[str, ...]
   denoising: tuple[str, ...]
+  sizes: Sizes | None = None
 
   EDGES: ClassVar[tuple[str, ...]] = EDGES
 
@@ -64,6 +81,9 @@ class Genotype:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
           raise UserError(f"genotype, {cell}, {edge}: {name!r} is not an operation name")
       object.__setattr__(self, cell, tuple(names))  # a list is not hashable
+    for name, size in (self.sizes._asdict() if self.sizes else {}).items():
+      if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise UserError(f"genotype, sizes, {name}: {size!r} is not an integer of at least 1")
 
   def require(self, operation_names: Sequence[str]) -> None:
     """Raises UserError for the first operation that is not in `operation_names`."""
@@ -104,9 +124,10 @@ class Genotype:
     names = getattr(self, cell)
     return dataclasses.replace(self, **{cell: (*names[:edge], name, *names[edge + 1 :])})
 
-  def to_dict(self) -> dict[str, dict[str, str]]:
-    """The content of `genotype.json`: for each cell, edge -> operation."""
-    return {cell: dict(zip(EDGES, getattr(self, cell), strict=True)) for cell in CELLS}
+  def to_dict(self) -> dict[str, dict[str, Any]]:
+    """The content of `genotype.json`: for each cell, edge -> operation; and the sizes, if it has any."""
+    record: dict[str, Any] = {cell: dict(zip(EDGES, getattr(self, cell), strict=True)) for cell in CELLS}
+    return record | ({"sizes": self.sizes._asdict()} if self.sizes else {})
 
   def to_json(self) -> str:
     """`to_dict` as JSON text."""
@@ -121,12 +142,16 @@ class Genotype:
       raise UserError(f"genotype: invalid JSON ({error})") from None
 
   @classmethod
-  def from_dict(cls, record: dict[str, dict[str, str]]) -> Genotype:
-    """The genotype in `to_dict`'s dictionary. Raises UserError for unknown or missing cells and edges."""
-    _require_keys(record, tuple(CELLS), "genotype")
+  def from_dict(cls, record: dict[str, dict[str, Any]]) -> Genotype:
+    """The genotype in `to_dict`'s dictionary. Raises UserError for unknown or missing cells, edges and sizes."""
+    _require_keys(record, tuple(CELLS), "genotype", optional=("sizes",))
     for cell in CELLS:
       _require_keys(record[cell], EDGES, f"genotype, {cell}")
-    return cls(**{cell: tuple(record[cell][edge] for edge in EDGES) for cell in CELLS})
+    illumination, denoising = (tuple(record[cell][edge] for edge in EDGES) for cell in CELLS)
+    if record.get("sizes") is None:
+      return cls(illumination, denoising)
+    _require_keys(record["sizes"], Sizes._fields, "genotype, sizes")
+    return cls(illumination, denoising, Sizes(**record["sizes"]))
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the JSON form to `path` (local or remote), completely or not at all. Makes the folder."""
@@ -157,6 +182,8 @@ class Genotype:
       names = [SHORT_NAMES.get(name, name) for name in operations]
       levels = [" ".join(names[index : index + 2]) for index in range(0, len(names), 2)]
       texts.append(f"{label}[{' | '.join(levels)}]")
+    if self.sizes:
+      texts += (f"{letter}={size}" for letter, size in zip("KNC", self.sizes, strict=True))
     return " ".join(texts)
 
   @classmethod
@@ -165,7 +192,9 @@ class Genotype:
     match = _TEXT.fullmatch(text)
     if not match:
       raise UserError(f"genotype: expected one line IEM[...] NRM[...], got {text!r}")
-    return cls(*map(_full_names, match.groups()))
+    illumination, denoising, *sizes = match.groups()
+    found = Sizes._make(map(int, sizes)) if sizes[0] else None
+    return cls(_full_names(illumination), _full_names(denoising), found)
 
 
 def _full_names(listed: str) -> tuple[str, ...]:
@@ -187,16 +216,23 @@ def checked_alpha(alpha, *, cell: str, operation_names: Sequence[str]) -> np.nda
 
 def alpha_shares(alpha, *, cell: str, operation_names: Sequence[str]) -> np.ndarray:
   """softmax(alpha) of a cell's logits, float64 `[7, O]`. Raises the errors of `checked_alpha`."""
-  alpha = checked_alpha(alpha, cell=cell, operation_names=operation_names)
-  powers = np.exp(alpha - alpha.max(axis=1, keepdims=True))
-  return powers / powers.sum(axis=1, keepdims=True)
+  return softmax(checked_alpha(alpha, cell=cell, operation_names=operation_names))
 
 
-def _require_keys(record, keys: tuple[str, ...], where: str) -> None:
-  """Raises UserError unless `record` is a JSON object with exactly these keys."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+  """The softmax along the last axis, without jax."""
+  powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _require_keys(record, keys: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> None:
+  """Raises UserError unless `record` is a JSON object with exactly these keys, and perhaps the optional ones."""
   if not isinstance(record, dict):
     raise UserError(f"{where}: expected an object with the keys {', '.join(keys)}")
-  for problem, names in (("unknown", record.keys() - set(keys)), ("missing", set(keys) - record.keys())):
+  for problem, names in (
+    ("unknown", record.keys() - {*keys, *optional}),
+    ("missing", set(keys) - record.keys()),
+  ):
     if names:
       raise UserError(f"{where}: {problem} {', '.join(sorted(names))} (expected: {', '.join(keys)})")
 

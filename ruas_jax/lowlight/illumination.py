@@ -18,7 +18,7 @@ instead of a gain.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
 from ruas_jax.lowlight.options import IlluminationOptions
+from ruas_jax.lowlight.space import choices_of, mixture
 from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
 
 
@@ -40,7 +41,8 @@ class IlluminationOutput(NamedTuple):
     estimate: the last t before clipping. A loss on it can raise an illumination that has reached the floor, where the
       clipped t has no derivative.
     warm_start: t_hat_0.
-    result: u_K again, for programs that do not keep the images of the other stages.
+    result: u_K again, for programs that do not keep the images of the other stages. In the wide space it is the mixture
+      of all stages, as are `illumination` and `estimate`.
     illumination: t_K again, for the same reason.
   """
 
@@ -60,10 +62,12 @@ class Level(NamedTuple):
 
 
 class FoldedIllumination(NamedTuple):
-  """The module's convolutions with a leading axis of stages, and the level of an adaptive module."""
+  """The module's convolutions with a leading axis of stages, the level of an adaptive module, and the mixing weights of
+  the stages in the wide space."""
 
   cells: FoldedCell
   level: Level | None
+  stages: jax.Array | None
 
 
 _FIRST_MEAN = 0.45  # mean of a constant image's result before training
@@ -78,6 +82,7 @@ class IlluminationModule:
   cell: Cell
   slope: float = 0.05
   smoothing: float = 0.0
+  wide: bool = False
 
   def init(self, key: jax.Array, dtype=jnp.float32) -> Weights:
     """Random cell weights, stacked over stages. A residual stage starts near the identity, to keep t above the
@@ -90,20 +95,21 @@ class IlluminationModule:
     offset = -math.log(_FIRST_MEAN / (1 - _FIRST_MEAN))
     return weights | {"level": {"slope": jnp.ones((), dtype), "offset": jnp.array(offset, dtype)}}
 
-  def __call__(self, weights: Weights, shares: jax.Array | None, images: jax.Array) -> IlluminationOutput:
+  def __call__(self, weights: Weights, shares: Any, images: jax.Array) -> IlluminationOutput:
     """Estimates the illumination of `images [B, H, W, 3]` in [0, 1].
 
     Args:
       weights: weights from `init`.
-      shares: `[E, O]` mixing weights of the supernet; a derived network ignores them.
+      shares: mixing weights of the supernet, `[E, O]` or those of the wide space; a derived network ignores them.
     """
     return self.run(self.fold(weights, shares), images)
 
-  def fold(self, weights: Weights, shares: jax.Array | None) -> FoldedIllumination:
+  def fold(self, weights: Weights, shares: Any) -> FoldedIllumination:
     """The convolutions that `run` needs."""
     cells = {name: leaf for name, leaf in weights.items() if name != "level"}
     level = Level(**weights["level"]) if self.options.adaptive else None
-    return FoldedIllumination(fold_stages(self.cell, cells, shares), level)
+    chosen = choices_of(shares)
+    return FoldedIllumination(fold_stages(self.cell, cells, chosen.edges), level, chosen.stages)
 
   def run(
     self,
@@ -135,11 +141,13 @@ class IlluminationModule:
       t = kinks.clip(estimate, self.options.floor, 1.0, self.smoothing)
       gain = t if self.options.exponent == 1 else t**self.options.exponent
       u = kinks.clip(y / gain, 0.0, 1.0, self.smoothing)
-      return (t, u, estimate), (t, u)
+      return (t, u, estimate), (t, u, None if folded.stages is None else estimate)
 
     # With u = y the rectification is zero and eq. 1's second line equals its first, so one stage function is enough.
     start, stages = (first, y, first), self.options.stages
-    (last, result, estimate), (t, u) = scan_stages(self.cell, stage, start, folded.cells, stages)
+    (last, result, estimate), (t, u, estimates) = scan_stages(self.cell, stage, start, folded.cells, stages)
+    if folded.stages is not None and estimates is not None:
+      last, result, estimate = (mixture(folded.stages, of_stages) for of_stages in (t, u, estimates))
     results = (t, u, estimate, first, result, last)
     return IlluminationOutput(*(layout.leave(planes, height, width) for planes in results))
 

@@ -16,6 +16,7 @@ from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.illumination import FoldedIllumination, IlluminationModule
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions, Variant
+from ruas_jax.lowlight.space import channel_choices, sized
 
 _PRECISIONS = {"exact": lax.Precision.HIGHEST, "high": lax.Precision.HIGH, "fast": lax.Precision.DEFAULT}
 _GPU_PRECISIONS = _PRECISIONS | {"high": lax.Precision.HIGHEST}  # its HIGH is TF32, which has fewer bits than a TPU's
@@ -44,12 +45,20 @@ class Network(NamedTuple):
     """The weights as `jax.ShapeDtypeStruct`s, without computing them."""
     return jax.eval_shape(lambda: self.init_weights(jax.random.key(0)))
 
-  def init_alpha(self, dtype=jnp.float32) -> dict[str, jax.Array]:
-    """Uniform logits: zeros `[E, O]` for each module; empty for a derived network."""
+  def init_alpha(self, dtype=jnp.float32) -> dict[str, Any]:
+    """Uniform logits: zeros `[E, O]` for each module, or those of the wide space; empty for a derived network."""
     if self.illumination.cell.genotype is not None:
       return {}
-    shape = (len(EDGES), len(self.illumination.cell.operations))
-    return {"illumination": jnp.zeros(shape, dtype), "denoising": jnp.zeros(shape, dtype)}
+
+    def zeros(module, **sizes: int):
+      edges = jnp.zeros((len(EDGES), len(module.cell.operations)), dtype)
+      return {"edges": edges} | {name: jnp.zeros(size, dtype) for name, size in sizes.items()} if module.wide else edges
+
+    widths = len(channel_choices(self.denoising.options.channels))
+    return {
+      "illumination": zeros(self.illumination, stages=self.illumination.options.stages),
+      "denoising": zeros(self.denoising, stages=self.denoising.options.stages, channels=widths),
+    }
 
   def fold(self, variant: Variant, weights: Weights, shares: dict[str, Any]) -> FoldedNetwork:
     """Folds edges, pairs and residuals of all stages; `run_folded` can use the result many times."""
@@ -73,21 +82,23 @@ def build_network(
   genotype: Genotype | None = None,
   operations: tuple[Operation, ...] = CANDIDATES,
 ) -> Network:
-  """The network of `genotype`, or the supernet over `operations` if `genotype` is None.
+  """The network of `genotype`, with its sizes if it has any, or the supernet over `operations` if it is None.
 
   Raises:
     UserError: the genotype names an operation that is not in `operations`.
   """
   if genotype is not None:
     genotype.require(operation_names(operations))
+  options = sized(options, genotype)
 
   def cell(name, channels):
     of_module = None if genotype is None else getattr(genotype, name)
     return Cell(channels, operations, of_module, image_layout(options))
 
+  shared = (options.slope, options.smoothing, genotype is None and options.space == "wide")
   return Network(
-    IlluminationModule(options.illumination, cell("illumination", COLOURS), options.slope, options.smoothing),
-    DenoisingModule(options.denoising, cell("denoising", options.denoising.channels), options.slope, options.smoothing),
+    IlluminationModule(options.illumination, cell("illumination", COLOURS), *shared),
+    DenoisingModule(options.denoising, cell("denoising", options.denoising.channels), *shared),
   )
 
 

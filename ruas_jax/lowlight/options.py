@@ -78,6 +78,9 @@ class NetworkOptions:
 
   illumination: IlluminationOptions = IlluminationOptions()
   denoising: DenoisingOptions = DenoisingOptions()
+  space: Literal["ruas", "wide"] = "ruas"
+  """What a search chooses. ruas: the operations of the edges. wide: also the stages of both modules and the channels of
+  the noise removal, each up to its option; the genotype then holds them."""
   variant: Variant = "i+n"
   """Output of the network: i is u_K of the illumination module, i+n is x_N of the noise removal module."""
   slope: float = 0.05

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ruas_jax.errors import UserError
 from ruas_jax.lowlight.budget import derive_within, require_within
 from ruas_jax.lowlight.cost import NetworkCost, mac_cost, parameter_cost
 from ruas_jax.lowlight.denoising import COLOURS
@@ -21,6 +22,7 @@ from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions
 from ruas_jax.lowlight.players import make_players
 from ruas_jax.lowlight.search_options import RUASSearchOptions
+from ruas_jax.lowlight.space import named_choices, size_values
 from ruas_jax.nas.problem import SearchProblem
 
 
@@ -55,7 +57,8 @@ def make_search_problem(
   def size(genotype: Genotype) -> int:
     return int(costs["parameters"]().of(genotype))
 
-  require_within(search.parameters, names, size)
+  if search.parameters:
+    require_within(search.parameters, int(costs["parameters"]().smallest))
 
   def init(key):
     supernet, dtype = build_network(network, operations=operations), jnp.result_type(float)
@@ -68,18 +71,19 @@ def make_search_problem(
     return make_objectives(supernet, numbers, **given), numbers.beta
 
   def derive(alpha):
-    return derive_within(search.parameters, jax.device_get(alpha), names, size).to_dict()
+    return derive_within(search.parameters, jax.device_get(alpha), names, network, size).to_dict()
 
+  narrow = network.space == "ruas"
   return SearchProblem(
     init=init,
     players=make_players(search, losses_of),
     sample=sample,
     derive=derive,
     hyper=dict(hyper or {}),
-    statistics=lambda alpha: alpha_statistics(alpha, names),
+    statistics=lambda alpha: alpha_statistics(alpha, names, size_values(network)),
     costs={name: lambda shares, make=make: make().relative(shares) for name, make in costs.items()},
-    skip=names.index("skip") if "skip" in names else None,
-    channels={"illumination": COLOURS, "denoising": network.denoising.channels},
+    skip=names.index("skip") if narrow and "skip" in names else None,
+    channels={"illumination": COLOURS, "denoising": network.denoising.channels} if narrow else None,
   )
 
 
@@ -96,17 +100,28 @@ def network_costs(
     "macs": lambda: mac_cost(network, operations),
   }
   if latency_table is not None:
+    if network.space == "wide":
+      raise UserError(
+        "`search.latency_table` is for `network.space` ruas: a table has one number of stages and one of channels"
+      )
     latency = read_latency(latency_table, network, operations)
     costs["latency"] = lambda: latency
   return {name: functools.cache(make) for name, make in costs.items()}
 
 
-def alpha_statistics(alpha: dict[str, jax.Array], operation_names: Sequence[str]) -> dict[str, jax.Array]:
+def alpha_statistics(
+  alpha: dict[str, Any], operation_names: Sequence[str], sizes: Mapping[str, tuple[int, ...]]
+) -> dict[str, jax.Array]:
   """Statistics of alpha for each module X. `X_skip_share` is the mean over edges of skip's softmax share (1/7 at the
-  start; a rise towards one is the collapse of DARTS). `X_entropy` is the mean over edges of the entropy in nats."""
-  statistics = {}
-  for module, logits in alpha.items():
-    log_shares = jax.nn.log_softmax(logits)
+  start; a rise towards one is the collapse of DARTS). `X_entropy` is the mean over edges of the entropy in nats.
+  `X_stages` and `X_channels` are the means of the wide space's sizes."""
+  logits_of = named_choices(alpha)
+  statistics = {
+    name: jnp.sum(jax.nn.softmax(logits_of[name]) * jnp.asarray(values, logits_of[name].dtype))
+    for name, values in sizes.items()
+  }
+  for module in alpha:
+    log_shares = jax.nn.log_softmax(logits_of[module])
     shares = jnp.exp(log_shares)
     skips = np.asarray([name == "skip" for name in operation_names])
     statistics[f"{module}_skip_share"] = jnp.sum(shares[:, skips], axis=1).mean()

@@ -14,9 +14,11 @@ def init_stages(init, key: jax.Array, stages: int) -> Weights:
   return jax.vmap(init)(jax.random.split(key, stages))
 
 
-def fold_stages(cell: Cell, weights: Weights, shares: jax.Array | None) -> FoldedCell:
+def fold_stages(
+  cell: Cell, weights: Weights, shares: jax.Array | None, channels: jax.Array | None = None
+) -> FoldedCell:
   """The folded cells for all sets of weights: one per stage, or one for all stages if they share weights."""
-  return jax.vmap(cell.fold, in_axes=(0, None))(weights, shares)
+  return jax.vmap(cell.fold, in_axes=(0, None, None))(weights, shares, channels)
 
 
 def scan_stages(cell: Cell, stage, carry, folded: FoldedCell, stages: int):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ruas_jax.errors import UserError
-from ruas_jax.lowlight.genotype import CELLS, Genotype, alpha_shares
+from ruas_jax.lowlight.genotype import CELLS, Genotype, alpha_shares, softmax
+from ruas_jax.plots.style import words
 from ruas_jax.report.cells import LEVELS, genotype_graphs, operation_key, share_table, used_operations
-from ruas_jax.report.markup import Markup, element
+from ruas_jax.report.markup import Markup, element, table
 
 
 class AlphaHistory(NamedTuple):
@@ -17,11 +18,13 @@ class AlphaHistory(NamedTuple):
   steps: steps `[n]` after which alpha is known.
   shares: softmax(alpha) of each cell, `[n, E, O]`.
   operations: names of the O operations.
+  sizes: softmax(alpha) `[S]` of each choice of sizes in the result; empty: there is none.
   """
 
   steps: list[int]
   shares: dict[str, np.ndarray]
   operations: tuple[str, ...]
+  sizes: dict[str, np.ndarray]
 
 
 def alpha_history(
@@ -36,8 +39,9 @@ def alpha_history(
   """
   found = {}
   for record in records:
-    if all(f"alpha_{cell}" in record for cell in CELLS) and "step" in record:
-      found[record["step"]] = {cell: record[f"alpha_{cell}"] for cell in CELLS}
+    logged = {cell: record.get(f"alpha_{cell}", record.get(f"alpha_{cell}.edges")) for cell in CELLS}
+    if None not in logged.values() and "step" in record:
+      found[record["step"]] = logged
   if last is not None:
     found[max([record.get("step", 0) for record in records], default=0)] = last
   steps, shares = [], {cell: [] for cell in CELLS}
@@ -51,7 +55,8 @@ def alpha_history(
       shares[cell].append(of_cell)
   if not steps:
     return None
-  return AlphaHistory(steps, {cell: np.stack(rows) for cell, rows in shares.items()}, tuple(operations))
+  sizes = {name: softmax(logits) for name, logits in (last or {}).items() if name not in CELLS}
+  return AlphaHistory(steps, {cell: np.stack(rows) for cell, rows in shares.items()}, tuple(operations), sizes)
 
 
 def genotype_part(genotype: Genotype) -> Markup:
@@ -61,10 +66,11 @@ def genotype_part(genotype: Genotype) -> Markup:
   return Markup(element("p", element("code", str(genotype)), class_="note") + operation_key(names) + graphs)
 
 
-def alpha_part(history: AlphaHistory, genotype: Genotype | None) -> Markup:
-  """The mixing weights after the last step as tables, and a slider that shows those after earlier steps.
+def alpha_part(history: AlphaHistory, genotype: Genotype | None, sizes: Mapping[str, Sequence[int]]) -> Markup:
+  """The mixing weights after the last step as tables, and a slider that shows those of the operations after earlier
+  steps.
 
-  The slider is hidden where scripts do not run.
+  The slider is hidden where scripts do not run. `sizes` are the values of each choice of sizes.
   """
   low = min(float(shares.min()) for shares in history.shares.values())
   high = max(float(shares.max()) for shares in history.shares.values())
@@ -82,7 +88,11 @@ def alpha_part(history: AlphaHistory, genotype: Genotype | None) -> Markup:
   parts = [element("p", text, class_="note"), operation_key(history.operations)]
   if len(history.steps) > 1:
     parts += [_controls(history.steps), _data(history, chosen, low=low, high=high, digits=digits)]
-  return element("div", parts, element("div", tables, class_="charts"), id="alpha")
+  parts.append(element("div", tables, class_="charts"))
+  for name, shares in history.sizes.items():
+    row = [words(name), *(f"{share:.{digits}f}" for share in shares)]
+    parts.append(table(["", *map(str, sizes[name])], [row], label=words(name)))
+  return element("div", parts, id="alpha")
 
 
 def _controls(steps: Sequence[int]) -> Markup:
