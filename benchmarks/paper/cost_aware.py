@@ -1,12 +1,12 @@
 """A search that takes the operations into account, on LOL: its front, and its architectures against the bundled one.
 
     python -m benchmarks.paper.cost_aware --data LOL --workdir runs/cost_aware --picture cost_aware.png \\
-      --json benchmarks/results/cost_aware.json
+      --json benchmarks/results/cost_aware.json [--space wide]
 
 LOL is a folder with `train/low` and the pairs `dev/{low,high}`. First a population sweeps `search.cost_weight`, on
 smaller crops and fewer steps than the configuration. Of the genotypes with at most 60 % of the bundled one's
 operations, those whose supernets have the lowest loss are trained, and the bundled one too: by the configuration's
-training, with the same seeds. The one with the lower score without references is compared. Operations are
+training, with the same seeds. The one with the lowest score without references is compared. Operations are
 multiply-accumulates of the folded network (`count_folded_macs`); the JSON also has the field's count, in which skip is
 free.
 """
@@ -46,9 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--candidates", type=at_least(1), default=2, help="number of found architectures to train")
   parser.add_argument("--search-steps", type=at_least(1), default=200)
   parser.add_argument("--search-crop", type=at_least(1), default=64)
+  parser.add_argument("--space", choices=("ruas", "wide"), default="ruas", help="what is searched (network.space)")
   options = parser.parse_args(arguments)
   one_cpu_device_per_core()
   study, images = open_study(options), train_images(options.data)
+  study = study._replace(config=study.config.with_overrides({"network.space": options.space}))
   bundled = load_pretrained("lol").genotype
   limit = SHARE * operations_of(study.config, bundled)["operations"]
 

@@ -89,10 +89,11 @@ def mixture(shares: jax.Array, stages: jax.Array) -> jax.Array:
 
 
 def sized(options: NetworkOptions, genotype: Genotype | None) -> NetworkOptions:
-  """The options with the sizes of the genotype, if it has any."""
-  if genotype is None or genotype.sizes is None:
+  """The options of the genotype's network: with its sizes, if it has any. None is the supernet."""
+  if genotype is None:
     return options
-  sizes = genotype.sizes
+  if (sizes := genotype.sizes) is None:
+    return dataclasses.replace(options, space="ruas")
   illumination = dataclasses.replace(options.illumination, stages=sizes.illumination_stages)
   denoising = dataclasses.replace(options.denoising, stages=sizes.denoising_stages, channels=sizes.channels)
   return dataclasses.replace(options, space="ruas", illumination=illumination, denoising=denoising)
