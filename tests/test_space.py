@@ -13,6 +13,7 @@ import tiny_problem
 
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
+from ruas_jax.experiments.report import report
 from ruas_jax.experiments.search import search
 from ruas_jax.experiments.setting import search_setting
 from ruas_jax.experiments.train import train
@@ -297,8 +298,11 @@ def test_a_search_finds_sizes_that_a_training_takes(tmp_path):
     with np.load(tmp_path / "search" / "alpha.npz") as alpha:
       assert {"illumination", "illumination_stages", "denoising_stages", "denoising_channels"} < set(alpha.files)
       assert alpha["denoising_channels"].argmax() == 0
+    report(tmp_path / "search", out=tmp_path / "report.html", photographs=0)
     trained = train(config, saved, workdir=tmp_path / "train", images=images).model
     again = load(tmp_path / "train")
+  text = (tmp_path / "report.html").read_text()
+  assert "K=1 N=1 C=1" in text and "denoising channels" in text
   assert again.genotype == saved == found.genotype and again.options == trained.options
   assert (again.options.space, again.options.denoising.channels) == ("ruas", 1)
   assert again.weights["denoising"]["stem"]["kernel"].shape[-1] == 1

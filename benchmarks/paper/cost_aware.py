@@ -15,6 +15,7 @@ import json
 import pathlib
 from typing import Any
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.paper.architectures import means, operations_of, train_and_measure
@@ -120,26 +121,40 @@ def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float)
   by_genotype: dict[str, list[dict[str, Any]]] = {}
   for point in sorted(front["points"], key=lambda point: point["cost"]):
     by_genotype.setdefault(point["genotype"], []).append(point)
-  for index, points in enumerate(by_genotype.values()):  # neighbours are labelled above and below in turn
+  for index, points in enumerate(by_genotype.values()):
     label = ", ".join(f"{point['values']['search.cost_weight']:g}" for point in reversed(points))
-    at, offset = (points[0]["cost"], points[0]["loss"]), (0, 8 if index % 2 else -15)
-    left.annotate(label, at, xytext=offset, textcoords="offset points", ha="center", fontsize=8.5)
-  left.margins(x=0.1, y=0.12)
+    _label(left, label, points[0]["cost"], points[0]["loss"], index)
+  left.margins(x=0.2, y=0.12)
   left.set(ylabel=front["loss"], title="searches, by the weight of the cost")
-  for row in rows:
+  by_seed = {row["name"]: [run["ssim"] for run in row["by_seed"]] for row in rows}
+  lowest, median = min(map(min, by_seed.values())), min(float(np.median(values)) for values in by_seed.values())
+  low, below = median - 0.01, 0
+  for index, row in enumerate(sorted(rows, key=lambda row: row["operations"])):
     color = "#1f77b4" if row["name"] == _BUNDLED else "#d62728"
-    values = [run["ssim"] for run in row["by_seed"]]
+    values, at = by_seed[row["name"]], float(np.median(by_seed[row["name"]]))
     right.scatter([row["operations"]] * len(values), values, color=color, s=18, alpha=0.6)
-    right.scatter(row["operations"], row["ssim"], color=color, s=70, marker="_")
-    text = f"{row['name']}: {row['psnr']:.2f} dB"
-    right.annotate(text, (row["operations"], row["ssim"]), xytext=(8, 4), textcoords="offset points", fontsize=9)
-  right.margins(x=0.25)
-  right.set(ylabel="SSIM, development pairs of LOL", title="trained architectures")
+    right.scatter(row["operations"], at, color=color, s=70, marker="_")
+    _label(right, row["name"].removeprefix("found "), row["operations"], at, index)
+    for value in (value for value in values if value < low):  # a training that failed must not flatten the others
+      offset, below = (0, 4 + 11 * below), below + 1
+      text = f"↓ {value:.2f}"
+      right.annotate(text, (row["operations"], low), xytext=offset, textcoords="offset points", fontsize=8.5)
+  right.margins(x=0.25, y=0.12)
+  if lowest < low:
+    right.set_ylim(low, max(map(max, by_seed.values())) + 0.002)
+  right.set(ylabel="SSIM, development pairs of LOL", title="trained architectures, the medians marked")
   for axis in (left, right):
     axis.axvline(limit, color="black", linewidth=0.8, linestyle=":")
     axis.set_xlabel("multiply-accumulates per pixel")
     tidy(axis)
   save_figure(figure, path)
+
+
+def _label(axis, text: str, x: float, y: float, index: int) -> None:
+  """A label beside a point; neighbours have theirs on different sides."""
+  side = 1 if index % 2 else -1
+  offset, align = (8 * side, 7 * side), "left" if side > 0 else "right"
+  axis.annotate(text, (x, y), xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9)
 
 
 if __name__ == "__main__":
