@@ -88,6 +88,12 @@ def cost_aware():
   return [f"{100 * found['share']:.0f} % of its multiply-accumulates, {quality(found)} (it has {quality(bundled)})"]
 
 
+def cost_aware_wide():
+  _, *found = record("cost_aware_wide")["architectures"]
+  best = min(found, key=lambda row: row["score"])
+  return [f"{100 * best['share']:.0f} % of them, {best['psnr']:.2f} dB / {hundredths(best['ssim'])}"]
+
+
 def bilevel_steps():
   rows = record("bilevel_peers")
   faster = {
@@ -155,6 +161,7 @@ FIGURES = (
   quality,
   quality_without_exposure,
   cost_aware,
+  cost_aware_wide,
   bilevel_steps,
   demo,
   speed,
