@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tiny_problem
 
+from ruas_jax.config import read_config
 from ruas_jax.data.sources import ImageArrays
 from ruas_jax.errors import UserError
 from ruas_jax.experiments.report import report
 from ruas_jax.experiments.search import search
-from ruas_jax.experiments.setting import search_setting
+from ruas_jax.experiments.setting import search_identity, search_setting
 from ruas_jax.experiments.train import train
 from ruas_jax.lowlight.cost import mac_cost, parameter_cost
 from ruas_jax.lowlight.genotype import EDGES, PUBLISHED, Genotype, Sizes
@@ -24,6 +25,7 @@ from ruas_jax.lowlight.operations import operation_names
 from ruas_jax.lowlight.options import RELEASED, DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.space import channel_choices, channel_mask, derive, named_choices, size_values
 from ruas_jax.photos.model import load
+from ruas_jax.plots import plot_alpha
 
 pytestmark = pytest.mark.usefixtures("x64_module")
 
@@ -166,6 +168,21 @@ def test_the_gradient_is_that_of_central_differences():
       assert float(gradient[module][name][index]) == pytest.approx(float(slope), rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_mixing_weights_of_sizes_need_not_sum_to_one(factor):
+  """Those of the relaxation sigmoid do not, and the selection by perturbation leaves an alternative out."""
+  *_, of_shares = supernet("paper")
+  cost, shares = mac_cost(PAPER, OPERATIONS), one_hot(genotype_of(SIZES[1]), PAPER)
+  shares["illumination"]["stages"], shares["denoising"]["stages"] = np.array([0.25, 0.75]), np.array([0.5, 0.5])
+  shares["denoising"]["channels"] = np.array([0.1, 0.2, 0.3, 0.4])
+  scaled = {
+    module: {name: leaf if name == "edges" else factor * leaf for name, leaf in part.items()}
+    for module, part in shares.items()
+  }
+  np.testing.assert_allclose(of_shares(scaled).x, of_shares(shares).x, rtol=0, atol=1e-14)
+  assert float(cost.expected(scaled)) == pytest.approx(float(cost.expected(shares)), rel=1e-13)
+
+
 # Costs.
 
 
@@ -200,8 +217,14 @@ def test_the_extremes_are_those_of_all_sizes():
   alike = lambda name, sizes: cost.of(Genotype((name,) * 7, (name,) * 7, sizes))
   assert cost.largest == alike(wide, Sizes(2, 2, 5))
   assert cost.smallest == alike("skip", Sizes(1, 1, 2))
-  with pytest.raises(UserError, match="the genotype has no sizes, which the wide space needs"):
-    cost.of(PUBLISHED)
+  narrow = mac_cost(NetworkOptions(**STAGES), OPERATIONS)
+  for of, genotype in (
+    (cost, PUBLISHED),
+    (cost, genotype_of(Sizes(3, 1, 5))),
+    (narrow, genotype_of(SIZES[0])),
+  ):
+    with pytest.raises(UserError, match=r"^the sizes of genotype .* are not in the space of this cost, which has"):
+      of.of(genotype)
 
 
 # What a search derives.
@@ -238,6 +261,29 @@ def test_a_limit_on_the_parameters_is_kept_by_smaller_sizes_too():
     problem(50)
 
 
+def test_a_limit_exchanges_what_is_preferred_least():
+  """A second stage that alpha prefers stays, and one that it hardly prefers goes."""
+  config = dataclasses.replace(tiny_problem.get_config(), network=PAPER)
+  size = parameter_cost(PAPER, OPERATIONS)
+  strongest = Genotype(("skip",) * 7, ("skip",) * 7, Sizes(2, 2, 5))
+  edges = np.tile([9.0, 0.0, 0.0], (7, 1))
+  own = {
+    "illumination": {"edges": edges, "stages": np.array([0.0, 1e-3])},
+    "denoising": {"edges": edges, "stages": np.array([0.0, 9.0]), "channels": np.array([0.0, 0.0, 0.0, 9.0])},
+  }
+  most = int(size.of(strongest)) - 1
+  problem = search_setting(config.with_overrides({"search.parameters": most}), operations=OPERATIONS).problem
+  assert Genotype.from_dict(problem.derive(own)) == dataclasses.replace(strongest, sizes=Sizes(1, 2, 5))
+
+
+def test_the_statistics_have_the_mean_sizes():
+  statistics = search_setting(
+    dataclasses.replace(tiny_problem.get_config(), network=PAPER), operations=OPERATIONS
+  ).problem.statistics(jax.tree.map(jnp.asarray, alpha_of(k=[0.0, np.log(3.0)])))
+  assert float(statistics["illumination_stages"]) == pytest.approx(0.25 * 1 + 0.75 * 2)
+  assert {"denoising_stages", "denoising_channels", "denoising_entropy"} < set(statistics)
+
+
 @pytest.mark.parametrize("sizes", [None, Sizes(1, 12, 4)])
 def test_a_genotype_is_written_and_read_with_its_sizes(sizes, tmp_path):
   genotype = dataclasses.replace(PUBLISHED, sizes=sizes)
@@ -252,6 +298,7 @@ def test_a_genotype_is_written_and_read_with_its_sizes(sizes, tmp_path):
   [
     ({"channels": 0}, "genotype, sizes, channels: 0 is not an integer of at least 1"),
     ({"channels": "4"}, "genotype, sizes, channels: '4' is not an integer"),
+    ({"channels": True}, "genotype, sizes, channels: True is not an integer"),
     ({"width": 4}, "genotype, sizes: unknown width"),
     (None, None),
   ],
@@ -263,6 +310,30 @@ def test_wrong_sizes_are_one_line(sizes, message):
     return
   with pytest.raises(UserError, match=f"^{message}"):
     Genotype.from_dict(record | {"sizes": Sizes(1, 1, 4)._asdict() | sizes})
+
+
+def test_sizes_may_be_integers_of_numpy_but_no_tuple():
+  genotype = dataclasses.replace(PUBLISHED, sizes=Sizes(np.int64(1), np.int32(2), 4))
+  assert genotype.sizes == Sizes(1, 2, 4) and json.loads(genotype.to_json())["sizes"]["denoising_stages"] == 2
+  for wrong in ((1, 1, 4), ()):
+    with pytest.raises(UserError, match=r"^genotype, sizes: expected Sizes\("):
+      dataclasses.replace(PUBLISHED, sizes=wrong)
+
+
+def test_runs_from_before_there_were_spaces_go_on():
+  """The identity of a run in RUAS's space does not name the space."""
+  config = tiny_problem.get_config()
+  for space, named in (("ruas", False), ("wide", True)):
+    identity = search_identity("search", config.with_overrides({"network.space": space}), images={})
+    assert ("space" in identity["config"]["network"]) == named
+
+
+def test_the_picture_marks_the_sizes(tmp_path):
+  alpha = named_choices(alpha_of())
+  for channels in (2, 5):
+    genotype = genotype_of(Sizes(1, 1, channels))
+    plot_alpha(tmp_path / f"{channels}.png", alpha, NAMES, genotype, size_values(PAPER))
+  assert (tmp_path / "2.png").read_bytes() != (tmp_path / "5.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -303,6 +374,8 @@ def test_a_search_finds_sizes_that_a_training_takes(tmp_path):
     again = load(tmp_path / "train")
   text = (tmp_path / "report.html").read_text()
   assert "K=1 N=1 C=1" in text and "denoising channels" in text
+  assert 'id="alpha-at"' in text  # the slider: alpha was read from the log too
   assert again.genotype == saved == found.genotype and again.options == trained.options
   assert (again.options.space, again.options.denoising.channels) == ("ruas", 1)
+  assert read_config(tmp_path / "train" / "config.json").network == again.options
   assert again.weights["denoising"]["stem"]["kernel"].shape[-1] == 1

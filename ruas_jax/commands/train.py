@@ -10,7 +10,8 @@ class Train(Experiment):
   """Train the network of a genotype, on low-light images only."""
 
   genotype: str
-  """Architecture to train: a genotype.json, or `published` for the paper's."""
+  """Architecture to train: a genotype.json, or `published` for the paper's. Sizes in it replace the stages and channels
+  of the network's options."""
 
   def run(self) -> None:
     from ruas_jax.experiments.train import train

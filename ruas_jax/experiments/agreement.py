@@ -20,7 +20,7 @@ class Found(NamedTuple):
 
 
 def summarize_agreement(found: Sequence[Found]) -> dict[str, Any]:
-  """The agreement in a population.
+  """The agreement in a population. Sizes of the wide space are in `genotypes` alone.
 
   Returns:
     edges: cell -> edge -> the most frequent `operation` (the first one on ties) and the `share` of members with it.

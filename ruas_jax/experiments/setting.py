@@ -154,6 +154,8 @@ def identify(
   for path in (*ignored, "data.placement", "data.tfds_dir"):
     *sections, last = path.split(".")
     del functools.reduce(dict.__getitem__, sections, values)[last]
+  if values["network"]["space"] == "ruas":  # so that runs from before there were spaces go on
+    del values["network"]["space"]
   table = config.search.latency_table
   if table is not None and "search" in values:  # its numbers count, not its path
     values["search"]["latency_table"] = hashlib.sha256(epath.Path(table).read_bytes()).hexdigest()[:12]

@@ -64,7 +64,7 @@ def train(
 
   Args:
     config: the experiment; `config.network.variant` becomes the model's variant.
-    genotype: the architecture.
+    genotype: the architecture. If it has sizes, they replace the stages and channels of `config.network`.
     workdir: folder for the checkpoint, `metrics.jsonl`, `config.json`, `losses.png`, and `snapshots` as in `search`;
       any path that `etils.epath` understands. None: nothing is written.
     run: as in `search`.
@@ -77,6 +77,7 @@ def train(
       finite.
     Preempted: SIGTERM stopped the training, which is saved in `workdir`.
   """
+  config = dataclasses.replace(config, network=sized(config.network, genotype))
   options, data = config.training, config.data
   source, _ = open_images(config, images, None)
   layout = Layout(run.mesh, batch_size=data.batch_size)
@@ -113,7 +114,7 @@ def train(
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=program)
     outcome = iterate(loop, steps=options.steps, description="train", run_folder=folder)
     weights = jax.device_put(outcome.state.weights)
-    model = Model(weights, genotype, sized(config.network, genotype), operations)
+    model = Model(weights, genotype, config.network, operations)
     if folder.path:
       from ruas_jax.plots import plot_losses
 

@@ -28,7 +28,7 @@ from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, Sizes
 from ruas_jax.lowlight.network import Network, build_network, count_folded_macs, count_parameters
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, live_taps, operation_names
 from ruas_jax.lowlight.options import NetworkOptions
-from ruas_jax.lowlight.space import choices_of, size_values
+from ruas_jax.lowlight.space import choices_of, size_values, summing_to_one
 
 
 class CellCost(NamedTuple):
@@ -70,7 +70,11 @@ class NetworkCost(NamedTuple):
   sizes: Mapping[str, tuple[int, ...]] = {}
 
   def of(self, genotype: Genotype) -> float:
-    """The cost of a genotype's network."""
+    """The cost of a genotype's network.
+
+    Raises:
+      UserError: it has sizes where this cost has none, or none or others where it has.
+    """
     total = 0.0
     for name, cell in self.cells.items():
       cell = cell.at(self._size(name, genotype))
@@ -81,11 +85,12 @@ class NetworkCost(NamedTuple):
 
   def _size(self, module: str, genotype: Genotype) -> tuple[int, ...]:
     """The position of the genotype's sizes along the axes of a module's cost."""
-    if not self.sizes:
+    if not self.sizes and genotype.sizes is None:
       return ()
-    if genotype.sizes is None:
-      raise UserError(f"the genotype has no sizes, which the wide space needs: {genotype}")
-    chosen = dict(zip(self.sizes, genotype.sizes, strict=True))
+    chosen = dict(zip(self.sizes, genotype.sizes or (), strict=False))
+    if len(chosen) != 3 or any(size not in self.sizes[name] for name, size in chosen.items()):
+      known = ", ".join(f"{name} {values}" for name, values in self.sizes.items()) or "no sizes (`network.space` ruas)"
+      raise UserError(f"the sizes of genotype {genotype} are not in the space of this cost, which has {known}")
     return tuple(values.index(chosen[name]) for name, values in self.sizes.items() if name.startswith(module))
 
   def expected(self, shares: Mapping[str, Any]) -> jax.Array:
@@ -96,7 +101,7 @@ class NetworkCost(NamedTuple):
       edge, pair, fixed = (jnp.asarray(part, total.dtype) for part in cell)
       for of_size in (chosen.stages, chosen.channels):  # the mean over the first axis of sizes that is left
         if of_size is not None:
-          edge, pair, fixed = (jnp.tensordot(of_size, part, axes=1) for part in (edge, pair, fixed))
+          edge, pair, fixed = (jnp.tensordot(summing_to_one(of_size), part, axes=1) for part in (edge, pair, fixed))
       distill, remain = chosen.edges[0 : 2 * PAIRS : 2], chosen.edges[1 : 2 * PAIRS : 2]
       together = jnp.sum(distill[:, :, None] * remain[:, None, :] * pair[None])
       total += fixed + jnp.sum(chosen.edges * edge[None]) + together

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 import os
 import re
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ SHORT_NAMES = {
 }
 _FULL_NAMES = {short: name for name, short in SHORT_NAMES.items()}
 _NAME = re.compile(r"[^\s|\[\]]+")  # any name that the one-line form can hold
-_TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*(?:K=(\d{1,4})\s+N=(\d{1,4})\s+C=(\d{1,4})\s*)?")
+_TEXT = re.compile(r"\s*IEM\s*\[([^\[\]]*)\]\s*NRM\s*\[([^\[\]]*)\]\s*(?:K=([0-9]+)\s+N=([0-9]+)\s+C=([0-9]+)\s*)?")
 
 
 class Sizes(NamedTuple):
@@ -81,9 +82,14 @@ class Genotype:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
           raise UserError(f"genotype, {cell}, {edge}: {name!r} is not an operation name")
       object.__setattr__(self, cell, tuple(names))  # a list is not hashable
-    for name, size in (self.sizes._asdict() if self.sizes else {}).items():
-      if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if self.sizes is None:
+      return
+    if not isinstance(self.sizes, Sizes):
+      raise UserError(f"genotype, sizes: expected Sizes({', '.join(Sizes._fields)}), got {self.sizes!r}")
+    for name, size in self.sizes._asdict().items():
+      if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
         raise UserError(f"genotype, sizes, {name}: {size!r} is not an integer of at least 1")
+    object.__setattr__(self, "sizes", Sizes._make(map(int, self.sizes)))  # JSON does not hold NumPy's integers
 
   def require(self, operation_names: Sequence[str]) -> None:
     """Raises UserError for the first operation that is not in `operation_names`."""
@@ -191,7 +197,9 @@ class Genotype:
     """The genotype in the one-line form, with short or full operation names. Raises UserError for any other text."""
     match = _TEXT.fullmatch(text)
     if not match:
-      raise UserError(f"genotype: expected one line IEM[...] NRM[...], got {text!r}")
+      raise UserError(
+        f"genotype: expected one line IEM[...] NRM[...], or with sizes IEM[...] NRM[...] K=1 N=1 C=6, got {text!r}"
+      )
     illumination, denoising, *sizes = match.groups()
     found = Sizes._make(map(int, sizes)) if sizes[0] else None
     return cls(_full_names(illumination), _full_names(denoising), found)

@@ -13,6 +13,9 @@ In the wide supernet a module's result is the mixture of the results after each 
 one network of the largest width: every convolution reads channel c times the mixing weight of the widths that have it
 (Wan et al. 2020, FBNetV2). With one-hot mixing weights it is exactly the smaller network, whose weights are the first
 ones of each axis.
+
+The mixing weights of sizes are divided by their sum, because a mixture of images would otherwise get brighter or
+darker. The sum is not one for the relaxation sigmoid, nor where the selection by perturbation leaves out one of them.
 """
 
 import dataclasses
@@ -73,15 +76,21 @@ def size_values(options: NetworkOptions) -> dict[str, tuple[int, ...]]:
   return values | {"denoising_channels": channel_choices(options.denoising.channels)}
 
 
+def summing_to_one(shares: jax.Array) -> jax.Array:
+  """The mixing weights of sizes, divided by their sum."""
+  return shares / jnp.sum(shares)
+
+
 def channel_mask(shares: jax.Array, most: int) -> jax.Array:
   """The mixing weight `[C]` of the widths that have each of `most` channels, from the mixing weights `[M]` of the
   widths."""
   has = np.array(channel_choices(most))[:, None] > np.arange(most)
-  return jnp.sum(shares[:, None] * jnp.asarray(has, shares.dtype), axis=0)
+  return jnp.sum(summing_to_one(shares)[:, None] * jnp.asarray(has, shares.dtype), axis=0)
 
 
 def mixture(shares: jax.Array, stages: jax.Array) -> jax.Array:
   """The results after each stage, `[S, ...]`, with the mixing weights `[S]`."""
+  shares = summing_to_one(shares)
   total = shares[0] * stages[0]
   for stage in range(1, len(stages)):
     total += shares[stage] * stages[stage]
