@@ -73,7 +73,7 @@ def changed(path, value):
     ("search.weight_optimizer.clip", "5", "here: search: weight_optimizer: clip = '5'"),
     ("training.denoising_optimizer.learning_rate", [], "denoising_optimizer: learning_rate = []"),
     ("network.illumination.share_weights", 1, "illumination: share_weights = 1"),
-    ("network", [], "here: network = []: must be a group of options: illumination, denoising, variant, sl"),
+    ("network", [], "here: network = []: must be a group of options: illumination, denoising, space, var"),
     # names of earlier versions
     ("loss.exposure", 0.45, "here: loss: exposure = 0.45: must be a group of options: target, weight, colour_weight"),
     ("loss.exposure_weight", 10.0, "unknown option 'exposure_weight'; perhaps you meant exposure.weight"),

@@ -53,7 +53,7 @@ _REPEATS, _QUICK_REPEATS = 20, 2
 class PlainCell(Cell):
   """The supernet's cell by its definition: every candidate is computed separately."""
 
-  def fold(self, weights, shares):
+  def fold(self, weights, shares, channels=None):
     return weights, shares
 
   def apply(self, folded, x, activation, valid=None):

@@ -110,7 +110,7 @@ def network_costs(
 
 
 def alpha_statistics(
-  alpha: dict[str, Any], operation_names: Sequence[str], sizes: Mapping[str, tuple[int, ...]]
+  alpha: dict[str, Any], operation_names: Sequence[str], sizes: Mapping[str, tuple[int, ...]] = {}
 ) -> dict[str, jax.Array]:
   """Statistics of alpha for each module X. `X_skip_share` is the mean over edges of skip's softmax share (1/7 at the
   start; a rise towards one is the collapse of DARTS). `X_entropy` is the mean over edges of the entropy in nats.
