@@ -123,7 +123,7 @@ def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float)
     by_genotype.setdefault(point["genotype"], []).append(point)
   for index, points in enumerate(by_genotype.values()):
     label = ", ".join(f"{point['values']['search.cost_weight']:g}" for point in reversed(points))
-    _label(left, label, points[0]["cost"], points[0]["loss"], index)
+    _label(left, label, points[0]["cost"], points[0]["loss"], right=bool(index % 2), rise=7)
   left.margins(x=0.2, y=0.12)
   left.set(ylabel=front["loss"], title="searches, by the weight of the cost")
   by_seed = {row["name"]: [run["ssim"] for run in row["by_seed"]] for row in rows}
@@ -134,7 +134,7 @@ def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float)
     values, at = by_seed[row["name"]], float(np.median(by_seed[row["name"]]))
     right.scatter([row["operations"]] * len(values), values, color=color, s=18, alpha=0.6)
     right.scatter(row["operations"], at, color=color, s=70, marker="_")
-    _label(right, row["name"].removeprefix("found "), row["operations"], at, index)
+    _label(right, row["name"].removeprefix("found "), row["operations"], at, right=not index % 2, rise=2)
     for value in (value for value in values if value < low):  # a training that failed must not flatten the others
       offset, below = (0, 4 + 11 * below), below + 1
       text = f"↓ {value:.2f}"
@@ -150,10 +150,10 @@ def _draw(path, front: dict[str, Any], rows: list[dict[str, Any]], limit: float)
   save_figure(figure, path)
 
 
-def _label(axis, text: str, x: float, y: float, index: int) -> None:
-  """A label beside a point; neighbours have theirs on different sides."""
-  side = 1 if index % 2 else -1
-  offset, align = (8 * side, 7 * side), "left" if side > 0 else "right"
+def _label(axis, text: str, x: float, y: float, *, right: bool, rise: int) -> None:
+  """A label to the right and `rise` points above a point, or to the left and below it."""
+  side, align = (1, "left") if right else (-1, "right")
+  offset = (9 * side, rise * side)
   axis.annotate(text, (x, y), xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=9)
 
 

@@ -88,7 +88,7 @@ class NetworkCost(NamedTuple):
     if not self.sizes and genotype.sizes is None:
       return ()
     chosen = dict(zip(self.sizes, genotype.sizes or (), strict=False))
-    if len(chosen) != 3 or any(size not in self.sizes[name] for name, size in chosen.items()):
+    if len(chosen) != len(Sizes._fields) or any(size not in self.sizes[name] for name, size in chosen.items()):
       known = ", ".join(f"{name} {values}" for name, values in self.sizes.items()) or "no sizes (`network.space` ruas)"
       raise UserError(f"the sizes of genotype {genotype} are not in the space of this cost, which has {known}")
     return tuple(values.index(chosen[name]) for name, values in self.sizes.items() if name.startswith(module))
