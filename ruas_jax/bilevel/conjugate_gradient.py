@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_ROUNDINGS = 8
+"""A curvature is taken for zero up to so many times the dtype's epsilon, of the largest one."""
+
 Product = Callable[[jax.Array], jax.Array]  # product of a matrix with a vector [n]
 
 
@@ -44,7 +47,8 @@ def conjugate_gradient(
   """The `x [n]` for which `operator(x)` is nearest to `right [n]`, for a symmetric matrix.
 
   Without a preconditioner, the iterates are those of `jax.scipy.sparse.linalg.cg`. That function returns the last
-  iterate, which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual.
+  iterate, which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual, and
+  ends at a direction whose curvature is no larger than its rounding, as in the null space of a singular matrix.
 
   Args:
     operator: product with the matrix.
@@ -62,12 +66,12 @@ def conjugate_gradient(
     rounding = jnp.finfo(right.dtype).eps ** 0.5
 
     def unfinished(carry):
-      count, _, residual, *_ = carry
+      count, _, residual, *_, is_curved = carry
       square = jnp.vdot(residual, residual)
-      return (square > enough) & (count < most)  # false after a direction without curvature, which makes it NaN
+      return (square > enough) & (count < most) & is_curved
 
     def iterate(carry):
-      count, x, residual, direction, product, best, best_square, curvature, noise = carry
+      count, x, residual, direction, product, best, best_square, curvature, noise, _ = carry
       image = operator(direction)
       along = jnp.vdot(direction, image)
       step = product / along
@@ -77,17 +81,29 @@ def conjugate_gradient(
       length = jnp.vdot(direction, direction)
       curvature = jnp.minimum(curvature, along / length)
       noise = jnp.maximum(noise, rounding * jnp.sqrt(jnp.vdot(image, image) / length))
+      is_curved = jnp.abs(along) > _ROUNDINGS * rounding * noise * length
       direction = closer + new_product / product * direction
-      is_better = square < best_square
+      is_better = is_curved & (square < best_square)
       best, best_square = jnp.where(is_better, x, best), jnp.where(is_better, square, best_square)
-      return count + 1, x, residual, direction, new_product, best, best_square, curvature, noise
+      return count + 1, x, residual, direction, new_product, best, best_square, curvature, noise, is_curved
 
     x = jnp.zeros_like(right) if start is None else start
     residual = right if start is None else right - operator(start)
     closer, infinity = precondition(residual), jnp.full((), jnp.inf, right.dtype)
     product, square = jnp.vdot(residual, closer), jnp.vdot(residual, residual)
-    carry = (jnp.zeros((), jnp.int32), x, residual, closer, product, x, square, infinity, jnp.zeros_like(infinity))
-    count, _, _, _, _, best, _, curvature, noise = lax.while_loop(unfinished, iterate, carry)
+    carry = (
+      jnp.zeros((), jnp.int32),
+      x,
+      residual,
+      closer,
+      product,
+      x,
+      square,
+      infinity,
+      jnp.zeros_like(infinity),
+      jnp.array(True),
+    )
+    count, _, _, _, _, best, _, curvature, noise, _ = lax.while_loop(unfinished, iterate, carry)
     return best, (count, curvature, noise)
 
   x, (count, curvature, noise) = lax.custom_linear_solve(operator, right, solve, symmetric=True, has_aux=True)
