@@ -16,7 +16,7 @@ from ruas_jax.data.sources import ImageArrays
 from ruas_jax.engine import device_loop
 from ruas_jax.engine.device_loop import DeviceLoop
 from ruas_jax.engine.loop import iterate
-from ruas_jax.engine.mesh import DATA, POPULATION, Layout
+from ruas_jax.engine.mesh import DATA, POPULATION, Layout, map_members
 from ruas_jax.engine.mesh_options import MeshOptions
 from ruas_jax.engine.metric_log import read_metrics
 from ruas_jax.engine.metrics import StepMetrics
@@ -79,14 +79,16 @@ def quick(monkeypatch):
 class Looks:
   """An observer that looks every third step and stops at the ninth."""
 
-  every, stopped = 3, False
+  every = 3
 
   def __init__(self):
-    self.seen = []
+    self.seen, self.stopped = [], [False]
 
-  def __call__(self, state, batches):
+  def __call__(self, state, batches, going):
+    assert going == [True]
     self.seen.append((int(state.step), float(state.weights), float(batches[0])))
-    return {"more": jnp.float32(state.step)}, int(state.step) == 9
+    self.stopped = [int(state.step) == 9]
+    return [{"more": jnp.float32(state.step)}]
 
 
 def run(step, feed, key=0.0, *, steps, state=None, folder=None, **arguments):
@@ -136,6 +138,34 @@ def test_the_observer_sees_its_rounds_and_can_stop(quick):
   assert float(state.weights) == 45
 
 
+class Ends:
+  """An observer of a population that looks every second step, and ends each member when its weights are large."""
+
+  every = 2
+
+  def __init__(self, members):
+    self.seen, self.stopped = [], [False] * members
+
+  def __call__(self, state, batches, going):
+    self.seen.append(going)
+    self.stopped = [bool(weights > 30) or over for weights, over in zip(state.weights, self.stopped, strict=True)]
+    return [{"weights": weights} if goes else {} for weights, goes in zip(state.weights, going, strict=True)]
+
+
+def test_an_observer_ends_members_of_a_population_one_by_one(quick):
+  """The second fails at step 2. The third ends at step 4 and the first at step 8, which is the end of the run."""
+  factors = [1.0, 2e38, 4.0]
+  ends, feed = Ends(3), Numbers(factors)
+  loop = DeviceLoop(Step(), start(3), feed, jnp.zeros(3), members=3, largest_loss=jnp.inf)
+  folder = RunFolder(None, RunOptions(largest_loss=float("inf")), {})
+  outcome = iterate(loop, steps=20, description="run", run_folder=folder, members=[None] * 3, observer=ends)
+  assert ends.seen == [[True, False, True]] * 2 + [[True, False, False]] * 2
+  assert [len(records) for records in outcome.records] == [8, 2, 4] and sum(feed.calls) == 8
+  assert [failure is None for failure in outcome.failures] == [True, False, True]
+  np.testing.assert_array_equal(outcome.state.weights, np.float32([36, 2e38, 40]))
+  assert [record.get("weights") for record in outcome.records[2]] == [None, 12.0, None, 40.0]
+
+
 class Failing(Step):
   """Its loss, or else its weights, are not finite in the fourth step."""
 
@@ -175,8 +205,8 @@ def test_the_state_stays_before_the_bad_step_and_later_calls_do_nothing(quick):
 @pytest.fixture(params=["one after the other", "at once"])
 def members_of_a_device(request, monkeypatch):
   """How a device takes its members: as a CPU does, or as an accelerator."""
-  over_members, at_once = device_loop._over_members, request.param == "at once"
-  monkeypatch.setattr(device_loop, "_over_members", lambda one, **_: over_members(one, at_once=at_once))
+  mapped = functools.partial(map_members, at_once=request.param == "at once")
+  monkeypatch.setattr(device_loop, "map_members", mapped)
 
 
 @pytest.mark.parametrize("members, devices", [(3, 1), (4, 2)])

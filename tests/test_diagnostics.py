@@ -116,7 +116,7 @@ def test_what_a_search_logs(supernet):
   with jax.enable_x64(False):
     _, init = step_of(problem, options, optimizer, optimizer)
     state = jax.eval_shape(lambda: first_state(init))
-    metrics = jax.eval_shape(diagnose, state, images, images, jax.random.key(1))
+    metrics = jax.eval_shape(diagnose, state, images, images, jax.random.key(1), {})
   terms = [
     f"illumination_{term}_{of}"
     for term in ("direct", "shift", "implicit")
@@ -161,11 +161,14 @@ def test_rule_of_robustdarts(eigenvalues, stop):
 class HeldOut:
   """A feed of nothing that knows its place."""
 
-  place = 0
+  place, data = 0, ()
 
   def read(self, count):
     self.place += count
     return (np.zeros(1),)
+
+  def fetch(self, data, ticket):
+    return ticket
 
   def seek(self, step):
     self.place = step
@@ -186,12 +189,13 @@ STATE = SearchState(0, {}, {"x": jnp.zeros((), jnp.float32)}, {}, {})
 
 
 def chosen_by(observer):
-  return observer.chosen_alpha(STATE.alpha) if observer.stopped else None
+  return observer.chosen_alpha(STATE.alpha) if all(observer.stopped) else None
 
 
 def look(observer, step):
   """At a round whose alpha is its number."""
-  return observer(SearchState(step, {}, {"x": jnp.array(float(step))}, {}, {}), (None, None))
+  (metrics,) = observer(SearchState(step, {}, {"x": jnp.array(float(step))}, {}, {}), (None, None), [True])
+  return metrics, observer.stopped[0]
 
 
 def observe(largest):

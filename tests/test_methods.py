@@ -1,6 +1,7 @@
 """Search methods: their parts and schedules, each on a problem whose answer is known, selections, early stops."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -323,6 +324,32 @@ def test_a_search_stops_when_gradients_disagree():
   assert len(toy_choices.search(**opposed).metrics) == 8
 
 
+def test_members_of_a_population_stop_as_searches_do(tmp_path):
+  """Each after its own number of steps, and with the alpha of the measurement before; also after a stop in between."""
+  measured = nas.DiagnosticsOptions(every=1, batches=2, window=1, threshold=0.8)
+  options = dict(method="robust_darts", diagnostics=measured)
+  population = functools.partial(
+    nas.search_population,
+    toy_choices.problem(),
+    train=toy_choices.data(),
+    validation=toy_choices.data(seed=1),
+    batch_size=16,
+    seeds=4,
+    **toy_choices.SGD,
+  )
+  population(options=nas.SearchOptions(steps=3, **options), workdir=tmp_path)
+  found = population(options=nas.SearchOptions(steps=8, **options), workdir=tmp_path)
+  alone = [toy_choices.search(steps=8, seed=seed, **options) for seed in range(4)]
+  lengths = [len(records) for records in found.metrics]
+  assert lengths == [len(result.metrics) for result in alone] and 1 < min(lengths) < 8 and len(set(lengths)) > 1
+  for result, single in zip(found.results, alone, strict=True):
+    np.testing.assert_allclose(result.alpha["rows"], single.alpha["rows"], rtol=1e-9, atol=1e-12)
+    for ours, theirs in zip(result.metrics, single.metrics, strict=True):
+      assert ours.keys() == theirs.keys()
+      for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
 def test_diagnostics_are_those_of_the_mean_mixing_weights():
   """A draw of the Dirichlet distribution has no second derivative, its mean has."""
   diagnostics = nas.DiagnosticsOptions(every=1, batches=1)
@@ -333,12 +360,9 @@ def test_diagnostics_are_those_of_the_mean_mixing_weights():
   assert direct[0] == pytest.approx(direct[1], rel=1e-9) and np.isfinite(found.metrics[0]["cell_hessian_largest"])
 
 
-def test_no_skip_and_no_population_for_stops_are_one_line():
+def test_no_skip_is_one_line():
   with pytest.raises(UserError, match=r"^`search\.stop` skips: this problem has no operation that passes its input on"):
     toy_choices.search(problem=lambda: toy_choices.problem(skip=None), method="darts_plus")
-  with pytest.raises(UserError, match=r"^`search\.stop` does not work in a population, which has no diagnostics"):
-    options = nas.SearchOptions(method="robust_darts")
-    nas.search_population(toy_choices.problem(), train=toy_choices.data(), options=options)
 
 
 def test_the_page_has_every_method():

@@ -21,7 +21,7 @@ from ruas_jax.evaluation.metrics import psnr, ssim
 from ruas_jax.lowlight.cell import Cell
 from ruas_jax.lowlight.kinks import leaky_relu
 from ruas_jax.nas.benchmark import Data, Noise, Recipe, Space
-from ruas_jax.nas.benchmark.methods import arguments_of
+from ruas_jax.nas.benchmark.methods import _losses, arguments_of, supernet_losses
 from ruas_jax.nas.benchmark.statistics import measure_noise, percentile
 from ruas_jax.nas.benchmark.storage import Content, read_table, write_table
 from ruas_jax.nas.benchmark.table import FOLDER
@@ -216,6 +216,35 @@ def test_the_trained_form_is_the_supernet_at_one_hot_shares(denoised):
     *(jax.tree.leaves(of(each)) for each in (denoising.SPACE.network, denoising.SPACE.trained)), strict=True
   ):
     np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_comparing_architectures_takes_no_convolution_for_each(denoised):
+  """The losses of many architectures are those of each, and the loop over them only selects, adds and compares."""
+  weights, _, _, images = denoised
+  architectures = np.random.default_rng(0).integers(7, size=(5, 4))
+  small = {"image": np.uint8(255 * np.asarray(images))}
+  space = dataclasses.replace(denoising.SPACE, data=lambda: Data({}, small, {}))
+  names = [[space.operations[index] for index in architecture] for architecture in architectures]
+  found, expected = (supernet_losses(of, weights, names) for of in (space, dataclasses.replace(space, compared=None)))
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  assert np.ptp(expected) > 1e-4
+  trained, compared = (
+    _convolutions_in_loops(jax.make_jaxpr(_losses(of))(weights, architectures, small))
+    for of in (dataclasses.replace(space, compared=None), space)
+  )
+  assert trained > 0 and compared == 0
+
+
+def _convolutions_in_loops(jaxpr, inside=False):
+  """The number of convolutions in the bodies of loops."""
+  count = 0
+  for equation in jaxpr.eqns:
+    count += inside and equation.primitive.name == "ruas_convolve"
+    for parameter in equation.params.values():
+      if hasattr(parameter, "jaxpr") or hasattr(parameter, "eqns"):
+        inner = getattr(parameter, "jaxpr", parameter)
+        count += _convolutions_in_loops(inner, inside or equation.primitive.name == "scan")
+  return count
 
 
 def test_its_metrics_follow_the_protocol(denoised):

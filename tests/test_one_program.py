@@ -12,6 +12,7 @@ from tiny_problem import FEW, dark_images, get_config
 from ruas_jax.data.padded import padded
 from ruas_jax.data.sources import ImageArrays, split_in_half
 from ruas_jax.engine import device_loop
+from ruas_jax.engine.mesh import map_members
 from ruas_jax.engine.mesh_options import MeshOptions
 from ruas_jax.engine.run_options import RunOptions
 from ruas_jax.engine.stream import make_batches
@@ -96,8 +97,7 @@ def test_images_on_the_device_and_streamed_ones_give_the_same_steps(alone):
 
 def test_a_member_is_the_search_with_its_settings(alone, monkeypatch):
   """Also where a device takes its members at once, as an accelerator does."""
-  over_members = device_loop._over_members
-  monkeypatch.setattr(device_loop, "_over_members", lambda one, **_: over_members(one, at_once=True))
+  monkeypatch.setattr(device_loop, "map_members", functools.partial(map_members, at_once=True))
   found = search_population(config_of(), PopulationOptions(seeds=2, sweep=SWEEP), train_images=IMAGES)
   settings = [(eta_t, decay, seed) for eta_t in (0.01, 0.3) for decay in (0.0, 0.01) for seed in (0, 1)]
   assert [(*member.values.values(), member.config.seed) for member in found.members] == settings

@@ -162,13 +162,6 @@ def test_wrong_populations_are_refused():
     PopulationOptions(seeds=0)
   with pytest.raises(UserError, match=r"`loss.eta_t` must be at least 0 and finite, not -1"):
     list_members(Config(), PopulationOptions(sweep=("loss.eta_t=0.1,-1",)))
-  images = ImageArrays(["a", "b"], dark_images(2))
-  measured = get_config().with_overrides({"search.diagnostics.every": 1})
-  said = (
-    r"^`search.diagnostics.every` does not work in a population, which has no diagnostics; search one member at a time$"
-  )
-  with pytest.raises(UserError, match=said):
-    search_population(measured, PopulationOptions(seeds=2), train_images=images)
 
 
 @pytest.mark.parametrize(

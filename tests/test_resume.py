@@ -60,7 +60,7 @@ KINDS = {
 }
 
 
-def look(state, batch, held_out, key):
+def look(state, batch, held_out, key, hyper):
   """In place of the diagnostics, whose program is large: a number that depends on all that they depend on."""
   seen = [leaf.mean() for leaf in jax.tree.leaves((batch, held_out, state.alpha))]
   return {"illumination_hessian_largest": sum(seen) + jax.random.uniform(key) + 100 * state.step}  # it rises
@@ -82,7 +82,7 @@ def one_program():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(device_loop, "make_program", make_once)
     patch.setattr(one_search, "make_diagnostics", lambda *_, **__: look)
-    patch.setattr(nas_population, "_check_sweep", lambda *_: None)  # it traces the losses
+    patch.setattr(nas_population, "check_sweep", lambda *_: None)  # it traces the losses
     for name in [name for name in vars(plots) if name.startswith(("plot_", "draw_"))]:
       patch.setattr(plots, name, lambda *_: None)
     yield functools.partial(current.__setitem__, 0)

@@ -8,7 +8,7 @@ devices; each member stops independently.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from jax import lax
 from ruas_jax.engine.compiler import compiler_options
 from ruas_jax.engine.feed import Feed
 from ruas_jax.engine.memory import no_collection
-from ruas_jax.engine.mesh import Layout
+from ruas_jax.engine.mesh import Layout, map_members
 from ruas_jax.engine.metrics import Metrics, StepMetrics, losses_of
 from ruas_jax.engine.program_cache import kept_program
 from ruas_jax.engine.run_options import LARGEST_LOSS
@@ -32,8 +32,8 @@ class Run(NamedTuple):
 
   Attributes:
     state: state of the search or training; for a population, every leaf has a leading axis of members.
-    sound: bool `[]` or `[P]`, whether every step so far was healthy; if not, the state does not change any more. The
-      name is part of the snapshots' format.
+    sound: bool `[]` or `[P]`, whether every step so far was healthy, and the observer has not ended the member; if not,
+      the state does not change any more. The name is part of the snapshots' format.
   """
 
   state: Any
@@ -98,7 +98,7 @@ def make_advance(
     return Run(state, sound), Log(metrics, run.sound, sound)
 
   # Jitted, so that it is traced only once, for its shapes and for the loop.
-  take_step = jax.jit(_over_members(take_step, at_once=jax.default_backend() != "cpu") if members else take_step)
+  take_step = jax.jit(map_members(take_step, in_axes=(0, None, 0, 0)) if members else take_step)
 
   def advance(run, data, tickets, count, key):
     def ticket(index):
@@ -132,17 +132,6 @@ def make_advance(
 def make_program(step: Callable, feed: Feed, layout: Layout | None = None, **options: Any) -> Callable:
   """`make_advance`, jitted; `run` is donated."""
   return jax.jit(make_advance(step, feed, layout, **options), donate_argnums=0, compiler_options=compiler_options())
-
-
-def _over_members(take_step: Callable, *, at_once: bool) -> Callable:
-  """`take_step` for all members on a device: in parallel, or one after the other, which a CPU's small cache needs."""
-  if at_once:
-    return jax.vmap(take_step, in_axes=(0, None, 0, 0))
-
-  def each(run, data, ticket, key):
-    return lax.map(lambda member: take_step(member[0], data, *member[1:]), (run, ticket, key))
-
-  return each
 
 
 class DeviceLoop:
@@ -217,6 +206,12 @@ class DeviceLoop:
       most = max(1, min(2 * count, int(count * _CALL_SECONDS / seconds)))
       yield Call(first, log, snapshot)
       last = time.monotonic()
+
+  def end(self, members: Sequence[bool]) -> None:
+    """Takes no more steps of these members, one value for each. A single run is one member."""
+    if any(members):
+      ended = np.reshape(members, self.run.sound.shape)
+      self.run = self.run._replace(sound=self.run.sound & ~self._layout.put(ended, self._layout.per_member))
 
   def snapshot(self) -> Run:
     """A copy of the newest run, readable by every process."""

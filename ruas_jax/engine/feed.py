@@ -117,14 +117,19 @@ class PopulationFeed:
 
   streams = False
 
-  def __init__(self, feeds: Sequence[DeviceFeed]):
-    self._feeds = feeds
+  def __init__(self, members: Sequence[Sequence[Reading]], data: DeviceData):
+    self._of = data
+    self._feeds = feeds = [DeviceFeed(readings, data) for readings in members]
     self.data, self.capacity, self.fetch, self.pools = feeds[0].data, feeds[0].capacity, feeds[0].fetch, feeds[0].pools
     self.batch_axes = feeds[0].batch_axes
 
   def read(self, count: int) -> tuple[np.ndarray, ...]:
     """The tickets of all members, stacked."""
     return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
+
+  def beside(self, members: Sequence[Sequence[Reading]]) -> "PopulationFeed":
+    """The feed of other readings of the same sources."""
+    return PopulationFeed(members, self._of)
 
   def seek(self, step: int) -> None:
     """Sets the step of the next tickets, counted from zero."""
@@ -232,8 +237,7 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, placement: Pla
       f"a population needs its data in device memory, and they take {total / 2**30:.1f} GiB; use less data, or set "
       "`data.placement` to 'device' to put them there anyway"
     )
-  data = DeviceData(sources)
-  return PopulationFeed([DeviceFeed(readings, data) for readings in members])
+  return PopulationFeed(members, DeviceData(sources))
 
 
 def _batch_axes(readings: Sequence[Reading]) -> tuple[int, ...]:

@@ -59,6 +59,7 @@ class Journal(contextlib.ExitStack):
       positions = [Position(*position) for position in start.about["logs"]]
       if observer:
         observer.restore(start.about["observer"], shapes.state)
+        loop.end(observer.stopped)
     elif self._run_folder.saves:
       self.save(0, loop.snapshot(), observer, positions)
       self.wait()

@@ -49,7 +49,7 @@ def iterate(
     description: description of the run in one or two words.
     run_folder: folder for `metrics.jsonl` and the snapshots.
     members: folder of each member of a population, for its `metrics.jsonl`; None: a single run.
-    observer: observer of a single run: it adds metrics and may stop the run.
+    observer: observer of the run, which adds metrics and may end it or single members.
     watch: function that receives the new records of every member, or of the single run.
 
   Raises:
@@ -61,19 +61,22 @@ def iterate(
   with contextlib.ExitStack() as stack:
     journal = stack.enter_context(Journal(run_folder, [run_folder.path] if members is None else members))
     journal.begin(loop, observer)
-    if observer and observer.stopped:
+    ended = lambda: observer.stopped if observer else [False] * len(journal.failures)
+    finished = lambda: all(failed or over for failed, over in zip(journal.failures, ended(), strict=True))
+    if finished():
       steps = loop.done
     bar = stack.enter_context(progress(steps, description))
     saving = {"snapshot_every": run_folder.run.checkpoint.every} if run_folder.saves else {}
-    finished = False
     for call in loop.calls(steps, observe_every=every, stop=run_folder.stopping, **saving):
       last = call.first + len(call.log.taken) - 1
       logs = [call.log] if members is None else split(call.log, len(members))
       limit = run_folder.run.largest_loss
       records, failures = zip(*(make_records(call.first, log, largest_loss=limit) for log in logs), strict=True)
-      if observer and every and last % every == 0 and not failures[0]:
-        more, finished = observer(loop.run.state, loop.batches())
-        records[0][-1].update({name: np.asarray(value).tolist() for name, value in jax.device_get(more).items()})
+      if observer and last % every == 0:
+        going = [bool(of_member) and not failure for of_member, failure in zip(records, failures, strict=True)]
+        if any(going):
+          _add(observer(loop.snapshot().state, loop.batches(), going), records)
+          loop.end(observer.stopped)
       journal.add(records, failures)
       if watch:
         watch(records)
@@ -82,15 +85,21 @@ def iterate(
         raise UserError(f"{description}: {failures[0]}{journal.last_good()}")
       if call.snapshot:
         journal.save(last, call.snapshot, observer)
-      finished = finished or all(journal.failures)
-      if finished:
+      if finished():
         break
     if run_folder.saves and journal.saved != loop.done:
       journal.save(loop.done, loop.snapshot(), observer)
     journal.wait()
-    if loop.done < steps and not finished:  # on every host, even if only one received SIGTERM
+    if loop.done < steps and not finished():  # on every host, even if only one received SIGTERM
       raise Preempted(
         f"{description}: stopped by SIGTERM after step {loop.done} of {steps}; the same command resumes it"
       )
     state = jax.device_get(loop.snapshot().state)
   return Outcome(state, journal.records, journal.failures)
+
+
+def _add(metrics: Sequence[dict[str, Any]], records: Sequence[list[Record]]) -> None:
+  """Adds the metrics of every member that has some to its last record."""
+  for more, of_member in zip(jax.device_get(metrics), records, strict=True):
+    if more:
+      of_member[-1].update({name: np.asarray(value).tolist() for name, value in more.items()})

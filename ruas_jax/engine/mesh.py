@@ -135,6 +135,29 @@ class Layout:
     return NamedSharding(self.mesh if mesh is None else mesh, PartitionSpec(*[None] * axis, DATA))
 
 
+def map_members(function: Callable, *, in_axes: Sequence[int | None], at_once: bool | None = None) -> Callable:
+  """`function` for all members on a device.
+
+  Args:
+    in_axes: for each argument 0, its leading axis is that of the members, or None, all members receive the same.
+    at_once: whether the members are computed together. None: not on a CPU, whose small cache needs them one after the
+      other.
+  """
+  if jax.default_backend() != "cpu" if at_once is None else at_once:
+    return jax.vmap(function, in_axes=in_axes)
+
+  def each(*arguments):
+    def of_one(own):
+      remaining = iter(own)
+      return function(
+        *(given if axis is None else next(remaining) for given, axis in zip(arguments, in_axes, strict=True))
+      )
+
+    return lax.map(of_one, [given for given, axis in zip(arguments, in_axes, strict=True) if axis is not None])
+
+  return each
+
+
 def _most_that_divide(things: int, devices: int) -> int:
   return max((count for count in range(1, devices + 1) if things % count == 0), default=1)
 

@@ -1,21 +1,31 @@
 """The interface of an observer of the loop."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
 class Observer(Protocol):
-  """Measures a run at regular steps, and may end it.
+  """Measures a run, or every member of a population, at regular steps, and may end it.
 
   Attributes:
     every: steps between two measurements.
-    stopped: whether it has ended the run.
   """
 
   every: int
-  stopped: bool
 
-  def __call__(self, state: Any, batches: tuple) -> tuple[dict[str, Any], bool]:
-    """More metrics for the log of this step, and whether to end the run. `batches` are those of the step."""
+  @property
+  def stopped(self) -> list[bool]:
+    """For each member, whether the observer has ended it. A single run is one member."""
+    ...
+
+  def __call__(self, state: Any, batches: tuple, going: Sequence[bool]) -> list[dict[str, Any]]:
+    """More metrics for the log of this step, for each member.
+
+    Args:
+      state: state after the step; for a population, every leaf has a leading axis of members.
+      batches: the batches of the step, the same.
+      going: which members took the step. The others are not measured.
+    """
     ...
 
   def about(self) -> dict[str, Any]:

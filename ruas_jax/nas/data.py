@@ -60,3 +60,8 @@ def readings_of(
     for position, (source, number) in enumerate(zip((train, validation), numbers, strict=True))
   )
   return of_train, of_validation
+
+
+def held_out_reading(options: SearchOptions, validation: Source, *, batch_size: int, seed: int) -> Reading:
+  """The validation batches that a measurement of the diagnostics reads, `[N, B]` elements."""
+  return Reading(validation, (options.diagnostics.batches, batch_size), seed=2 * seed + 1)

@@ -19,10 +19,11 @@ from ruas_jax.nas.state import Optimizers, SearchState
 
 def make_diagnostics(
   problem: SearchProblem, options: SearchOptions, optimizers: Optimizers
-) -> Callable[[SearchState, Any, Any, jax.Array], dict[str, jax.Array]]:
-  """`diagnose(state, train, validation, key) -> metrics`, not jitted.
+) -> Callable[[SearchState, Any, Any, jax.Array, Any], dict[str, jax.Array]]:
+  """`diagnose(state, train, validation, key, hyper) -> metrics`, not jitted.
 
-  `train` is as in a step. `validation` is the same with `options.diagnostics.batches` batches on its leading axis.
+  `train` and `hyper` are as in a step. `validation` is as there too, with `options.diagnostics.batches` batches on its
+  leading axis.
 
   The metrics are the problem's `statistics` of alpha, and for each player X:
     `X_hessian_eigenvalues`, `X_hessian_spread`: `[n]`, of the outer loss with respect to alpha (`bilevel.Curvature`).
@@ -41,15 +42,15 @@ def make_diagnostics(
     count = jax.tree.leaves(batches)[0].shape[0]
     return jax.vmap(problem.sample)(batches, jax.random.split(key, count))
 
-  def diagnose(state: SearchState, train: Any, validation: Any, key: jax.Array) -> dict[str, jax.Array]:
+  def diagnose(state: SearchState, train: Any, validation: Any, key: jax.Array, hyper: Any) -> dict[str, jax.Array]:
     metrics = problem.statistics(state.alpha)
     key = jax.random.fold_in(key, state.step)
     train = sample_all(jax.tree.map(lambda leaf: leaf[: options.unroll_steps], train), jax.random.fold_in(key, 0))
     validation = sample_all(validation, jax.random.fold_in(key, 1))
-    of_weights, _ = optimizers.at(problem.hyper)
-    relaxation = moment(problem, options, state.step, problem.hyper).relaxation.without_draws
+    of_weights, _ = optimizers.at(hyper)
+    relaxation = moment(problem, options, state.step, hyper).relaxation.without_draws
     for position, player in enumerate(problem.players):
-      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, problem.hyper, relaxation))
+      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper, relaxation))
       batches, held_out = train, validation
       if bilevel.inner_loss.keyed:
         of_train, of_validation = jax.random.split(jax.random.fold_in(key, 2 + position))

@@ -10,14 +10,14 @@ import numpy as np
 import optax
 
 from ruas_jax.engine.device_loop import DeviceLoop
-from ruas_jax.engine.feed import Reading, StreamFeed, open_feed
+from ruas_jax.engine.feed import StreamFeed, open_feed
 from ruas_jax.engine.loop import iterate
 from ruas_jax.engine.mesh import Layout
 from ruas_jax.engine.run_folder import open_run_folder
 from ruas_jax.engine.run_options import Placement, RunOptions
 from ruas_jax.engine.seeding import seeded
 from ruas_jax.nas.convergence import ConvergenceWatch
-from ruas_jax.nas.data import check_data, open_data, readings_of
+from ruas_jax.nas.data import check_data, held_out_reading, open_data, readings_of
 from ruas_jax.nas.diagnostics import make_diagnostics
 from ruas_jax.nas.files import RunFiles, finish
 from ruas_jax.nas.observer import DiagnosticsObserver
@@ -99,8 +99,9 @@ def search(
     )
     observer = None
     if options.measure_every:
-      diagnose = jax.jit(make_diagnostics(problem, options, setting.optimizers))
-      held_out = StreamFeed([Reading(validation, (options.diagnostics.batches, batch_size), seed=2 * seed + 1)])
+      measure = make_diagnostics(problem, options, setting.optimizers)
+      diagnose = jax.jit(lambda state, train, held_out, key: measure(state, train, held_out, key, problem.hyper))
+      held_out = StreamFeed([held_out_reading(options, validation, batch_size=batch_size, seed=seed)])
       stack.enter_context(contextlib.closing(held_out))
       observer = DiagnosticsObserver(options, diagnose, held_out, jax.random.fold_in(init_key, 1))
     loop = DeviceLoop(step, state, feed, step_key, layout=layout, largest_loss=run.largest_loss, identity=files.program)

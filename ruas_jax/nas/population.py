@@ -13,24 +13,26 @@ import numpy as np
 import optax
 from etils import epath
 
-from ruas_jax.bilevel.losses import wrap
 from ruas_jax.engine.device_loop import DeviceLoop
-from ruas_jax.engine.feed import open_population_feed
+from ruas_jax.engine.feed import PopulationFeed, open_population_feed
 from ruas_jax.engine.identity import plain
 from ruas_jax.engine.leftovers import member_name
 from ruas_jax.engine.loop import Outcome, iterate
-from ruas_jax.engine.mesh import Layout
+from ruas_jax.engine.mesh import Layout, map_members
 from ruas_jax.engine.progress import progress
 from ruas_jax.engine.records import Record
 from ruas_jax.engine.run_folder import open_run_folder
 from ruas_jax.engine.run_options import Placement, RunOptions
 from ruas_jax.engine.seeding import seeded
-from ruas_jax.engine.sources import as_source, spec_of
+from ruas_jax.engine.sources import as_source
 from ruas_jax.errors import UserError
 from ruas_jax.nas.convergence import ConvergenceWatch
-from ruas_jax.nas.data import check_data, open_data, readings_of
+from ruas_jax.nas.data import check_data, held_out_reading, open_data, readings_of
+from ruas_jax.nas.diagnostics import make_diagnostics
 from ruas_jax.nas.files import RunFiles, finish
-from ruas_jax.nas.options import SWEPT, SearchOptions, is_swept
+from ruas_jax.nas.hyper import check_sweep, check_values, with_swept_options, with_values
+from ruas_jax.nas.observer import DiagnosticsObserver
+from ruas_jax.nas.options import SearchOptions
 from ruas_jax.nas.problem import SearchProblem
 from ruas_jax.nas.result import SearchResult
 from ruas_jax.nas.selection import select
@@ -124,26 +126,24 @@ def search_population(
     UserError: as in `search`; or a number cannot be swept; or every member failed.
     Preempted: SIGTERM stopped the population, which is saved in `workdir`.
   """
-  if options.measure_every:
-    option = "search.diagnostics.every" if options.diagnostics.every else "search.stop"
-    raise UserError(f"`{option}` does not work in a population, which has no diagnostics; search one member at a time")
   sweep = dict(sweep or {})
   seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
   members = list_members(seeds, sweep)
   if not members:
     raise UserError("a population needs at least one seed and one value of every swept number")
-  problem = _with_swept_options(problem, sweep)
+  problem = with_swept_options(problem, sweep)
   setting = make_setting(problem, options, weight_optimizer, alpha_optimizer)
-  _check_values(options, sweep)
+  check_values(options, sweep)
   train = as_source("train", train)
-  _check_sweep(setting, train, list(sweep))
+  check_sweep(setting, train, list(sweep))
   layout = Layout(run.mesh, batch_size=batch_size, members=len(members))
-  readings, data = [], []
+  readings, held_out, data = [], [], []
   for member in members:
     sides = open_data(train, validation, seed=member.seed)
     check_data(problem, *sides, batch_size=batch_size, repeat=repeat)
     data.append(sides)
     readings.append(readings_of(problem, options, *sides, batch_size=batch_size, seed=member.seed))
+    held_out.append([held_out_reading(options, sides[1], batch_size=batch_size, seed=member.seed)])
   feed = open_population_feed(readings, placement=placement)
   of_run = {"batch_size": batch_size, "seed": seeds[0]}
   given = None if validation is None else as_source("validation", validation)
@@ -162,15 +162,23 @@ def search_population(
   )
   with opened as folder:
     folders = [folder.path and folder.path / name for name in names]
-    loop = _begin(setting, members, feed, layout, largest_loss=run.largest_loss)
+    start = _start(setting, members)
+    loop = _loop(setting, start, feed, layout, largest_loss=run.largest_loss)
+    observer = _observer(setting, start, feed.beside(held_out), layout) if options.measure_every else None
     description, watch = f"search of {len(members)}", ConvergenceWatch(options.parts.hypergradient, names)
     outcome = iterate(
-      loop, steps=options.steps, description=description, run_folder=folder, members=folders, watch=watch
+      loop,
+      steps=options.steps,
+      description=description,
+      run_folder=folder,
+      members=folders,
+      observer=observer,
+      watch=watch,
     )
 
     def selecting(position: int, state: SearchState) -> Any:
       member, (of_train, of_validation) = members[position], data[position]
-      own = dataclasses.replace(problem, hyper=_with_values(problem.hyper, member.values))
+      own = dataclasses.replace(problem, hyper=with_values(problem.hyper, member.values))
       make_trainer = lambda: Trainer(
         own,
         train=of_train,
@@ -182,7 +190,7 @@ def search_population(
       )
       return select(own, options, state, make_trainer, member.seed)
 
-    result = _finish(problem, folders, member_files, members, outcome, selecting)
+    result = _finish(problem, folders, member_files, members, outcome, observer, selecting)
     files.write(folder.path, result)
   if not any(result.results):
     lines = [f"{name}: {failure}" for name, failure in zip(names, result.failures, strict=True)]
@@ -190,23 +198,56 @@ def search_population(
   return result
 
 
-def _begin(setting: Setting, members: list[Member], feed, layout: Layout, *, largest_loss: float) -> DeviceLoop:
-  """The loop before its first step."""
-  take = setting.step()
+class _Start(NamedTuple):
+  """The first state of all members, the keys that made it and those of the steps, and the swept values. Every leaf has
+  a leading axis of members."""
 
+  state: SearchState
+  init_keys: jax.Array
+  step_keys: jax.Array
+  values: dict[str, np.ndarray]
+
+
+def _start(setting: Setting, members: list[Member]) -> _Start:
   def init(key, values):
-    return setting.init(key, _with_values(setting.problem.hyper, values))
-
-  def step(state, train, validation, of_member):
-    key, values = of_member
-    return take(state, train, validation, key, _with_values(setting.problem.hyper, values))
+    return setting.init(key, with_values(setting.problem.hyper, values))
 
   dtype = jnp.result_type(float)
   values = {path: np.array([member.values[path] for member in members], dtype) for path in members[0].values}
   seeds = np.array([member.seed for member in members], np.int32)
-  state, _, step_keys = jax.jit(jax.vmap(seeded(init)))(seeds, values)
-  key = (step_keys, values)
-  return DeviceLoop(step, state, feed, key, layout=layout, members=len(members), largest_loss=largest_loss)
+  state, init_keys, step_keys = jax.jit(jax.vmap(seeded(init)))(seeds, values)
+  return _Start(state, init_keys, step_keys, values)
+
+
+def _loop(setting: Setting, start: _Start, feed: PopulationFeed, layout: Layout, *, largest_loss: float) -> DeviceLoop:
+  """The loop before its first step."""
+  take = setting.step()
+
+  def step(state, train, validation, of_member):
+    key, values = of_member
+    return take(state, train, validation, key, with_values(setting.problem.hyper, values))
+
+  of_members = (start.step_keys, start.values)
+  members = len(start.step_keys)
+  return DeviceLoop(step, start.state, feed, of_members, layout=layout, members=members, largest_loss=largest_loss)
+
+
+def _observer(setting: Setting, start: _Start, held_out: PopulationFeed, layout: Layout) -> DiagnosticsObserver:
+  """The observer that measures all members in one program."""
+  measure = make_diagnostics(setting.problem, setting.options, setting.optimizers)
+
+  def diagnose(state, train, validation, of_member):
+    key, values = of_member
+    return (measure(state, train, validation, key, with_values(setting.problem.hyper, values)),)
+
+  shared_out = layout.over_members(map_members(diagnose, in_axes=(0, 0, 0, 0)), takes=(0, 0, 0, 0), gives=(0,))
+  program = jax.jit(lambda *arguments: layout.readable(shared_out(*arguments)[0]))
+  keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(start.init_keys, 1)
+  put = functools.partial(layout.put, sharding=layout.per_member)
+  return DiagnosticsObserver(
+    *(setting.options, lambda *arguments: program(*map(put, arguments)), held_out, (keys, start.values)),
+    members=len(keys),
+  )
 
 
 def _finish(
@@ -215,6 +256,7 @@ def _finish(
   files: list[RunFiles],
   members: list[Member],
   outcome: Outcome,
+  observer: DiagnosticsObserver | None,
   select: Callable[[int, SearchState], Any],
 ) -> PopulationResult:
   """Writes the result of each member into its folder. `select` gives what the member's `derive` receives."""
@@ -226,6 +268,8 @@ def _finish(
       if not failures[position]:
         try:
           state = jax.device_put(jax.tree.map(lambda leaf, at=position: leaf[at], outcome.state))
+          if observer:
+            state = state._replace(alpha=observer.chosen_alpha(state.alpha, position))
           selecting = functools.partial(select, position, state)
           records, folder = outcome.records[position], folders[position]
           result = finish(problem, state, records, folder, files[position], selecting)
@@ -234,63 +278,3 @@ def _finish(
       results.append(result)
       bar.update(position + 1)
   return PopulationResult(members, results, failures, outcome.records)
-
-
-def _paths(hyper: Any) -> list[str]:
-  return [_path(path) for path, _ in jax.tree.leaves_with_path(hyper)]
-
-
-def _path(path) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _with_values(hyper: Any, values: Mapping[str, Any]) -> Any:
-  """The problem's `hyper` with the numbers at these paths replaced."""
-  return jax.tree.map_with_path(lambda path, leaf: values.get(_path(path), leaf), hyper)
-
-
-def _with_swept_options(problem: SearchProblem, sweep: Mapping[str, Sequence[float]]) -> SearchProblem:
-  """The problem whose `hyper` has the options of the search that are swept."""
-  options = {path: values[0] for path, values in sweep.items() if values and is_swept(path)}
-  if not options or not isinstance(problem.hyper, Mapping):
-    return problem
-  return dataclasses.replace(problem, hyper=dict(problem.hyper) | options)
-
-
-def _check_values(options: SearchOptions, sweep: Mapping[str, Sequence[float]]) -> None:
-  """Raises UserError for a swept option of the search that is outside its range."""
-  for path, values in sweep.items():
-    for value in values if path in SWEPT else ():
-      dataclasses.replace(options, **{path.removeprefix("search."): value})  # which checks it
-
-
-def _check_sweep(setting: Setting, train: Any, paths: list[str]) -> None:
-  """Raises UserError for a path that does not exist, or whose number cannot be traced because Python code branches on
-  it."""
-  problem, known = setting.problem, _paths(setting.problem.hyper)
-  raw = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), spec_of(train))
-
-  def trace(values):
-    hyper = _with_values(problem.hyper, values)
-    state = setting.init(jax.random.key(0), hyper)
-    batch, (of_weights, of_alpha) = problem.sample(raw, jax.random.key(0)), setting.optimizers.at(hyper)
-    out = []
-    for player in problem.players:
-      weights, alpha = player.pick(state.weights), player.pick(state.alpha)
-      bilevel = wrap(player.bilevel_problem(state.weights, state.alpha, hyper))
-      keyed = (batch, jax.random.key(0)) if bilevel.inner_loss.keyed else batch
-      out += [loss(weights, alpha, keyed) for loss in bilevel]
-      out.append(of_weights.update(weights, state.weight_state[player.name], weights))
-      out.append(of_alpha.update(alpha, state.alpha_state[player.name], alpha))
-    return out
-
-  for path in paths:
-    if path not in known:
-      listed = ", ".join(known) or "none"
-      raise UserError(f"`sweep` {path}: the problem's hyper has no such number; it has {listed}")
-    try:
-      jax.eval_shape(trace, {path: jax.ShapeDtypeStruct((), jnp.float32)})
-    except TypeError:  # jax raises it where Python code needs the value of a traced number
-      raise UserError(
-        f"`sweep` {path}: cannot be swept, because Python code depends on its value; run one search for each value"
-      ) from None

@@ -140,15 +140,14 @@ class Denoiser:
   def __call__(self, weights: dict, shares: jax.Array, images: jax.Array) -> jax.Array:
     """The images `[B, H, W, 3]` without noise, not clipped."""
     y = _SCALE * (jnp.moveaxis(images, -1, 1) - _SHIFT)
-    kernel, bias = fold_edges(weights["edges"], shares, CANDIDATES, _taps(), CHANNELS)
-    kernels, biases = jnp.split(kernel, len(EDGES), axis=1), jnp.split(bias, len(EDGES))
-    r, distilled = _pointwise(y, weights["stem"]), []
-    for index, (share, kernel, bias) in enumerate(zip(shares, kernels, biases, strict=True)):
-      if index:
-        r = leaky_relu(_pointwise(r, weights[f"remain_{index}"]) + r, _SLOPE)
-      distilled.append(leaky_relu(self.convolve_edge(share, r, kernel, bias), _SLOPE))
+    return jnp.moveaxis(y - self._noise(weights, shares, y), 1, -1) / _SCALE + _SHIFT
+
+  def _noise(self, weights: dict, shares: jax.Array, y: jax.Array) -> jax.Array:
+    kernels, biases = _folded(weights, shares, _taps())
+    of_edges = zip(shares, _inputs_of_edges(weights, y), kernels, biases, strict=True)
+    distilled = [leaky_relu(self.convolve_edge(share, r, *folded), _SLOPE) for share, r, *folded in of_edges]
     fused = _pointwise(jnp.concatenate(distilled, axis=1), weights["fusion"])
-    return jnp.moveaxis(y - _pointwise(fused, weights["head"]), 1, -1) / _SCALE + _SHIFT
+    return _pointwise(fused, weights["head"])
 
   def loss(self, weights: dict, shares: jax.Array, batch: jax.Array) -> jax.Array:
     denoise = lambda images, _: self(weights, shares, images)
@@ -161,6 +160,43 @@ class Denoiser:
     reference = _as_float(test["reference"])
     errors = jnp.mean(jnp.square(levels - reference), axis=(1, 2, 3))
     return {"psnr": jnp.mean(-10 * jnp.log10(errors)), "ssim": similarity(levels, reference)}
+
+
+class ManyDenoisers(Denoiser):
+  """The same for mixing weights of zeros and ones, where many architectures have the same weights.
+
+  No edge reads what another edge chose, and fusion and head are linear. So what each operation adds to the noise is
+  computed without the mixing weights, and a loop over architectures only selects and adds (`bilevel.with_invariants`).
+  """
+
+  def _noise(self, weights: dict, shares: jax.Array, y: jax.Array) -> jax.Array:
+    fusion, head = (weights[name]["kernel"][0, 0] for name in ("fusion", "head"))
+    to_noise = jnp.stack(jnp.split(fusion, len(EDGES))) @ head[None]  # of each edge, without biases
+    bias = weights["fusion"]["bias"] @ head + weights["head"]["bias"]
+    inputs = _inputs_of_edges(weights, y)
+    added: list[list[jax.Array]] = [[] for _ in EDGES]
+    for column, name in enumerate(operation_names(CANDIDATES)):
+      taps, alone = live_taps(CANDIDATES, CHANNELS, [name]), jnp.zeros_like(shares).at[:, column].set(1)
+      for edge, (r, *folded) in enumerate(zip(inputs, *_folded(weights, alone, _taps()), strict=True)):
+        distilled = leaky_relu(_on_taps(taps, r, *folded), _SLOPE)
+        added[edge].append(convolve(distilled, to_noise[edge].T[None], identity_taps))
+    chosen = [jnp.stack(of_edge)[jnp.argmax(share)] for of_edge, share in zip(added, shares, strict=True)]
+    return sum(chosen, bias[None, :, None, None])
+
+
+def _folded(weights: dict, shares: jax.Array, taps: Taps) -> tuple[list[jax.Array], list[jax.Array]]:
+  """For each edge, the kernel on these taps and the bias."""
+  kernel, bias = fold_edges(weights["edges"], shares, CANDIDATES, taps, CHANNELS)
+  return jnp.split(kernel, len(EDGES), axis=1), jnp.split(bias, len(EDGES))
+
+
+def _inputs_of_edges(weights: dict, y: jax.Array) -> list[jax.Array]:
+  """What each edge reads: r_0, r_1 and so on."""
+  inputs = [_pointwise(y, weights["stem"])]
+  for index in range(1, len(EDGES)):
+    r = inputs[-1]
+    inputs.append(leaky_relu(_pointwise(r, weights[f"remain_{index}"]) + r, _SLOPE))
+  return inputs
 
 
 def _pointwise(image: jax.Array, weights: dict) -> jax.Array:
@@ -251,6 +287,7 @@ SPACE = Space(
   operations=operation_names(CANDIDATES),
   network=Denoiser(),
   trained=Denoiser(on_live_taps),
+  compared=ManyDenoisers(),
   objective="psnr",
   about=ABOUT,
   licence=LICENCE,

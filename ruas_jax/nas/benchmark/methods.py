@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from ruas_jax.bilevel.invariants import with_invariants
 from ruas_jax.errors import UserError
 from ruas_jax.nas.benchmark.space import Architecture, Space
 from ruas_jax.nas.one_search import search
@@ -27,13 +28,11 @@ def search_space(problem: SearchProblem, space: Space, options: SearchOptions, s
 def search_seeds(
   problem: SearchProblem, space: Space, options: SearchOptions, seeds: Sequence[int], **more: Any
 ) -> list[SearchResult]:
-  """The same with each seed: all in one program, unless there are diagnostics, which a population does not have.
+  """The same with each seed, all in one program.
 
   Raises:
     UserError: a search failed; the message names its seed.
   """
-  if options.measure_every:
-    return [search_space(problem, space, options, seed, **more) for seed in seeds]
   arguments = arguments_of(space, options) | more
   population = search_population(problem, options=options, seeds=seeds, **arguments)
   results = []
@@ -68,13 +67,15 @@ def supernet_losses(space: Space, weights: Any, architectures: Sequence[Architec
 
 @functools.cache
 def _losses(space: Space):
+  network = space.compared or space.trained
+
   def losses(weights, choices, validation):
     batch = space.whole(validation)
 
     def loss(choice):
       shares = jax.nn.one_hot(choice, len(space.operations), dtype=jnp.float32)
-      return space.trained.loss(weights, shares, batch)
+      return network.loss(weights, shares, batch)
 
-    return lax.map(loss, choices)
+    return lax.map(with_invariants(loss, choices[0]), choices)
 
   return jax.jit(losses)

@@ -76,6 +76,8 @@ class Space:
   edges, operations: the choices. Every edge has the same candidates.
   network: its supernet, for any shares.
   trained: the same function for shares of zeros and ones, if there is a faster form of it; else `network`.
+  compared: the same where many architectures have the same weights, if there is a faster form of it; None: `trained`.
+    What does not depend on the shares is computed once.
   objective: the metric of `measure` that a search should make large.
   about: what is learned from which data, and what the metrics are, for the table's card.
   licence: where the data come from, and their licences.
@@ -102,6 +104,7 @@ class Space:
   parameters: Callable[[Architecture], int]
   macs: Callable[[Architecture], int]
   unit: str
+  compared: Network | None = None
   timed: Callable[[], Any] | None = None
   sample: Callable[[PyTree, jax.Array], PyTree] = as_it_is
   alpha_rate: float = 0.02
