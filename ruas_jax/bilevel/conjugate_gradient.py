@@ -7,9 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_ROUNDINGS = 8
-"""A curvature is taken for zero up to so many times the dtype's epsilon, of the largest one."""
-
 Product = Callable[[jax.Array], jax.Array]  # product of a matrix with a vector [n]
 
 
@@ -18,7 +15,7 @@ class Solved(NamedTuple):
 
   Attributes:
     x: `[n]`, the iterate with the smallest residual.
-    iterations: `[]` int32, number of iterations; each takes one product.
+    iterations: `[]` int32, number of iterations; each takes one product. One more, if a residual had to be checked.
     curvature: `[]`, the smallest `p'Ap / p'p` over the directions `p`; infinity without an iteration.
     noise: `[]`, a limit of the curvature's rounding: the largest `|Ap| / |p|` times the root of the dtype's epsilon.
   """
@@ -47,8 +44,11 @@ def conjugate_gradient(
   """The `x [n]` for which `operator(x)` is nearest to `right [n]`, for a symmetric matrix.
 
   Without a preconditioner, the iterates are those of `jax.scipy.sparse.linalg.cg`. That function returns the last
-  iterate, which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual, and
-  ends at a direction whose curvature is no larger than its rounding, as in the null space of a singular matrix.
+  iterate, which is NaN if a direction has no curvature. This one returns the iterate with the smallest residual.
+
+  The residuals are updated, not computed anew. They are off by about epsilon `|A| |x|`, which is much where x grows
+  along directions that are nothing but rounding, as for a singular matrix. Such an iterate is returned only if its
+  residual, computed anew, is less than half of the best one that can be trusted.
 
   Args:
     operator: product with the matrix.
@@ -66,12 +66,12 @@ def conjugate_gradient(
     rounding = jnp.finfo(right.dtype).eps ** 0.5
 
     def unfinished(carry):
-      count, _, residual, *_, is_curved = carry
+      count, _, residual, *_ = carry
       square = jnp.vdot(residual, residual)
-      return (square > enough) & (count < most) & is_curved
+      return (square > enough) & (count < most)  # false after a direction without curvature, which makes it NaN
 
     def iterate(carry):
-      count, x, residual, direction, product, best, best_square, curvature, noise, _ = carry
+      count, x, residual, direction, product, best, safe, curvature, noise = carry
       image = operator(direction)
       along = jnp.vdot(direction, image)
       step = product / along
@@ -81,30 +81,40 @@ def conjugate_gradient(
       length = jnp.vdot(direction, direction)
       curvature = jnp.minimum(curvature, along / length)
       noise = jnp.maximum(noise, rounding * jnp.sqrt(jnp.vdot(image, image) / length))
-      is_curved = jnp.abs(along) > _ROUNDINGS * rounding * noise * length
       direction = closer + new_product / product * direction
-      is_better = is_curved & (square < best_square)
-      best, best_square = jnp.where(is_better, x, best), jnp.where(is_better, square, best_square)
-      return count + 1, x, residual, direction, new_product, best, best_square, curvature, noise, is_curved
+      drift = jnp.square(rounding * noise) * jnp.vdot(x, x)
+      best, safe = _better(best, x, square), _better(safe, x, square + drift)
+      return count + 1, x, residual, direction, new_product, best, safe, curvature, noise
 
     x = jnp.zeros_like(right) if start is None else start
     residual = right if start is None else right - operator(start)
     closer, infinity = precondition(residual), jnp.full((), jnp.inf, right.dtype)
     product, square = jnp.vdot(residual, closer), jnp.vdot(residual, residual)
+    start_of_both = (x, square)
     carry = (
       jnp.zeros((), jnp.int32),
       x,
       residual,
       closer,
       product,
-      x,
-      square,
+      *[start_of_both] * 2,
       infinity,
       jnp.zeros_like(infinity),
-      jnp.array(True),
     )
-    count, _, _, _, _, best, _, curvature, noise, _ = lax.while_loop(unfinished, iterate, carry)
-    return best, (count, curvature, noise)
+    count, _, _, _, _, (best, _), (safe, safe_square), curvature, noise = lax.while_loop(unfinished, iterate, carry)
+
+    def checked():
+      left = right - operator(best)
+      return jnp.where(4 * jnp.vdot(left, left) < safe_square, best, safe), count + 1
+
+    x, count = lax.cond(jnp.all(best == safe), lambda: (best, count), checked)
+    return x, (count, curvature, noise)
 
   x, (count, curvature, noise) = lax.custom_linear_solve(operator, right, solve, symmetric=True, has_aux=True)
   return Solved(x, count, curvature, noise)
+
+
+def _better(known: tuple[jax.Array, jax.Array], x: jax.Array, square: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The iterate with the smaller squared residual, and this; the known one if the other's is not finite."""
+  is_better = square < known[1]
+  return jnp.where(is_better, x, known[0]), jnp.where(is_better, square, known[1])

@@ -3,7 +3,7 @@
 The program is compiled once for any number of steps up to the feed's capacity, and its state is donated. It stops at
 the first step whose loss or new weights are not finite, or whose loss is larger than the limit. That step is recorded,
 and the state from before it is kept. For a population, the step is mapped over the members, which are divided over the
-devices; each member stops independently.
+devices; each member stops independently, also where an observer ends it.
 """
 
 import contextlib
@@ -216,6 +216,10 @@ class DeviceLoop:
   def snapshot(self) -> Run:
     """A copy of the newest run, readable by every process."""
     return self._copy(self.run)
+
+  def readable_state(self) -> Any:
+    """The newest state, readable by every process; no copy where there is only one."""
+    return self.run.state if jax.process_count() == 1 else self.snapshot().state
 
   def batches(self) -> tuple:
     """The batches of the last step of the newest call; available only with `observe_every`."""

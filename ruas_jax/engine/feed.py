@@ -118,7 +118,7 @@ class PopulationFeed:
   streams = False
 
   def __init__(self, members: Sequence[Sequence[Reading]], data: DeviceData):
-    self._of = data
+    self._device_data = data
     self._feeds = feeds = [DeviceFeed(readings, data) for readings in members]
     self.data, self.capacity, self.fetch, self.pools = feeds[0].data, feeds[0].capacity, feeds[0].fetch, feeds[0].pools
     self.batch_axes = feeds[0].batch_axes
@@ -128,8 +128,8 @@ class PopulationFeed:
     return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
 
   def beside(self, members: Sequence[Sequence[Reading]]) -> "PopulationFeed":
-    """The feed of other readings of the same sources."""
-    return PopulationFeed(members, self._of)
+    """The feed of other readings. Their elements must be among those of the present readings."""
+    return PopulationFeed(members, self._device_data)
 
   def seek(self, step: int) -> None:
     """Sets the step of the next tickets, counted from zero."""

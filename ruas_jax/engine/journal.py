@@ -102,9 +102,9 @@ class Journal(contextlib.ExitStack):
     self._run_folder.snapshots.write(step, run, about)
 
   def newest(self) -> list[Record]:
-    """The last record of each member that has not failed."""
-    going = zip(self.records, self.failures, strict=True)
-    return [records[-1] for records, failure in going if records and not failure]
+    """The last record of each member that has not failed; also of those that an observer has ended."""
+    members = zip(self.records, self.failures, strict=True)
+    return [records[-1] for records, failure in members if records and not failure]
 
   def wait(self) -> None:
     """Waits until the snapshots are on disk. Raises UserError if they cannot be written."""

@@ -75,7 +75,7 @@ def iterate(
       if observer and last % every == 0:
         going = [bool(of_member) and not failure for of_member, failure in zip(records, failures, strict=True)]
         if any(going):
-          _add(observer(loop.snapshot().state, loop.batches(), going), records)
+          _add(observer(loop.readable_state(), loop.batches(), going), records)
           loop.end(observer.stopped)
       journal.add(records, failures)
       if watch:

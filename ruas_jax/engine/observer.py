@@ -24,7 +24,7 @@ class Observer(Protocol):
     Args:
       state: state after the step; for a population, every leaf has a leading axis of members.
       batches: the batches of the step, the same.
-      going: which members took the step. The others are not measured.
+      going: which members took the step. The others get no metrics.
     """
     ...
 

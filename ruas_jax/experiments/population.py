@@ -60,7 +60,7 @@ def search_population(
 ) -> PopulationResult:
   """Searches all members at once. Each gets the result of `search` with its configuration, up to rounding.
 
-  A member whose loss is not finite stops; the others continue.
+  A member whose loss is not finite stops, and so does one that `search.stop` ends; the others continue.
 
   Args:
     config: the configuration that all members share.

@@ -72,8 +72,9 @@ class DiagnosticsObserver:
   def __init__(
     self, options: SearchOptions, diagnose: Callable, held_out: Feed, keys: Any, *, members: int | None = None
   ):
-    """`diagnose(state, train, validation, keys) -> metrics` reads its validation batches from `held_out`. With
-    `members`, all its arguments and metrics have a leading axis of members."""
+    """`diagnose(state, train, validation, keys, going) -> metrics` reads its validation batches from `held_out`. With
+    `members`, all its arguments and metrics have a leading axis of members. What is not `going` need not be measured.
+    """
     self.every = options.measure_every
     self._diagnose, self._held_out, self._keys = diagnose, held_out, keys
     self._members, self._measured = members, 0
@@ -88,7 +89,7 @@ class DiagnosticsObserver:
     """The metrics of a measurement, for each search; none where it is not `going`."""
     ticket = jax.tree.map(lambda leaf: leaf[0], self._held_out.read(1))
     (held_out,) = self._held_out.fetch(self._held_out.data, ticket)
-    metrics = jax.device_get(self._diagnose(state, batches[0], held_out, self._keys))
+    metrics = jax.device_get(self._diagnose(state, batches[0], held_out, self._keys, np.array(going)))
     alpha = jax.device_get(jax.tree.leaves(split_inexact(state.alpha)[0]))
     self._measured += 1
     of = lambda member: jax.tree.map(lambda leaf: leaf[member], (metrics, alpha)) if self._members else (metrics, alpha)

@@ -100,7 +100,7 @@ def search(
     observer = None
     if options.measure_every:
       measure = make_diagnostics(problem, options, setting.optimizers)
-      diagnose = jax.jit(lambda state, train, held_out, key: measure(state, train, held_out, key, problem.hyper))
+      diagnose = jax.jit(lambda state, train, held_out, key, _: measure(state, train, held_out, key, problem.hyper))
       held_out = StreamFeed([held_out_reading(options, validation, batch_size=batch_size, seed=seed)])
       stack.enter_context(contextlib.closing(held_out))
       observer = DiagnosticsObserver(options, diagnose, held_out, jax.random.fold_in(init_key, 1))

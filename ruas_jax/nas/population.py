@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jax import lax
 
 from ruas_jax.engine.device_loop import DeviceLoop
 from ruas_jax.engine.feed import PopulationFeed, open_population_feed
@@ -112,7 +113,7 @@ def search_population(
 ) -> PopulationResult:
   """Searches all members at once. Each gets the result of `search` with its seed and numbers, up to rounding.
 
-  A member whose loss is not finite stops; the others continue.
+  A member whose loss is not finite stops, and so does one that `options.stop` ends; the others continue.
 
   Args:
     seeds: number of seeds, counted from 0, or a list of seeds.
@@ -236,17 +237,21 @@ def _observer(setting: Setting, start: _Start, held_out: PopulationFeed, layout:
   """The observer that measures all members in one program."""
   measure = make_diagnostics(setting.problem, setting.options, setting.optimizers)
 
-  def diagnose(state, train, validation, of_member):
+  def diagnose(state, train, validation, of_member, goes):
     key, values = of_member
-    return (measure(state, train, validation, key, with_values(setting.problem.hyper, values)),)
+    hyper = with_values(setting.problem.hyper, values)
+    arguments = (state, train, validation, key, hyper)
+    nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(measure, *arguments))
+    return (lax.cond(goes, measure, lambda *_: nothing, *arguments),)
 
-  shared_out = layout.over_members(map_members(diagnose, in_axes=(0, 0, 0, 0)), takes=(0, 0, 0, 0), gives=(0,))
-  program = jax.jit(lambda *arguments: layout.readable(shared_out(*arguments)[0]))
-  keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(start.init_keys, 1)
+  axes = (0, 0, 0, 0, 0)
+  of_all = layout.over_members(map_members(diagnose, in_axes=axes), takes=axes, gives=(0,))
+  program = jax.jit(lambda *arguments: layout.readable(of_all(*arguments)[0]))
   put = functools.partial(layout.put, sharding=layout.per_member)
+  keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(start.init_keys, 1)
+  of_members = (keys, start.values)
   return DiagnosticsObserver(
-    *(setting.options, lambda *arguments: program(*map(put, arguments)), held_out, (keys, start.values)),
-    members=len(keys),
+    setting.options, lambda *arguments: program(*map(put, arguments)), held_out, of_members, members=len(keys)
   )
 
 

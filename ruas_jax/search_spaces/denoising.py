@@ -163,7 +163,7 @@ class Denoiser:
 
 
 class ManyDenoisers(Denoiser):
-  """The same for mixing weights of zeros and ones, where many architectures have the same weights.
+  """The network for mixing weights of zeros and ones, in a form for many architectures with the same weights.
 
   No edge reads what another edge chose, and fusion and head are linear. So what each operation adds to the noise is
   computed without the mixing weights, and a loop over architectures only selects and adds (`bilevel.with_invariants`).
