@@ -78,7 +78,7 @@ class DeviceFeed:
   streams = False
 
   def __init__(self, readings: Sequence[Reading], data: DeviceData):
-    self.data = data.pools
+    self._device_data, self.data = data, data.pools
     self.batch_axes = _batch_axes(readings)
     self._shapes = [reading.shape for reading in readings]
     self._orders = [Order(len(reading.source), seed=reading.seed) for reading in readings]
@@ -104,6 +104,10 @@ class DeviceFeed:
     self._first += count
     return tuple(tickets)
 
+  def beside(self, readings: Sequence[Reading]) -> "DeviceFeed":
+    """A feed of other readings over the same data, which must hold their elements."""
+    return DeviceFeed(readings, self._device_data)
+
   def seek(self, step: int) -> None:
     """Sets the step of the next ticket, counted from zero."""
     self._first = step
@@ -117,9 +121,8 @@ class PopulationFeed:
 
   streams = False
 
-  def __init__(self, members: Sequence[Sequence[Reading]], data: DeviceData):
-    self._device_data = data
-    self._feeds = feeds = [DeviceFeed(readings, data) for readings in members]
+  def __init__(self, feeds: Sequence[DeviceFeed]):
+    self._feeds = feeds
     self.data, self.capacity, self.fetch, self.pools = feeds[0].data, feeds[0].capacity, feeds[0].fetch, feeds[0].pools
     self.batch_axes = feeds[0].batch_axes
 
@@ -128,8 +131,8 @@ class PopulationFeed:
     return jax.tree.map(lambda *members: np.stack(members, axis=1), *(feed.read(count) for feed in self._feeds))
 
   def beside(self, members: Sequence[Sequence[Reading]]) -> "PopulationFeed":
-    """The feed of other readings. Their elements must be among those of the present readings."""
-    return PopulationFeed(members, self._device_data)
+    """A feed of other readings of each member, as `DeviceFeed.beside`."""
+    return PopulationFeed([feed.beside(readings) for feed, readings in zip(self._feeds, members, strict=True)])
 
   def seek(self, step: int) -> None:
     """Sets the step of the next tickets, counted from zero."""
@@ -237,7 +240,8 @@ def open_population_feed(members: Sequence[Sequence[Reading]], *, placement: Pla
       f"a population needs its data in device memory, and they take {total / 2**30:.1f} GiB; use less data, or set "
       "`data.placement` to 'device' to put them there anyway"
     )
-  return PopulationFeed(members, DeviceData(sources))
+  data = DeviceData(sources)
+  return PopulationFeed([DeviceFeed(readings, data) for readings in members])
 
 
 def _batch_axes(readings: Sequence[Reading]) -> tuple[int, ...]:
