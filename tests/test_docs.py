@@ -1,5 +1,6 @@
-"""The examples of docs/ run as they are printed, and every public name is in the reference."""
+"""The examples of docs/ run as they are printed, every public name is in the reference, and figures are the records'."""
 
+import json
 import pathlib
 import re
 
@@ -9,7 +10,8 @@ import pytest
 import ruas_jax
 from ruas_jax import bilevel, nas
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
+ROOT = pathlib.Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
 def examples(name):
@@ -100,3 +102,14 @@ def test_every_public_name_is_in_the_reference(module):
   page = (DOCS / "api" / f"{module.__name__.removeprefix('ruas_jax.').replace('.', '_')}.md").read_text()
   listed = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
   assert sorted(listed) == sorted(f"{module.__name__}.{name}" for name in module.__all__ if not name.startswith("_"))
+
+
+def test_the_guide_to_videos_has_the_recorded_figures():
+  results = json.loads((ROOT / "benchmarks" / "results" / "video.json").read_text())["results"]
+  guide = (DOCS / "video.md").read_text()
+  for row in results["scenes"]:
+    assert f"| {100 * row['clip']:.2g} % | {100 * row['result']:.2g} % | {row['ratio']:.2f} |" in guide
+  change = {name: f"{100 * value:.1f} %" for name, value in results["background_change"].items()}
+  assert f"within {change['result']} (the clip's: {change['clip']})" in guide and f"by {change['alone']}" in guide
+  assert f"{results['frames_per_second']:.1f} frames per second" in guide
+  assert f"All {results['sound_packets']} packets" in guide

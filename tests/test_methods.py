@@ -340,6 +340,8 @@ def test_members_of_a_population_stop_as_searches_do(tmp_path):
   population(options=nas.SearchOptions(steps=3, **options), workdir=tmp_path)
   found = population(options=nas.SearchOptions(steps=8, **options), workdir=tmp_path)
   lengths = [len(records) for records in found.metrics]
+  again = population(options=nas.SearchOptions(steps=10, **options), workdir=tmp_path)
+  assert [len(records) for records in again.metrics] == lengths  # all have ended
   assert 1 < min(lengths) < max(lengths) < 8
   for seed in (int(np.argmin(lengths)), int(np.argmax(lengths))):
     result, single = found.results[seed], toy_choices.search(steps=8, seed=seed, **options)

@@ -1,6 +1,5 @@
 """Videos: colours, exposure over time, what is copied, what is refused, and that no half file gets a name."""
 
-import json
 import os
 import pathlib
 import signal
@@ -439,14 +438,3 @@ def test_a_video_is_measured_before_it_is_enhanced(tmp_path):
   assert survey.starts == [0, 8] and len(survey.times) == len(survey.means) == 12
   means = [frame.mean() / 255 for frame in frames_of(path)]
   np.testing.assert_allclose(survey.means, means, atol=2e-3)
-
-
-def test_the_guide_has_the_recorded_figures():
-  results = json.loads((ROOT / "benchmarks" / "results" / "video.json").read_text())["results"]
-  guide = (ROOT / "docs" / "video.md").read_text()
-  for row in results["scenes"]:
-    assert f"| {100 * row['clip']:.2g} % | {100 * row['result']:.2g} % | {row['ratio']:.2f} |" in guide
-  change = {name: f"{100 * value:.1f} %" for name, value in results["background_change"].items()}
-  assert f"within {change['result']} (the clip's: {change['clip']})" in guide and f"by {change['alone']}" in guide
-  assert f"{results['frames_per_second']:.1f} frames per second" in guide
-  assert f"All {results['sound_packets']} packets" in guide

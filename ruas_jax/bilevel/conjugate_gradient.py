@@ -90,17 +90,8 @@ def conjugate_gradient(
     residual = right if start is None else right - operator(start)
     closer, infinity = precondition(residual), jnp.full((), jnp.inf, right.dtype)
     product, square = jnp.vdot(residual, closer), jnp.vdot(residual, residual)
-    start_of_both = (x, square)
-    carry = (
-      jnp.zeros((), jnp.int32),
-      x,
-      residual,
-      closer,
-      product,
-      *[start_of_both] * 2,
-      infinity,
-      jnp.zeros_like(infinity),
-    )
+    first, none = (x, square), jnp.zeros((), jnp.int32)
+    carry = (none, x, residual, closer, product, first, first, infinity, jnp.zeros_like(infinity))
     count, _, _, _, _, (best, _), (safe, safe_square), curvature, noise = lax.while_loop(unfinished, iterate, carry)
 
     def checked():

@@ -139,11 +139,13 @@ def map_members(function: Callable, *, in_axes: Sequence[int | None], at_once: b
   """`function` for all members on a device.
 
   Args:
-    in_axes: for each argument 0, its leading axis is that of the members, or None, all members receive the same.
+    in_axes: for each argument, 0 if its leading axis is that of the members, or None if all members receive the same.
     at_once: whether the members are computed together. None: not on a CPU, whose small cache needs them one after the
       other.
   """
-  if jax.default_backend() != "cpu" if at_once is None else at_once:
+  if at_once is None:
+    at_once = jax.default_backend() != "cpu"
+  if at_once:
     return jax.vmap(function, in_axes=in_axes)
 
   def each(*arguments):

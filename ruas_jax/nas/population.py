@@ -235,12 +235,12 @@ def _loop(setting: Setting, start: _Start, feed: PopulationFeed, layout: Layout,
 
 def _observer(setting: Setting, start: _Start, held_out: PopulationFeed, layout: Layout) -> DiagnosticsObserver:
   """The observer that measures all members in one program."""
-  measure = make_diagnostics(setting.problem, setting.options, setting.optimizers)
+  # Jitted, so that it is traced only once, for its shapes and for the program.
+  measure = jax.jit(make_diagnostics(setting.problem, setting.options, setting.optimizers))
 
   def diagnose(state, train, validation, of_member, goes):
     key, values = of_member
-    hyper = with_values(setting.problem.hyper, values)
-    arguments = (state, train, validation, key, hyper)
+    arguments = (state, train, validation, key, with_values(setting.problem.hyper, values))
     nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(measure, *arguments))
     return (lax.cond(goes, measure, lambda *_: nothing, *arguments),)
 

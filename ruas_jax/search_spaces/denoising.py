@@ -143,7 +143,7 @@ class Denoiser:
     return jnp.moveaxis(y - self._noise(weights, shares, y), 1, -1) / _SCALE + _SHIFT
 
   def _noise(self, weights: dict, shares: jax.Array, y: jax.Array) -> jax.Array:
-    kernels, biases = _folded(weights, shares, _taps())
+    kernels, biases = _folded(weights, shares)
     of_edges = zip(shares, _inputs_of_edges(weights, y), kernels, biases, strict=True)
     distilled = [leaky_relu(self.convolve_edge(share, r, *folded), _SLOPE) for share, r, *folded in of_edges]
     fused = _pointwise(jnp.concatenate(distilled, axis=1), weights["fusion"])
@@ -177,16 +177,16 @@ class ManyDenoisers(Denoiser):
     added: list[list[jax.Array]] = [[] for _ in EDGES]
     for column, name in enumerate(operation_names(CANDIDATES)):
       taps, alone = live_taps(CANDIDATES, CHANNELS, [name]), jnp.zeros_like(shares).at[:, column].set(1)
-      for edge, (r, *folded) in enumerate(zip(inputs, *_folded(weights, alone, _taps()), strict=True)):
+      for edge, (r, *folded) in enumerate(zip(inputs, *_folded(weights, alone), strict=True)):
         distilled = leaky_relu(_on_taps(taps, r, *folded), _SLOPE)
         added[edge].append(convolve(distilled, to_noise[edge].T[None], identity_taps))
     chosen = [jnp.stack(of_edge)[jnp.argmax(share)] for of_edge, share in zip(added, shares, strict=True)]
     return sum(chosen, bias[None, :, None, None])
 
 
-def _folded(weights: dict, shares: jax.Array, taps: Taps) -> tuple[list[jax.Array], list[jax.Array]]:
-  """For each edge, the kernel on these taps and the bias."""
-  kernel, bias = fold_edges(weights["edges"], shares, CANDIDATES, taps, CHANNELS)
+def _folded(weights: dict, shares: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+  """For each edge, the kernel on all taps and the bias."""
+  kernel, bias = fold_edges(weights["edges"], shares, CANDIDATES, _taps(), CHANNELS)
   return jnp.split(kernel, len(EDGES), axis=1), jnp.split(bias, len(EDGES))
 
 
