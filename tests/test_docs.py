@@ -1,4 +1,4 @@
-"""The examples of docs/ run as they are printed, every public name is in the reference, and figures are the records'."""
+"""The examples of docs/ run as they are printed; public names are in the reference, and figures are the records'."""
 
 import json
 import pathlib
