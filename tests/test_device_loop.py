@@ -228,6 +228,20 @@ def test_a_member_stops_for_itself(members, devices, members_of_a_device, quick)
   np.testing.assert_array_equal(loop.run.sound, [True, False, True, True][:members])
 
 
+def test_a_member_that_has_ended_is_not_computed_on_a_cpu(quick):
+  factors, computed = [1.0, 2e38, 2.0], []  # the second one ends at its second step
+
+  def step(state, number, key):
+    jax.debug.callback(lambda value: computed.append(float(value)), number)
+    return Step()(state, number, key)
+
+  loop = DeviceLoop(step, start(3), Numbers(factors), jnp.zeros(3), members=3, largest_loss=jnp.inf)
+  for _ in loop.calls(4):
+    pass
+  jax.effects_barrier()
+  assert sorted(computed) == [1, 2, 2, 3, 4, 4, 6, 8, float(np.float32(2e38)), np.inf]
+
+
 @pytest.mark.parametrize("members, devices", [(1, 1), (2, 2), (3, 1), (6, 2)])
 def test_members_are_shared_out_evenly(members, devices):
   assert Layout(members=members).mesh.shape == {POPULATION: devices, DATA: 1}

@@ -87,6 +87,7 @@ def make_advance(
   """
   layout = layout or Layout(members=members)
 
+  @jax.jit  # so that it is traced only once, for its shapes and for the loop
   def take_step(run, data, ticket, key):
     batches = layout.share_out(feed.fetch(data, ticket), feed.batch_axes)
     state, metrics = step(run.state, *batches, key)
@@ -97,8 +98,12 @@ def make_advance(
     state = lax.cond(sound, lambda: state, lambda: run.state)  # jnp.where on each leaf would be one kernel per leaf
     return Run(state, sound), Log(metrics, run.sound, sound)
 
-  # Jitted, so that it is traced only once, for its shapes and for the loop.
-  take_step = jax.jit(map_members(take_step, in_axes=(0, None, 0, 0)) if members else take_step)
+  def take_step_if_sound(run, *inputs):
+    """Takes no time for a member that has ended, where the members are computed one after the other."""
+    shapes = jax.eval_shape(take_step, run, *inputs)[1]
+    return lax.cond(run.sound, lambda: take_step(run, *inputs), lambda: (run, _zeros(shapes)))
+
+  take_steps = jax.jit(map_members(take_step_if_sound, in_axes=(0, None, 0, 0))) if members else take_step
 
   def advance(run, data, tickets, count, key):
     def ticket(index):
@@ -110,12 +115,12 @@ def make_advance(
 
     def body(loop):
       index, run, log = loop
-      run, new = take_step(run, data, ticket(index), key)
+      run, new = take_steps(run, data, ticket(index), key)
       log = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, index, 0), log, new)
       return index + 1, run, log
 
-    _, shapes = jax.eval_shape(take_step, run, data, ticket(0), key)
-    log = jax.tree.map(lambda shape: jnp.zeros((feed.capacity, *shape.shape), shape.dtype), shapes)
+    _, shapes = jax.eval_shape(take_steps, run, data, ticket(0), key)
+    log = _zeros(shapes, feed.capacity)
     _, run, log = lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), run, log))
     return run, log
 
@@ -259,6 +264,11 @@ def _log_of(names: dict[str, Any]) -> Log:
 def _copied(tree: Any) -> Any:
   """A copy without weak types, because weak types would cause another compilation at the next call."""
   return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), tree)
+
+
+def _zeros(shapes: Any, *axes: int) -> Any:
+  """Zeros of these shapes, behind more axes of these lengths."""
+  return jax.tree.map(lambda shape: jnp.zeros((*axes, *shape.shape), shape.dtype), shapes)
 
 
 def _all_finite(tree: Any) -> jax.Array:
