@@ -79,6 +79,14 @@ def test_curvature_of_a_quadratic():
   np.testing.assert_allclose(curvature.spread, np.abs(eigenvalues), rtol=1e-12)
 
 
+def test_each_eigenvalue_problem_is_a_call_of_its_own():
+  """Batched ones wait for each other's threads, for ever where two devices of a CPU solve them at the same time."""
+  curvature = jax.jit(lambda scales: outer_curvature(PROBLEM, jnp.ones(3), {"a": jnp.ones(2)}, scales))
+  lines = curvature.lower(jnp.ones(3)).as_text().splitlines()
+  calls = [line for line in lines if "syevd" in line and "custom_call" in line]
+  assert calls and all("(tensor<2x2xf64>) ->" in call for call in calls)
+
+
 @pytest.fixture(scope="module")
 def supernet(x64_module):
   """The illumination player of a small smooth supernet."""

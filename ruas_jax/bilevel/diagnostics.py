@@ -112,4 +112,7 @@ def outer_curvature(problem: BilevelProblem, weights: PyTree, alpha: PyTree, bat
 
   hessians = lax.map(hessian, batches)
   mean = hessians.mean(axis=0)
-  return Curvature(mean, jnp.linalg.eigvalsh(mean), jnp.linalg.eigvalsh(hessians).std(axis=0))
+  # One after another: jaxlib divides a batch among threads that wait for each other, and where each device of a CPU
+  # does so at the same time, they wait for ever.
+  spread = lax.map(jnp.linalg.eigvalsh, hessians).std(axis=0)
+  return Curvature(mean, jnp.linalg.eigvalsh(mean), spread)
