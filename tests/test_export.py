@@ -98,6 +98,10 @@ FORMS = {
     ),
     denoising=DenoisingOptions(stages=2, guided=True, channels=4),
   ),
+  "in linear light": NetworkOptions(
+    illumination=IlluminationOptions(stages=2, region=1, adaptive=True, curve="exponential", light="linear"),
+    denoising=DenoisingOptions(stages=1, guided=True),
+  ),
 }
 
 

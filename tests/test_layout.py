@@ -120,7 +120,9 @@ ALL_COLOURS = NetworkOptions(
   illumination=IlluminationOptions(stages=2, one_illumination=True), denoising=DenoisingOptions(stages=2)
 )
 ADAPTIVE = NetworkOptions(
-  illumination=IlluminationOptions(stages=2, adaptive=True, region=1, warm_start="fixed", share_weights=True),
+  illumination=IlluminationOptions(
+    stages=2, adaptive=True, region=1, warm_start="fixed", share_weights=True, curve="exponential", light="linear"
+  ),
   denoising=DenoisingOptions(stages=1, guided=True),
 )
 NETWORKS = {

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
 
 # Which rooms a room may import besides itself. A room is a folder or a file at the top of the package.
-GROUND = {"errors", "files", "option_values"}
+GROUND = {"errors", "files", "option_values", "srgb"}
 CONFIGURED = ("loss_options", "options", "search_options")
 SEARCHING = {*GROUND, "bilevel", "convolution", "engine", "nas", "optimizers"}
 PHOTOGRAPHS = {*SEARCHING, "lowlight", "data"}
@@ -25,6 +25,7 @@ MAY_IMPORT = {
   "errors": set(),
   "files": {"errors"},
   "option_values": {"errors"},
+  "srgb": set(),
   "optimizers": GROUND,
   "convolution": set(),  # arrays only
   "bilevel": set(),  # pytrees only: somebody who studies hypergradients can lift it out whole

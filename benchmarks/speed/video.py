@@ -20,9 +20,9 @@ import skimage.data
 import skimage.transform
 
 from benchmarks.report import argument_parser, print_table, write_report
-from ruas_jax.data.srgb import from_light, to_light
 from ruas_jax.engine.memory import keep_freed_memory
 from ruas_jax.engine.progress import progress
+from ruas_jax.srgb import from_light, to_light
 
 SIZE, RATE, SECONDS = (1080, 1920), 24, 10
 QUICK_SIZE, QUICK_SECONDS = (144, 256), 2

@@ -11,8 +11,8 @@ import skimage.transform
 from scipy import ndimage
 
 from ruas_jax.data.sources import ImageArrays, ImageFolder, ImageSource, Pairs
-from ruas_jax.data.srgb import from_light, to_light
 from ruas_jax.errors import UserError
+from ruas_jax.srgb import from_light, to_light
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
+from ruas_jax.export.curves import CURVES, from_light, to_light
 from ruas_jax.export.layout import grid
 from ruas_jax.export.program import Program
 from ruas_jax.lowlight.cell import PAIRS, Affine, Cell, FoldedCell
@@ -121,7 +122,9 @@ def _illuminate(
 ) -> tuple[str, str]:
   """`IlluminationModule.run`: u_K and t_K."""
   options = module.options
-  epsilon = _level(graph, folded.level, mean, options.floor) if folded.level else None
+  if linear := options.light == "linear":
+    y = to_light(graph, y)
+  epsilon = _level(graph, folded.level, mean, options.floor, linear) if folded.level else None
 
   def warm_start(u: str) -> str:
     before = (options.region - 1) // 2 if options.window == "centred" else 0
@@ -133,9 +136,7 @@ def _illuminate(
     if u != y and options.gamma:  # at u = y the rectification is zero
       rectification = graph.add("Mul", graph.number("gamma", options.gamma), graph.add("Sub", u, y))
       warm = graph.add("Sub", warm, rectification)
-    if epsilon is None:
-      return warm
-    return graph.add("Add", epsilon, graph.add("Mul", graph.rest(epsilon), warm))
+    return warm if epsilon is None else CURVES[options.curve](graph, warm, epsilon)
 
   first = warm_start(y)
   u, t = y, first
@@ -154,12 +155,14 @@ def _illuminate(
     t = graph.clip(t, options.floor, 1.0)
     gain = t if options.exponent == 1 else graph.add("Pow", t, graph.number("exponent", options.exponent))
     u = graph.clip(graph.add("Div", y, gain), 0.0, 1.0)
-  return u, t
+  return (from_light(graph, u), from_light(graph, t)) if linear else (u, t)
 
 
-def _level(graph: _Graph, level: Level, mean: str, floor: float) -> str:
+def _level(graph: _Graph, level: Level, mean: str, floor: float, linear: bool) -> str:
   """The level of an adaptive illumination, `[batch, 1, 1, 1]`."""
   mean = graph.clip(mean, *MEAN_RANGE)
+  if linear:
+    mean = to_light(graph, mean)
   odds = graph.add("Div", mean, graph.rest(mean))
   scaled = graph.add("Mul", graph.number("level.slope", level.slope), graph.add("Log", odds))
   power = graph.add("Add", scaled, graph.number("level.offset", level.offset))

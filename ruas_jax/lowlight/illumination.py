@@ -13,7 +13,10 @@ is clipped to [floor, 1] and u to [0, 1].
 
 m is the mean of all pixels' brightness (`brightness`). With a = 1 and b = -logit(v), the result of a constant grey
 image has the mean v, or is unchanged if the image is brighter (epsilon = 1). a and b are learned. So u is a curve of y
-instead of a gain.
+instead of a gain: the rational one, or another of `curves`.
+
+With `light="linear"`, all of this holds of linear light: y and m are decoded by the curve of sRGB, and what the module
+returns is encoded again.
 """
 
 import dataclasses
@@ -27,13 +30,16 @@ import numpy as np
 from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Cell, FoldedCell, Weights
+from ruas_jax.lowlight.curves import CURVES
 from ruas_jax.lowlight.options import IlluminationOptions
 from ruas_jax.lowlight.space import choices_of, mixture
 from ruas_jax.lowlight.stages import fold_stages, init_stages, scan_stages
+from ruas_jax.srgb import from_light, to_light
 
 
 class IlluminationOutput(NamedTuple):
-  """Results of all stages, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`.
+  """Results of all stages, float `[K, B, H, W, 3]`, and four single images `[B, H, W, 3]`, all in the encoding of the
+  input.
 
   Attributes:
     t: illumination, in [floor, 1].
@@ -92,7 +98,8 @@ class IlluminationModule:
     weights = init_stages(lambda stage_key: self.cell.init(stage_key, output_scale=scale, dtype=dtype), key, stages)
     if not self.options.adaptive:
       return weights
-    offset = -math.log(_FIRST_MEAN / (1 - _FIRST_MEAN))
+    first = float(to_light(np.array(_FIRST_MEAN))) if self._linear else _FIRST_MEAN
+    offset = -math.log(first / (1 - first))
     return weights | {"level": {"slope": jnp.ones((), dtype), "offset": jnp.array(offset, dtype)}}
 
   def __call__(self, weights: Weights, shares: Any, images: jax.Array) -> IlluminationOutput:
@@ -125,12 +132,13 @@ class IlluminationModule:
     adaptive module uses it.
     """
     layout, (height, width) = self.cell.layout, images.shape[1:3]
-    y, mask = layout.enter(images), layout.mask(valid, height, width)
+    y = layout.enter(to_light(images) if self._linear else images)
+    mask = layout.mask(valid, height, width)
     epsilon = self._level(folded.level, images, valid, mean) if folded.level else None
 
     def warm_start(u):
       warm = self._warm_start(u, y, mask)
-      return warm if epsilon is None else epsilon + (1 - epsilon) * warm
+      return warm if epsilon is None else CURVES[self.options.curve](warm, epsilon)
 
     first = warm_start(y)
 
@@ -149,7 +157,13 @@ class IlluminationModule:
     if folded.stages is not None and estimates is not None:
       last, result, estimate = (mixture(folded.stages, of_stages) for of_stages in (t, u, estimates))
     results = (t, u, estimate, first, result, last)
-    return IlluminationOutput(*(layout.leave(planes, height, width) for planes in results))
+    return IlluminationOutput(
+      *(layout.leave(from_light(planes) if self._linear else planes, height, width) for planes in results)
+    )
+
+  @property
+  def _linear(self) -> bool:
+    return self.options.light == "linear"
 
   def reach(self) -> int:
     """Distance in pixels to the farthest pixel of `images` that u_K depends on."""
@@ -169,6 +183,7 @@ class IlluminationModule:
       count = y[0].size if valid is None else y.shape[1] * jnp.sum(valid, axis=(1, 2, 3))
       mean = jnp.sum(ImageLayout().inside(y, valid), axis=(1, 2, 3)) / count
     mean = jnp.clip(mean, *MEAN_RANGE)
+    mean = to_light(mean) if self._linear else mean
     epsilon = jnp.exp(level.slope * (jnp.log(mean) - jnp.log1p(-mean)) + level.offset)
     return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(images.dtype)
 

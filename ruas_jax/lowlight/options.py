@@ -36,6 +36,12 @@ class IlluminationOptions:
   """Smallest illumination."""
   adaptive: bool = False
   """Blend the illumination with a level computed from the image's mean, so that a bright image is not changed."""
+  curve: Literal["rational", "exponential"] = "rational"
+  """How an adaptive module brightens: u is this curve of y, before the cell corrects it. exponential keeps more
+  contrast in dark parts."""
+  light: Literal["encoded", "linear"] = "encoded"
+  """What y = t u holds of. encoded: the values of the image, as in the paper. linear: the light that they stand for, by
+  the curve of sRGB; a longer exposure multiplies it."""
   brightness: Literal["mean", "brightest"] = "mean"
   """Brightness of a pixel, of which the level and the exposure loss take the image's mean: the mean of its colours, or
   the brightest of them, which exposes coloured light less."""
@@ -45,6 +51,8 @@ class IlluminationOptions:
       raise UserError(
         f"`network.illumination.adaptive` needs `network.illumination.update` = 'residual', not {self.update!r}"
       )
+    if self.curve != "rational" and not self.adaptive:
+      raise UserError(f"`network.illumination.curve` = {self.curve!r} needs `network.illumination.adaptive`")
     require_at_least(1, self, "network.illumination", "stages", "region")
     require_at_least(0, self, "network.illumination", "gamma", "exponent")
     require_at_least(1e-6, self, "network.illumination", "floor", most=0.5)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ruas_jax.data.srgb import from_light, to_light
 from ruas_jax.errors import UserError
+from ruas_jax.srgb import from_light, to_light
 
 _MOST_STOPS = 10
 

@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ruas_jax.data.formats import RAW
-from ruas_jax.data.srgb import from_light
 from ruas_jax.photos.extras import package
 from ruas_jax.photos.metadata import orientation_of, plain_exif, read_exif, upright_directory, upright_xmp
 from ruas_jax.photos.photo import Metadata, Refused
 from ruas_jax.photos.samples import check_size
 from ruas_jax.photos.tiff_directory import EXIF, GPS, IPTC, XMP, Directory, read_first
+from ruas_jax.srgb import from_light
 
 # Description, maker, model, software, time, artist, copyright, EXIF, GPS: what a developed picture has too.
 _KEPT = {270, 271, 272, 305, 306, 315, 33432, EXIF, GPS}

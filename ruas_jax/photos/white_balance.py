@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from ruas_jax.data.srgb import to_light
 from ruas_jax.photos.photo import Photo
+from ruas_jax.srgb import to_light
 
 _NORM = 6
 _MOST_STOPS = 0.5  # that a colour is changed: a sunset stays warm
