@@ -5,10 +5,11 @@ r"""Photographs of all kinds: search and training on well-lit photographs that a
       --workdir runs/general_model
 
 The bundled weights and their measurements: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The
-recipe is that of `lol.py`, with two differences:
+recipe is that of `lol.py`, with three differences:
 - The target exposure is 0.33. The well-lit training photographs have means from 0.31 to 0.55, and such images should
-  not change.
+  not change. It has a larger weight, so that fewer lights at night become white.
 - There is no colour constancy term, because the colours of a scene (a sunset) need not be equal on average.
+- Noise removal smooths less, because the noise of these photographs is weaker.
 Only the darkened images are used.
 """
 
@@ -16,4 +17,11 @@ from ruas_jax.config import Config, load_config
 
 
 def get_config() -> Config:
-  return load_config("lol").with_overrides({"loss.exposure.target": 0.33, "loss.exposure.colour_weight": 0.0})
+  return load_config("lol").with_overrides(
+    {
+      "loss.exposure.target": 0.33,
+      "loss.exposure.weight": 10.0,
+      "loss.exposure.colour_weight": 0.0,
+      "loss.eta_n": 1.6,
+    }
+  )

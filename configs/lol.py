@@ -6,8 +6,8 @@
 
 Measurements: benchmarks/results/lol.json, by `python -m benchmarks.paper.lol`. Differences from the paper, whose
 numbers are in `lol_paper.py`:
-- Illumination: it is blended with one level for the whole image, computed from the image's mean. So u is a curve of y,
-  and a bright image does not change. The fixed warm start is the image itself, and all stages share their weights.
+- Illumination: u starts as a curve of y, whose strength is computed from the image's mean, and a bright image does not
+  change. The curve is that of linear light, which a longer exposure multiplies. All stages share their weights.
 - Its loss: a target exposure, so that training has a minimum (with the paper's loss, images get brighter without end);
   and a colour constancy term.
 - Noise removal: it is guided by the illumination, and trained by Noise2Noise between the halves of an image, which
@@ -34,16 +34,18 @@ def get_config() -> Config:
   adam = OptimizerOptions("adam", learning_rate=3e-3)
   return Config(
     network=NetworkOptions(
-      illumination=IlluminationOptions(adaptive=True, region=1, warm_start="fixed", share_weights=True),
+      illumination=IlluminationOptions(
+        adaptive=True, curve="exponential", light="linear", region=1, warm_start="fixed", share_weights=True
+      ),
       denoising=DenoisingOptions(channels=7, guided=True, share_weights=True),
     ),
     loss=LossOptions(
       illumination="exposure",
-      exposure=ExposureOptions(target=0.45, colour_weight=3.0),
+      exposure=ExposureOptions(target=0.45, weight=5.0, colour_weight=3.0),
       eta_t=0.0,
       denoising="pairs",
       pairs=PairsOptions(per_noise=True),
-      eta_n=1.6,
+      eta_n=2.4,
       chroma=4.0,
       beta=0.03,
     ),
