@@ -108,6 +108,9 @@ def main() -> None:
     bars={
       "lol_dev_psnr_above_input": figures["ours"]["dev"]["psnr"],
       "lol_dev_ssim_above_input": figures["ours"]["dev"]["ssim"],
+      "lol_dev_gt_mean_psnr": figures["ours"]["dev"]["gt_mean_psnr"],
+      "lol_dev_gt_mean_ssim": figures["ours"]["dev"]["gt_mean_ssim"],
+      "lol_parameters": trained.model.parameters(),
     },
   )
 
