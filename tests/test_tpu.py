@@ -29,7 +29,7 @@ SHAPES = """
   transpose
 """
 SUMS = "convolution dot_general reduce reduce_window select_and_scatter"
-CONTROL = "case return while"
+CONTROL = "case optimization_barrier return while"
 KNOWN = {*f"{ELEMENTWISE} {SHAPES} {SUMS} {CONTROL}".split()}
 
 CROP = 16

@@ -35,7 +35,7 @@ def mean_decay(x: jax.Array) -> jax.Array:
   series = jnp.full_like(x, SERIES[-1])
   for coefficient in reversed(SERIES[:-1]):
     series = series * x + coefficient
-  return jnp.where(x < SMALL, series, -jnp.expm1(-large) / large)
+  return jnp.where(x < SMALL, series, (1 - jnp.exp(-large)) / large)
 
 
 CURVES = {"rational": rational, "exponential": exponential}

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.lowlight import kinks
@@ -141,6 +142,8 @@ class IlluminationModule:
       return warm if epsilon is None else CURVES[self.options.curve](warm, epsilon)
 
     first = warm_start(y)
+    if self._linear:  # or each stage would compute the curves again
+      y, first = lax.optimization_barrier((y, first))
 
     def stage(carry, folded_cell):
       t, u, _ = carry
