@@ -7,7 +7,7 @@ r"""Photographs of all kinds: search and training on well-lit photographs that a
 The bundled weights and their measurements: `python -m benchmarks.paper.general`, benchmarks/results/general.json. The
 recipe is that of `lol.py`, with four differences:
 - The target exposure is 0.33. The well-lit training photographs have means from 0.31 to 0.55, and such images should
-  not change. It has a larger weight, so that fewer lights at night become white.
+  not change. It has a larger weight, so that fewer pixels of night photographs are clipped.
 - There is no colour constancy term, because the colours of a scene (a sunset) need not be equal on average.
 - Noise removal smooths less, because the noise of these photographs is weaker.
 - At most 2,500 parameters, because photographs are large, and time counts.

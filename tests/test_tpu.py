@@ -20,9 +20,8 @@ from ruas_jax.experiments.setting import search_setting
 from ruas_jax.nas.step import batches_per_step
 
 ELEMENTWISE = """
-  abs add and clamp compare convert cosine divide exponential exponential_minus_one log log_plus_one logistic maximum
-  minimum multiply negate not or power remainder rsqrt select shift_left shift_right_logical sign sqrt subtract xor
-  is_finite
+  abs add and clamp compare convert cosine divide exponential log log_plus_one logistic maximum minimum multiply negate
+  not or power remainder rsqrt select shift_left shift_right_logical sign sqrt subtract xor is_finite
 """
 SHAPES = """
   broadcast_in_dim concatenate constant dynamic_slice dynamic_update_slice gather iota pad reshape reverse slice

@@ -13,7 +13,7 @@ is clipped to [floor, 1] and u to [0, 1].
 
 m is the mean of all pixels' brightness (`brightness`). With a = 1 and b = -logit(v), the result of a constant grey
 image has the mean v, or is unchanged if the image is brighter (epsilon = 1). a and b are learned. So u is a curve of y
-instead of a gain: the rational one, or another of `curves`.
+instead of a gain. This is the rational curve; `curves` has another, with which v is reached by other a and b.
 
 With `light="linear"`, all of this holds of linear light: y and m are decoded by the curve of sRGB, and what the module
 returns is encoded again.

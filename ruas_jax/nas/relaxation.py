@@ -75,11 +75,11 @@ def concentration(logits: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def _gamma(concentration: jax.Array, key: jax.Array) -> jax.Array:
-  """Draws of Gamma(c) for c >= 1 by rejection (Marsaglia and Tsang 2000), all elements at once: jax's own takes one
-  after another on a CPU. The derivative by c is that of implicit reparametrisation (Figurnov et al. 2018); a
-  second one in reverse mode is an error."""
-  d = concentration - 1 / 3
+def _gamma(parameters: jax.Array, key: jax.Array) -> jax.Array:
+  """Draws of Gamma(c) for every c >= 1 of `parameters`, by rejection (Marsaglia and Tsang 2000). All elements are drawn
+  at once: jax's own function draws one after another on a CPU. The derivative by c is that of implicit
+  reparametrisation (Figurnov et al. 2018); a second one in reverse mode is an error."""
+  d = parameters - 1 / 3
   of_normal = lax.rsqrt(9 * d)
 
   def propose(carry):
@@ -97,9 +97,9 @@ def _gamma(concentration: jax.Array, key: jax.Array) -> jax.Array:
 
 @_gamma.defjvp
 def _gamma_jvp(primals, tangents):
-  concentration, key = primals
-  x = _gamma(concentration, key)
-  slope = lax.random_gamma_grad(concentration, x)  # pyright: ignore[reportCallIssue]  its stub asks for a dtype
+  parameters, key = primals
+  x = _gamma(parameters, key)
+  slope = lax.random_gamma_grad(parameters, x)  # pyright: ignore[reportCallIssue]  its stub asks for a dtype
   return x, slope * tangents[0]
 
 
