@@ -5,6 +5,7 @@ from .config import TrainingOptions as TrainingOptions
 from .config import load_config as load_config
 from .data.options import DataOptions as DataOptions
 from .engine.compile_cache import enable_compilation_cache as enable_compilation_cache
+from .engine.memory import keep_freed_memory as keep_freed_memory
 from .engine.mesh import one_cpu_device_per_core as one_cpu_device_per_core
 from .engine.mesh_options import MeshOptions as MeshOptions
 from .engine.preemption import Preempted as Preempted

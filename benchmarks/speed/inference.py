@@ -1,9 +1,11 @@
-"""Inference of the published architecture: speed, folders of many sizes, and the memory and exactness for large photos.
+"""Inference: the speed of the published architecture and of the bundled models, folders of many sizes, and the time,
+memory and exactness for large photographs.
 
     python -m benchmarks.speed.inference --json benchmarks/results/inference.json [--torch]
 
-The weights are random, in the released form, because the cost does not depend on them; no file is needed. Memory is
-measured in a separate process, as its peak resident size minus that after its imports (Linux).
+The published architecture has random weights in the released form, because the cost does not depend on them; no file is
+needed. Memory is measured in a separate process, as its peak resident size minus that after its imports (Linux). Freed
+memory is kept for reuse (`keep_freed_memory`), as the command line does; one table also has photographs without this.
 """
 
 import dataclasses
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import argument_parser, print_table, write_report
+from ruas_jax.engine.memory import keep_freed_memory
 
 Counterpart = Callable[..., Callable[[], object]]
 """The same forward pass in another framework: `(model, image float32 [H, W, 3]) -> function that computes it`."""
@@ -33,6 +36,11 @@ FOLDER = [
   *((500, 375), (375, 500), (333, 500), (512, 512), (360, 640), (450, 600)),
 ]
 PHOTO, WHOLE = (4000, 6000), (1500, 2000)
+PHOTO_CASES = [
+  *(("photo.jpg", "i", True), ("photo.jpg", "i+n", True), ("photo.png", "i+n", True)),
+  *(("photo.jpg", "i", False), ("photo.jpg", "i+n", False)),
+]
+"""File, variant, and whether freed memory is kept."""
 _MEGABYTE = 1e6
 _AGREEMENT = 1e-4
 
@@ -74,11 +82,6 @@ def forward_rows(
 ) -> list[dict]:
   """Seconds for one image in device memory, of the compiled forward pass only, compiled as in `Enhancer`. `network` has
   options of the network that replace the released ones."""
-  import jax
-
-  from ruas_jax.engine.compiler import compiler_options
-  from ruas_jax.photos.model import enhance_folded, fold
-
   image = as_float(dark_photo(*size))
   rows = []
   for variant in variants:
@@ -87,15 +90,11 @@ def forward_rows(
     elsewhere = counterpart(model, image) if counterpart else None
     results = {}
     for dtype in dtypes:
-      cast = lambda tree, dtype=dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-      arguments = cast(fold(model)), cast(jax.numpy.asarray(image))
       start = time.perf_counter()
-      forward = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
+      forward = compiled_forward(model, image, dtype)
       compiled = time.perf_counter()
-      results[dtype] = np.asarray(forward(*arguments), np.float32)
-      sides = {"ours": lambda: forward(*arguments).block_until_ready()} | (
-        {"elsewhere": elsewhere} if elsewhere else {}
-      )
+      results[dtype] = np.asarray(forward(), np.float32)
+      sides = {"ours": lambda: forward().block_until_ready()} | ({"elsewhere": elsewhere} if elsewhere else {})
       seconds = median_seconds(sides, repeats)
       rows.append(
         {
@@ -115,6 +114,33 @@ def forward_rows(
           "times_faster": seconds["elsewhere"] / seconds["ours"],
         }
   return rows
+
+
+def compiled_forward(model, image: np.ndarray, dtype: str = "float32") -> Callable[[], Any]:
+  """The forward pass of a folded model for one image in device memory, compiled as in `Enhancer`."""
+  import jax
+
+  from ruas_jax.engine.compiler import compiler_options
+  from ruas_jax.photos.model import enhance_folded, fold
+
+  cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+  arguments = cast(fold(model)), cast(jax.numpy.asarray(image))
+  compiled = jax.jit(enhance_folded, compiler_options=compiler_options()).lower(*arguments).compile()
+  return lambda: compiled(*arguments)
+
+
+def bundled_rows(repeats: int) -> list[dict]:
+  """Seconds for one image of the models that the package brings, in turns."""
+  from ruas_jax.photos.pretrained import load_pretrained
+
+  image = as_float(dark_photo(*FORWARD))
+  forwards = {
+    f"{name} {variant}": compiled_forward(load_pretrained(name).with_variant(variant), image)
+    for name in ("general", "lol")
+    for variant in VARIANTS
+  }
+  sides = {name: lambda forward=forward: forward().block_until_ready() for name, forward in forwards.items()}
+  return [{"model": name, "milliseconds": 1e3 * value} for name, value in median_seconds(sides, repeats).items()]
 
 
 def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -181,23 +207,27 @@ def photo_rows(size: tuple[int, int]) -> list[dict]:
     folder = pathlib.Path(folder)
     for suffix in (".jpg", ".png"):
       Image.fromarray(dark_photo(*size)).save(folder / f"photo{suffix}")
-    for name, variant in (("photo.jpg", "i"), ("photo.jpg", "i+n"), ("photo.png", "i+n")):
-      code = f"from benchmarks.speed.inference import enhance_photo; enhance_photo({str(folder / name)!r}, {variant!r})"
+    for name, variant, keep in PHOTO_CASES:
+      call = f"enhance_photo({str(folder / name)!r}, {variant!r}, {keep})"
+      code = f"from benchmarks.speed.inference import enhance_photo; {call}"
       done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-      rows.append({"file": name, "variant": variant, "megapixels": size[0] * size[1] / 1e6} | json.loads(done.stdout))
+      about = {"file": name, "variant": variant, "freed_memory": "kept" if keep else "returned"}
+      rows.append(about | {"megapixels": size[0] * size[1] / 1e6} | json.loads(done.stdout))
   return rows
 
 
-def enhance_photo(path: str, variant: str) -> None:
+def enhance_photo(path: str, variant: str, keep: bool) -> None:
   """Runs in the new process. Prints seconds and peak memory as JSON."""
   import jax  # noqa: F401
 
   from ruas_jax.photos.enhance import enhance_files
   from ruas_jax.photos.inputs import collect_inputs
 
+  if keep:
+    keep_freed_memory()
   imported = _resident("VmRSS")
   start = time.perf_counter()
-  done = enhance_files(random_model(variant), collect_inputs([path], f"{path}.{variant}.out"))
+  done = enhance_files(random_model(variant), collect_inputs([path], f"{path}.{variant}.out"), overwrite=True)
   assert not done.failures, done.failures
   seconds = time.perf_counter() - start
   print(json.dumps({"seconds": seconds, "peak_megabytes": (_resident("VmHWM") - imported) / _MEGABYTE}))
@@ -230,9 +260,11 @@ def main() -> None:
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # compilation is measured; also for the new processes
   repeats, copies = (5, 1) if arguments.quick else (50, 2)
   photo, whole = ((1000, 1500), (1100, 1000)) if arguments.quick else (PHOTO, WHOLE)
+  keep_freed_memory()
   tables = {
     "photo": (photo_rows(photo), "one photograph, file to file, and its memory"),
     "forward": (forward_rows(repeats, counterpart), f"forward pass at {FORWARD[1]}x{FORWARD[0]}"),
+    "bundled": (bundled_rows(repeats), "the same of the bundled models"),
     "folder": (folder_rows(copies), "a folder of many sizes, compile time included"),
     "tiles": (tile_rows(whole), "windows against the whole image"),
   }
