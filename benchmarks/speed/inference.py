@@ -1,11 +1,11 @@
-"""Inference: the speed of the published architecture and of the bundled models, folders of many sizes, and the time,
-memory and exactness for large photographs.
+"""Inference of the published architecture: speed, folders of many sizes, and the time, memory and exactness for large
+photographs.
 
     python -m benchmarks.speed.inference --json benchmarks/results/inference.json [--torch]
 
-The published architecture has random weights in the released form, because the cost does not depend on them; no file is
-needed. Memory is measured in a separate process, as its peak resident size minus that after its imports (Linux). Freed
-memory is kept for reuse (`keep_freed_memory`), as the command line does; one table also has photographs without this.
+The weights are random, in the released form, because the cost does not depend on them; no file is needed. Memory is
+measured in a separate process, as its peak resident size minus that after its imports (Linux). Freed memory is kept for
+reuse, as `ruas enhance` does; the table of photographs also has rows without this.
 """
 
 import dataclasses
@@ -129,20 +129,6 @@ def compiled_forward(model, image: np.ndarray, dtype: str = "float32") -> Callab
   return lambda: compiled(*arguments)
 
 
-def bundled_rows(repeats: int) -> list[dict]:
-  """Seconds for one image of the models that the package brings, in turns."""
-  from ruas_jax.photos.pretrained import load_pretrained
-
-  image = as_float(dark_photo(*FORWARD))
-  forwards = {
-    f"{name} {variant}": compiled_forward(load_pretrained(name).with_variant(variant), image)
-    for name in ("general", "lol")
-    for variant in VARIANTS
-  }
-  sides = {name: lambda forward=forward: forward().block_until_ready() for name, forward in forwards.items()}
-  return [{"model": name, "milliseconds": 1e3 * value} for name, value in median_seconds(sides, repeats).items()]
-
-
 def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
   """Median seconds of calls that take turns."""
   seconds = {name: [] for name in sides}
@@ -264,7 +250,6 @@ def main() -> None:
   tables = {
     "photo": (photo_rows(photo), "one photograph, file to file, and its memory"),
     "forward": (forward_rows(repeats, counterpart), f"forward pass at {FORWARD[1]}x{FORWARD[0]}"),
-    "bundled": (bundled_rows(repeats), "the same of the bundled models"),
     "folder": (folder_rows(copies), "a folder of many sizes, compile time included"),
     "tiles": (tile_rows(whole), "windows against the whole image"),
   }
