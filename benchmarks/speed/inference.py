@@ -1,9 +1,9 @@
-"""Inference of the published architecture: speed, folders of many sizes, and the time, memory and exactness for large
-photographs.
+"""Inference of the published architecture: its speed, folders of many sizes, and windows against the whole image. Also
+the time and memory of a large photograph by the bundled model `general`.
 
     python -m benchmarks.speed.inference --json benchmarks/results/inference.json [--torch]
 
-The weights are random, in the released form, because the cost does not depend on them; no file is needed. Memory is
+The published architecture has random weights in the released form, because the cost does not depend on them. Memory is
 measured in a separate process, as its peak resident size minus that after its imports (Linux). Freed memory is kept for
 reuse, as `ruas enhance` does; the table of photographs also has rows without this.
 """
@@ -185,7 +185,7 @@ def tile_rows(size: tuple[int, int]) -> list[dict]:
 
 
 def photo_rows(size: tuple[int, int]) -> list[dict]:
-  """Large photographs from file to file, each in a new process."""
+  """Large photographs from file to file by the bundled model `general`, each in a new process; compiling included."""
   from PIL import Image
 
   rows = []
@@ -208,12 +208,14 @@ def enhance_photo(path: str, variant: str, keep: bool) -> None:
 
   from ruas_jax.photos.enhance import enhance_files
   from ruas_jax.photos.inputs import collect_inputs
+  from ruas_jax.photos.pretrained import load_pretrained
 
   if keep:
     keep_freed_memory()
+  model, inputs = load_pretrained("general").with_variant(variant), collect_inputs([path], f"{path}.{variant}.out")
   imported = _resident("VmRSS")
   start = time.perf_counter()
-  done = enhance_files(random_model(variant), collect_inputs([path], f"{path}.{variant}.out"), overwrite=True)
+  done = enhance_files(model, inputs, overwrite=True)
   assert not done.failures, done.failures
   seconds = time.perf_counter() - start
   print(json.dumps({"seconds": seconds, "peak_megabytes": (_resident("VmHWM") - imported) / _MEGABYTE}))
