@@ -40,6 +40,16 @@ gc.set_threshold(100_000, 50, 100)
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_memory_settings():
+  """No command changes the memory settings of the process: they would stay, and compiling is slower with them."""
+  from ruas_jax.engine import memory
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(memory, "keep_freed_memory", lambda: None)
+    yield
+
+
 @pytest.fixture
 def x64():
   """float64 for one test."""
