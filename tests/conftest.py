@@ -41,7 +41,7 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_memory_settings():
+def unchanged_memory_settings():
   """No command changes the memory settings of the process: they would stay, and compiling is slower with them."""
   from ruas_jax.engine import memory
 

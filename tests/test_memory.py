@@ -34,4 +34,4 @@ def faults(what):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_a_large_buffer_that_was_freed_is_used_again():
-  assert faults("keep") < 100 < faults("return")
+  assert faults("keep") < faults("return") / 5

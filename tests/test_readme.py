@@ -132,7 +132,7 @@ def start():
 
 
 def first_step():
-  rows = record("first_step")["seconds"]
+  rows = record("first_step_epyc")["seconds"]
   empty, filled = (row["first_step"] for row in rows if row["command"] == "search tiny")
   return [f"cache empty and filled | {empty:.0f} s, {filled:.1f} s |"]
 

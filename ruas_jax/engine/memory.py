@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
   """Makes this process keep up to 1 GiB of freed memory for reuse, on Linux with glibc. Elsewhere it does nothing.
 
   Otherwise every program that XLA runs on a CPU gets new buffers from the system, which fills them with zeros. That
-  takes a quarter to a third of the time of enhancing a large photograph. Call this before threads are started, and not
+  takes a fifth to a third of the time of enhancing a large photograph. Call this before threads are started, and not
   for work that compiles much: the compiler's threads then share one heap, and compiling a search takes 1.4 times as
   long.
   """
