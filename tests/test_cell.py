@@ -171,7 +171,8 @@ def test_derived_cell_is_its_definition(name):
 
 def test_derived_cell_computes_only_its_own_taps():
   cell = Cell(CHANNELS, OPERATIONS, GENOTYPES["mixed"])
-  assert [tuple(map(len, node)) for node in cell.node_taps()] == [(1,), (3, 9), (9, 1), (9,)]
+  assert [tuple(map(len, node)) for node in cell.node_taps()] == [(0, 1), (3, 9), (9, 0), (9,)]
+  assert Cell(CHANNELS, OPERATIONS, GENOTYPES["all_skip"]).node_taps() == (((), ()),) * 3 + (((),),)
 
 
 def test_derived_cell_is_the_limit_of_the_supernet():
@@ -206,7 +207,7 @@ def test_dtype_of_the_weights_is_kept(genotype, dtype):
   def fold_and_apply():
     weights = cell.init(jax.random.key(0), dtype=dtype)
     folded = cell.fold(weights, None if genotype else jnp.zeros((7, 8), dtype))
-    return weights, folded, cell.apply(folded, IMAGES.astype(dtype), activation)
+    return weights, folded, cell.apply(folded, jnp.asarray(IMAGES, dtype), activation)
 
   assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(fold_and_apply))} == {jnp.dtype(dtype)}
 

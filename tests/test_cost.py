@@ -51,11 +51,11 @@ def test_one_hot_mixing_weights_have_the_cost_that_is_counted(config, operations
 
 
 def test_folded_macs_by_hand():
-  """A skip and a 1x1 convolution have one tap, 3x3 convolutions nine, dilated or not; each cell has a fusion."""
+  """A skip has no tap, a 1x1 convolution one, 3x3 convolutions nine, dilated or not; each cell has a fusion."""
   cell = ("skip", "conv_1x1", "conv_3x3", "residual_dilated_conv_3x3", "residual_conv_3x3", "skip", "skip")
   options = NetworkOptions(IlluminationOptions(stages=3), DenoisingOptions(stages=2, channels=6))
   network = build_network(options, Genotype(cell, ("skip",) * 7))
-  illumination, denoising = 3 * 9 * (1 + 1 + 9 + 9 + 9 + 1 + 1 + 4), 2 * (36 * (7 + 4) + 2 * 9 * 3 * 6)
+  illumination, denoising = 3 * 9 * (0 + 1 + 9 + 9 + 9 + 0 + 0 + 4), 2 * (36 * (0 + 4) + 2 * 9 * 3 * 6)
   assert count_folded_macs(network, "i", 5, 4) == 20 * illumination
   assert count_folded_macs(network, "i+n", 5, 4) == 20 * (illumination + denoising)
 

@@ -13,7 +13,7 @@ from ruas_jax.lowlight.latency import read_latency
 from ruas_jax.lowlight.operations import CANDIDATES, operation_names
 
 NETWORK = tiny_problem.get_config().network
-ONE, THREE, DILATED = "skip", "conv_3x3", "dilated_conv_3x3"
+SKIP, ONE, THREE, DILATED = "skip", "conv_1x1", "conv_3x3", "dilated_conv_3x3"
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_the_table_gives_the_times_of_the_networks_that_were_timed(seconds, tmp_
   path = tmp_path / "table.json"
   path.write_text(json.dumps(latency.measure_latency(NETWORK, repeats=5)))
   cost = read_latency(path, NETWORK)
-  # Three kinds of taps: nine pairs of them and two other last edges, of each module.
-  assert [cell for cell, _ in seconds] == ["illumination"] * 11 + ["denoising"] * 11
-  skips = {cell: (ONE,) * 7 for cell in CELLS}
+  # Four kinds of taps, since skip has none: sixteen pairs of them and three other last edges, of each module.
+  assert [cell for cell, _ in seconds] == ["illumination"] * 19 + ["denoising"] * 19
+  skips = {cell: (SKIP,) * 7 for cell in CELLS}
   for (cell, edges), value in seconds.items():
     other = next(name for name in CELLS if name != cell)
     assert cost.of(Genotype(**(skips | {cell: edges}))) == pytest.approx(value + seconds[other, skips[other]])
@@ -46,17 +46,17 @@ def test_the_table_gives_the_times_of_the_networks_that_were_timed(seconds, tmp_
   again = tuple(alike[name] for name in mixed)
   assert cost.of(Genotype(mixed, mixed)) == pytest.approx(cost.of(Genotype(again, again)))
   parts = [
-    seconds["denoising", (one, other) * 3 + (ONE,)] for one, other in ((ONE, THREE), (DILATED,) * 2, (THREE, ONE))
+    seconds["denoising", (one, other) * 3 + (SKIP,)] for one, other in ((ONE, THREE), (DILATED,) * 2, (THREE, ONE))
   ]
-  base = seconds["denoising", (ONE,) * 7]
-  last = seconds["denoising", (ONE,) * 6 + (THREE,)] - base
+  base = seconds["denoising", (SKIP,) * 7]
+  last = seconds["denoising", (SKIP,) * 6 + (THREE,)] - base
   expected = base + sum(part - base for part in parts) / 3 + last + seconds["illumination", skips["illumination"]]
   assert cost.of(Genotype(skips["illumination"], mixed)) == pytest.approx(expected)
 
 
 def test_real_networks_are_timed():
   """Two operations with the same taps are one network of each module."""
-  few = CANDIDATES[:2]
+  few = (CANDIDATES[1], CANDIDATES[4])  # a 1x1 convolution without and with a residual
   table = latency.measure_latency(NETWORK, height=8, width=10, repeats=1, operations=few)
   assert table["size"] == [8, 10] and table["operations"] == operation_names(few)
   for cell in CELLS:

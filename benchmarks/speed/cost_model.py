@@ -29,7 +29,7 @@ from benchmarks.report import print_table
 from ruas_jax.config import Config, load_config
 from ruas_jax.convolution.layout import ImageLayout
 from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
-from ruas_jax.lowlight.cell import NODES, PAIRS, Cell
+from ruas_jax.lowlight.cell import NODES, Cell
 from ruas_jax.lowlight.genotype import EDGES, Genotype
 from ruas_jax.lowlight.network import BLOCK_SIDE, build_network
 from ruas_jax.lowlight.operations import CANDIDATES
@@ -111,13 +111,12 @@ class Convolution(NamedTuple):
 
 
 def cell_convolutions(cell: Cell, *sees: float) -> list[Convolution]:
-  """Three nodes with two edges each, as one convolution of twice the width or as two; one more edge; the fusion."""
-  channels, taps = cell.channels, cell.node_taps()
+  """Three nodes with two edges each, as one convolution of twice the width or as two; one more edge; the fusion. A skip
+  is no convolution."""
+  channels, (*pairs, last) = cell.channels, cell.node_taps()
+  edges = [(2 * channels // len(pair), taps) for pair in pairs for taps in pair] + [(channels, *last)]
   return [
-    *(
-      Convolution(channels, 2 * channels // len(pair), edge_taps, *sees) for pair in taps[:PAIRS] for edge_taps in pair
-    ),
-    Convolution(channels, channels, *taps[-1], *sees),
+    *(Convolution(channels, outputs, taps, *sees) for outputs, taps in edges if taps),
     Convolution(NODES * channels, channels, identity_taps, *sees),
   ]
 

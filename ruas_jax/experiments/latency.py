@@ -16,7 +16,7 @@ from ruas_jax.lowlight.cost import CellCost, NetworkCost
 from ruas_jax.lowlight.genotype import CELLS, Genotype
 from ruas_jax.lowlight.latency import latency_record
 from ruas_jax.lowlight.network import build_network
-from ruas_jax.lowlight.operations import CANDIDATES, Operation, live_taps, operation_names
+from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names, own_taps
 from ruas_jax.lowlight.options import NetworkOptions
 
 
@@ -51,7 +51,7 @@ def measure_latency(
 
 def _alike(operations: tuple[Operation, ...], channels: int) -> list[int]:
   """For each operation the index of the first one with the same taps."""
-  taps = [live_taps(operations, channels, (name,)) for name in operation_names(operations)]
+  taps = list(own_taps(operations, channels).values())
   return [taps.index(one) for one in taps]
 
 

@@ -15,7 +15,7 @@ from ruas_jax.convolution.primitives import Taps, identity_taps, square_taps
 from ruas_jax.export.curves import CURVES, from_light, to_light
 from ruas_jax.export.layout import grid
 from ruas_jax.export.program import Program
-from ruas_jax.lowlight.cell import PAIRS, Affine, Cell, FoldedCell
+from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell
 from ruas_jax.lowlight.denoising import COLOURS, DenoisingModule, FoldedDenoising
 from ruas_jax.lowlight.illumination import MEAN_RANGE, FoldedIllumination, IlluminationModule, Level
 
@@ -101,20 +101,26 @@ def _of_stage(cells: FoldedCell, stage: int, stages: int) -> tuple[FoldedCell, i
 
 def _cell(graph: _Graph, cell: Cell, folded: FoldedCell, x: str, name: str, slope: float) -> str:
   """`Cell.apply`."""
-  taps, distilled = cell.node_taps(), []
-  for node, (pair, pair_taps) in enumerate(zip(folded.pairs, taps[:PAIRS], strict=True)):
-    edges = [
-      graph.add("LeakyRelu", graph.convolve(x, f"{name}.{node}.{edge}", *affine), alpha=slope)
-      for edge, affine in enumerate(zip(pair, pair_taps, strict=True))
-    ]
+
+  def edge(x: str, place: str, affine: Affine | None, taps: Taps, *, remain: bool) -> str:
+    if affine is not None:
+      x = graph.convolve(x, f"{name}.{place}", affine, taps)
+    elif remain:
+      x = graph.add("Add", x, x)
+    return graph.add("LeakyRelu", x, alpha=slope)
+
+  distilled = []
+  *nodes, last_taps = cell.node_taps()
+  for node, (pair, taps) in enumerate(zip(folded.pairs, nodes, strict=True)):
+    own = enumerate(zip(pair, taps, strict=True))
+    edges = [edge(x, f"{node}.{index}", *convolution, remain=index == 1) for index, convolution in own]
     if len(edges) == 1:
       halves = graph.number(f"halves_{cell.channels}", np.array([cell.channels] * 2))
       edges = graph.add("Split", edges[0], halves, results=2, axis=1)
     distilled.append(edges[0])
     x = edges[1]
-  last = graph.convolve(x, f"{name}.last", folded.last, *taps[-1])
-  joined = graph.add("Concat", *distilled, graph.add("LeakyRelu", last, alpha=slope), axis=1)
-  return graph.convolve(joined, f"{name}.fusion", folded.fusion, identity_taps)
+  distilled.append(edge(x, "last", folded.last, *last_taps, remain=False))
+  return graph.convolve(graph.add("Concat", *distilled, axis=1), f"{name}.fusion", folded.fusion, identity_taps)
 
 
 def _illuminate(

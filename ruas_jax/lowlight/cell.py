@@ -29,6 +29,7 @@ from ruas_jax.lowlight.operations import (
   kernel_on_taps,
   live_taps,
   operation_names,
+  own_taps,
 )
 
 Weights = dict[str, Any]
@@ -46,10 +47,13 @@ class Affine(NamedTuple):
 
 
 class FoldedCell(NamedTuple):
-  """A cell's convolutions for one stage: three pairs (each is one convolution or two), the last edge, the fusion."""
+  """A cell's convolutions for one stage: three pairs (each is one convolution or two edges), the last edge, the fusion.
 
-  pairs: tuple[tuple[Affine, ...], ...]
-  last: Affine
+  An edge of a derived network is None if its operation is skip.
+  """
+
+  pairs: tuple[tuple[Affine | None, ...], ...]
+  last: Affine | None
   fusion: Affine
 
 
@@ -84,20 +88,22 @@ class Cell:
     return tuple(by_name[name] for name in self.genotype)
 
   def edge_taps(self) -> tuple[Taps, ...]:
-    """The taps of each edge: in the supernet those of all candidates, in a derived cell those of its operation."""
-    names = [None] * len(EDGES) if self.genotype is None else [(name,) for name in self.genotype]
-    return tuple(live_taps(self.operations, self.channels, of_edge) for of_edge in names)
+    """The taps of each edge's convolution: in the supernet those of all candidates, in a derived cell `own_taps`."""
+    if self.genotype is None:
+      return (live_taps(self.operations, self.channels),) * len(EDGES)
+    taps = own_taps(self.operations, self.channels)
+    return tuple(taps[name] for name in self.genotype)
 
   def node_taps(self) -> tuple[tuple[Taps, ...], ...]:
-    """The taps of the convolutions at each node: one convolution if its edges have the same taps, else one per
-    edge."""
+    """The taps of the convolutions at each node: one convolution if its edges have the same taps, else one per edge.
+    An edge without taps has no convolution."""
     taps = self.edge_taps()
     nodes = (taps[2 * node : 2 * node + 2] for node in range(NODES))
-    return tuple(node[:1] if len(set(node)) == 1 else node for node in nodes)
+    return tuple(node[:1] if len(set(node)) == 1 and node[0] else node for node in nodes)
 
   def reach(self) -> int:
     """Distance in pixels to the farthest input pixel that the cell's value depends on."""
-    edges = [reach(taps) for taps in self.edge_taps()]
+    edges = [reach(taps) if taps else 0 for taps in self.edge_taps()]
     on_the_way, farthest = 0, 0
     for distill, remain in zip(edges[:-1:2], edges[1::2], strict=True):
       farthest = max(farthest, on_the_way + distill)
@@ -144,7 +150,7 @@ class Cell:
     kernels, biases = lax.split(folded.kernel, widths, axis=1), lax.split(folded.bias, widths)
     return [(Affine(*node),) for node in zip(kernels, biases, strict=True)]
 
-  def _derived_nodes(self, weights: Weights) -> list[tuple[Affine, ...]]:
+  def _derived_nodes(self, weights: Weights) -> list[tuple[Affine | None, ...]]:
     edges = [self._derived_edge(weights, *edge) for edge in enumerate(self.edge_taps())]
     nodes = (edges[2 * node : 2 * node + 2] for node in range(NODES))
     counts = map(len, self.node_taps())
@@ -152,7 +158,9 @@ class Cell:
       tuple(node) if count == len(node) else (_side_by_side(*node),) for node, count in zip(nodes, counts, strict=True)
     ]
 
-  def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> Affine:
+  def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> Affine | None:
+    if not taps:
+      return None
     operation, dtype = self.edge_operations[edge], weights["fusion"]["kernel"].dtype
     of_edge = weights["edges"].get(EDGES[edge], {"kernel": None, "bias": jnp.zeros((self.channels,), dtype)})
     kernel = kernel_on_taps(operation.to_kernel(of_edge["kernel"], self.channels), taps, dtype)
@@ -167,12 +175,17 @@ class Cell:
     def convolve(x, affine: Affine, taps):
       return self.layout.convolve(x, *affine, taps, mask)
 
+    def edge(x, affine: Affine | None, taps, *, remain: bool):
+      if affine is None:  # skip
+        return activation(x + x if remain else x)
+      return activation(convolve(x, affine, taps))
+
     distilled = []
     for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-      edges = [activation(convolve(x, *edge)) for edge in zip(pair, pair_taps, strict=True)]
+      edges = [edge(x, *own, remain=index == 1) for index, own in enumerate(zip(pair, pair_taps, strict=True))]
       distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
       distilled.append(distill)
-    distilled.append(activation(convolve(x, folded.last, *taps[-1])))
+    distilled.append(edge(x, folded.last, *taps[-1], remain=False))
     return convolve(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, shares: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:

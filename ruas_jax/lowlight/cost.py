@@ -26,7 +26,7 @@ from ruas_jax.errors import UserError
 from ruas_jax.lowlight.cell import PAIRS
 from ruas_jax.lowlight.genotype import CELLS, EDGES, Genotype, Sizes
 from ruas_jax.lowlight.network import Network, build_network, count_folded_macs, count_parameters
-from ruas_jax.lowlight.operations import CANDIDATES, Operation, live_taps, operation_names
+from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names, own_taps
 from ruas_jax.lowlight.options import NetworkOptions
 from ruas_jax.lowlight.space import choices_of, size_values, summing_to_one
 
@@ -147,8 +147,7 @@ def mac_cost(options: NetworkOptions, operations: tuple[Operation, ...] = CANDID
 
   def of_edges(module) -> list[int]:
     channels = module.cell.channels
-    taps = (live_taps(operations, channels, (name,)) for name in operation_names(operations))
-    return [module.options.stages * len(one) * channels**2 for one in taps]
+    return [module.options.stages * len(taps) * channels**2 for taps in own_taps(operations, channels).values()]
 
   def of_module(network: Network, name: str) -> int:
     illumination = count_folded_macs(network, "i", 1, 1)

@@ -178,10 +178,10 @@ def count_macs(network: Network, variant: Variant, height: int, width: int) -> i
 
 def count_folded_macs(network: Network, variant: Variant, height: int, width: int) -> int:
   """Number of multiply-accumulates of one forward pass as it is computed: a tap of a folded edge has one for each pair
-  of channels, whether its number was learned or not.
+  of channels.
 
-  So skip and conv_1x1 count the same, unlike in `count_macs`. Biases, activations, the warm start and the division are
-  not counted.
+  It differs from `count_macs` for custom operations, whose kernels may have more numbers, or fewer, than their weights.
+  Biases, activations, the warm start and the division are not counted.
   """
 
   def cells(module):

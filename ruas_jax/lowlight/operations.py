@@ -88,6 +88,14 @@ def live_taps(operations: tuple[Operation, ...], channels: int, names: Sequence[
   return tuple(sorted({(0, 0)}.union(*(used[name] for name in (used if names is None else names)))))
 
 
+def own_taps(operations: tuple[Operation, ...], channels: int) -> dict[str, Taps]:
+  """The taps of an edge with one operation, by its name: none for `SKIP`, which needs no convolution."""
+  return {
+    operation.name: () if operation == SKIP else live_taps(operations, channels, (operation.name,))
+    for operation in operations
+  }
+
+
 @functools.cache
 def _taps_of_each(operations: tuple[Operation, ...], channels: int) -> dict[str, frozenset[tuple[int, int]]]:
   """The non-zero positions of each operation's kernel, by name. One small program computes all of them.
