@@ -62,11 +62,15 @@ def count_work(function, *arguments) -> Work:
 def _count(jaxpr: Jaxpr) -> Work:
   operations = moved = 0.0
   for equation in jaxpr.eqns:
-    if equation.primitive.name in ("ruas_convolve", "ruas_correlate"):
+    if equation.primitive.name in ("ruas_convolve", "ruas_correlate", "ruas_convolve_parts"):
       arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
-      image, second = arrays[0].shape, arrays[1].shape  # [G, B, C, H, W]; a kernel [G, T, O, C] or [G, B, O, H, W]
-      outputs = second[2]
-      operations += 2 * len(equation.params["taps"]) * outputs * np.prod(image)
+      if equation.primitive.name == "ruas_correlate":
+        image, cotangent = arrays[0].shape, arrays[1].shape  # [G, B, C, H, W] and [G, B, O, H, W]
+        operations += 2 * len(equation.params["taps"]) * cotangent[2] * np.prod(image)
+      else:
+        (kernel,) = (array for array in arrays if array.ndim == 4)  # [G, T, O, C]
+        _, images, _, height, width = arrays[-1].shape
+        operations += 2 * kernel.size * images * height * width
       moved += sum(array.size * array.dtype.itemsize for array in arrays)
       continue
     times = equation.params["length"] if equation.primitive.name == "scan" else 1

@@ -43,6 +43,10 @@ def convolution_operations(jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     name, parameters = equation.primitive.name, equation.params
+    if name == "ruas_convolve_parts":
+      *_, kernel, bias = (operand.aval.shape for operand in equation.invars)
+      total += 2 * math.prod(kernel) * equation.outvars[0].aval.size // bias[-1]
+      continue
     if name in ("ruas_convolve", "ruas_correlate"):
       first, second = (operand.aval.shape for operand in equation.invars[:2])
       groups, images, channels, height, width = first

@@ -14,7 +14,7 @@ POINTS = np.array([-2.0, -0.3, -1e-3, 0.0, 1e-3, 0.3, 0.5, 1.0, 2.0])
 # name: (our function of x and the smoothing, its definition, its corners)
 KINKS = {
   "absolute": (kinks.absolute, np.abs, (0.0,)),
-  "leaky_relu": (lambda x, s: kinks.leaky_relu(x, 0.05, s), lambda x: np.maximum(x, 0.05 * x), (0.0,)),
+  "leaky_relu": (lambda x, s: kinks.leaky_relu(0.05, s)(x), lambda x: np.maximum(x, 0.05 * x), (0.0,)),
   "clip": (lambda x, s: kinks.clip(x, 0.0, 1.0, s), lambda x: np.clip(x, 0, 1), (0.0, 1.0)),
   "clip_above_floor": (lambda x, s: kinks.clip(x, 1e-3, 1.0, s), lambda x: np.clip(x, 1e-3, 1), (1e-3, 1.0)),
   "maximum": (lambda x, s: kinks.maximum(x, jnp.full_like(x, 0.3), s), lambda x: np.maximum(x, 0.3), (0.3,)),
@@ -60,8 +60,8 @@ def test_derivatives_at_the_corner():
   assert slope(jnp.abs, 0.0) == 1.0
   assert (slope(kinks.absolute, -3.0), slope(kinks.absolute, 3.0)) == (-1.0, 1.0)
   assert slope(lambda x: kinks.absolute(x, 0.1), 0.0) == 0.0
-  assert slope(lambda x: kinks.leaky_relu(x, 0.05), 0.0) == 1.0
-  assert slope(lambda x: kinks.leaky_relu(x, 0.05, 0.1), 0.0) == pytest.approx((1 + 0.05) / 2)
+  assert slope(kinks.leaky_relu(0.05), 0.0) == 1.0
+  assert slope(kinks.leaky_relu(0.05, 0.1), 0.0) == pytest.approx((1 + 0.05) / 2)
   first, second = jax.grad(kinks.maximum, argnums=(0, 1))(0.5, 0.5)
   assert (first, second) == (0.5, 0.5)  # ties share
   first, second = jax.grad(lambda a, b: kinks.maximum(a, b, 0.1), argnums=(0, 1))(0.5, 0.5)
@@ -70,7 +70,7 @@ def test_derivatives_at_the_corner():
 
 
 def test_second_derivatives_at_the_corner_are_finite():
-  for function in (kinks.absolute, lambda x: kinks.absolute(x, 0.1), lambda x: kinks.leaky_relu(x, 0.05)):
+  for function in (kinks.absolute, lambda x: kinks.absolute(x, 0.1), kinks.leaky_relu(0.05)):
     assert np.isfinite(jax.grad(jax.grad(function))(0.0))
 
 

@@ -13,6 +13,7 @@ import pytest
 from stepping import players_of, problem_of, step_of
 
 from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.convolution.parts import whole
 from ruas_jax.convolution.primitives import identity_taps, square_taps
 from ruas_jax.lowlight.genotype import Genotype
 from ruas_jax.lowlight.illumination import local_maximum
@@ -44,7 +45,7 @@ def by_layout(layout, taps, image, kernel):
   height, width = image.shape[2:]
   planes = layout.enter(jnp.moveaxis(image, 1, -1))
   bias = layout.bias(jnp.sum(kernel, axis=(0, 2)))
-  result = layout.convolve(planes, layout.kernel(kernel, taps), bias, taps, layout.mask(None, height, width))
+  result = layout.convolve([whole(planes)], layout.kernel(kernel, taps), bias, taps, layout.mask(None, height, width))
   return jnp.moveaxis(layout.leave(result, height, width), -1, 1)
 
 

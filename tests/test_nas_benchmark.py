@@ -197,7 +197,7 @@ def test_one_operation_per_edge_is_the_derived_cell(denoised):
   @jax.jit
   def noise(y):
     folded = cell.fold({"edges": edges, "fusion": weights["fusion"]}, None)
-    fused = cell.apply(folded, pointwise(y, weights["stem"]), lambda x: leaky_relu(x, 0.05))
+    fused = cell.apply(folded, pointwise(y, weights["stem"]), leaky_relu(0.05))
     return pointwise(fused, weights["head"])
 
   expected = jnp.moveaxis(y - noise(y), 1, -1) / 4 + 0.5

@@ -24,12 +24,16 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-from ruas_jax.convolution import native, primitives, xla_forms
+from ruas_jax.convolution import native, parts, primitives, xla_forms
 from ruas_jax.lowlight.options import Precision
 
 _FORMS = {
   primitives._convolve_p: primitives.with_bias(xla_forms.convolve_by_shifts),
   primitives._correlate_p: primitives.correlate_with_bias,
+}
+_ATTRIBUTES = {
+  primitives._convolve_p: native.convolve_attributes,
+  primitives._correlate_p: native.correlate_attributes,
 }
 _EXPONENT = 8  # bits, as in float32
 
@@ -99,12 +103,14 @@ def computed_in(arithmetic: Arithmetic) -> Iterator[None]:
 def _register(arithmetic: Arithmetic) -> None:
   for primitive in _FORMS:
     mlir.register_lowering(primitive, _rule(primitive, arithmetic), platform="cpu")
+  of_parts = parts._compiled if arithmetic == Arithmetic("exact") else parts._by_definition  # of the primitives above
+  mlir.register_lowering(parts._convolve_parts_p, of_parts, platform="cpu")
   jax.clear_caches()
 
 
 def _rule(primitive: Primitive, arithmetic: Arithmetic) -> Callable:
   by_xla = mlir.lower_fun(_FORMS[primitive], primitive.multiple_results)
-  exact = by_xla if arithmetic.by_xla else native.lowering(primitive.name, otherwise=by_xla)
+  exact = by_xla if arithmetic.by_xla else native.lowering(primitive.name, _ATTRIBUTES[primitive], otherwise=by_xla)
 
   def rule(context, *operands, **parameters: Any):
     is_exact = arithmetic.rounding is None or parameters["precision"] == xla_forms.EXACT

@@ -8,13 +8,15 @@ nine blocks around each block. So images enter the layout once, stay in it throu
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ruas_jax.convolution.primitives import Taps, convolve, identity_taps
+from ruas_jax.convolution.parts import Activation, Part, convolve_parts, join, whole
+from ruas_jax.convolution.primitives import Taps, identity_taps
 from ruas_jax.convolution.xla_forms import EXACT, largest_offsets
 
 
@@ -115,20 +117,26 @@ class ImageLayout:
     return math.prod(2 * blocks + 1 for blocks in _reach(taps, self.side))
 
   def convolve(
-    self, planes: jax.Array, kernel: jax.Array, bias: jax.Array, taps: Taps, mask: jax.Array | None = None
+    self,
+    parts: Sequence[Part],
+    kernel: jax.Array,
+    bias: jax.Array,
+    taps: Taps,
+    mask: jax.Array | None = None,
+    activation: Activation | None = None,
   ) -> jax.Array:
-    """`primitives.convolve` of planes, with a kernel from `kernel` and a bias from `bias`. What `mask` excludes counts
-    as zero, even NaN.
+    """`convolve_parts` of planes, with a kernel from `kernel` and a bias from `bias`. What `mask` excludes counts as
+    zero, even NaN.
 
     In blocks, a value that is not finite spreads to the blocks around it: zeros in the matrix multiply it.
     """
     if self.side == 1:
-      reads_others = taps != identity_taps
-      planes = self.inside(planes, mask) if reads_others else planes
-      return convolve(planes, kernel, taps, bias, precision=self.precision)
-    planes = self.inside(planes, mask)
-    around = _around(planes, _reach(taps, self.side))
-    return jnp.einsum("bkyx,ko->boyx", around, kernel, precision=self.precision) + bias[None, :, None, None]
+      if mask is not None and taps != identity_taps:  # a tap reads other pixels
+        parts = [whole(self.inside(part.alone(), mask)) for part in parts]
+      return convolve_parts(parts, kernel, taps, bias, activation, precision=self.precision)
+    around = _around(self.inside(join(parts), mask), _reach(taps, self.side))
+    result = jnp.einsum("bkyx,ko->boyx", around, kernel, precision=self.precision) + bias[None, :, None, None]
+    return result if activation is None else activation(result)
 
 
 def _reach(taps: Taps, side: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from jax.interpreters import mlir
 
 LIBRARY = pathlib.Path(__file__).parent / "native" / "libruas_convolution.so"
 _TARGETS = ("ruas_convolve", "ruas_correlate")
-_CALLS_VERSION = 2  # that of `convolution.cc`
+_CALLS_VERSION = 3  # that of `convolution.cc`
 _DTYPES = (np.float32, np.float64)
 _SHORT = (np.float16, jnp.bfloat16)
 
@@ -84,25 +84,40 @@ def _ffi_version() -> int:
   return 1000 * int(major) + int(minor)
 
 
-def lowering(target: str, *, otherwise: Callable) -> Callable:
-  """The lowering rule that calls `target`. It computes shorter floats in float32.
+def lowering(target: str, attributes: Callable[..., dict[str, Any]], *, otherwise: Callable) -> Callable:
+  """The lowering rule that calls `target` with the `attributes` of the first operand's shape and the parameters. It
+  computes shorter floats in float32.
 
   It uses `otherwise` for other dtypes, and for images that the partitioner may divide over devices, because a call to
   compiled code would gather them again.
   """
 
-  def rule(context, *operands, taps, **parameters):
-    dtype = context.avals_in[0].dtype
-    if dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
-      return otherwise(context, *operands, taps=taps, **parameters)
-    numbers = np.array(taps, np.int64).ravel()
-    if dtype in _DTYPES:
-      return jax.ffi.ffi_lowering(target)(context, *operands, taps=numbers)
+  def rule(context, *operands, **parameters):
+    image = context.avals_in[0]
+    if image.dtype not in (*_DTYPES, *_SHORT) or _partitions(context) > 1 or not form().native:
+      return otherwise(context, *operands, **parameters)
+    of_call = attributes(image.shape, **parameters)
+    if image.dtype in _DTYPES:
+      return jax.ffi.ffi_lowering(target)(context, *operands, **of_call)
     call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(each.shape, np.float32) for each in context.avals_out])
-    in_float32 = lambda *wide: [x.astype(dtype) for x in call(*(x.astype(np.float32) for x in wide), taps=numbers)]
+    in_float32 = lambda *wide: [x.astype(image.dtype) for x in call(*(x.astype(np.float32) for x in wide), **of_call)]
     return mlir.lower_fun(in_float32, multiple_results=True)(context, *operands)
 
   return rule
+
+
+def convolve_attributes(
+  image: tuple[int, ...], *, taps, ranges: Sequence[tuple[int, int]] | None = None, slope: float = 1.0, **_
+) -> dict[str, Any]:
+  """The attributes of `ruas_convolve` for images `[G, B, C, H, W]`. `ranges` are the first channel and the number of
+  channels that it reads of each image. It multiplies negative results by `slope`."""
+  parts = np.array(ranges or [(0, image[2])], np.int64).ravel()
+  return {**correlate_attributes(image, taps=taps), "parts": parts, "slope": np.float64(slope)}
+
+
+def correlate_attributes(_, *, taps, **__) -> dict[str, Any]:
+  """The attributes of `ruas_correlate`."""
+  return {"taps": np.array(taps, np.int64).ravel()}
 
 
 def _partitions(context: mlir.LoweringRuleContext) -> int:

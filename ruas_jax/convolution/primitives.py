@@ -163,7 +163,7 @@ def _batching_rule(primitive, *, image: tuple, others: tuple):
   return rule
 
 
-def _define(name, shapes_of, platforms, jvp, transpose, **batching_axes):
+def _define(name, shapes_of, attributes, platforms, jvp, transpose, **batching_axes):
   """A primitive; it has several results if `shapes_of` gives a list."""
   primitive = Primitive(name)
   primitive.multiple_results = name == "ruas_correlate"
@@ -176,7 +176,9 @@ def _define(name, shapes_of, platforms, jvp, transpose, **batching_axes):
   primitive.def_impl(jax.jit(primitive.bind, static_argnames=("taps", "precision", "with_bias")))
   for platform, form in platforms.items():
     rule = mlir.lower_fun(form, multiple_results=primitive.multiple_results)
-    mlir.register_lowering(primitive, native.lowering(name, otherwise=rule) if platform else rule, platform=platform)
+    mlir.register_lowering(
+      primitive, native.lowering(name, attributes, otherwise=rule) if platform else rule, platform=platform
+    )
   ad.primitive_jvps[primitive] = jvp
   ad.primitive_transposes[primitive] = transpose
   batching.primitive_batchers[primitive] = _batching_rule(primitive, **batching_axes)
@@ -203,6 +205,7 @@ def correlate_with_bias(image, cotangent, *, with_bias, **how):
 _convolve_p = _define(
   "ruas_convolve",
   lambda image, kernel, *bias, **_: [(*image.shape[:2], kernel.shape[2], *image.shape[3:])],
+  native.convolve_attributes,
   {None: with_bias(convolve_on_accelerator), "cpu": with_bias(convolve_by_shifts)},
   _convolve_jvp,
   _convolve_transpose,
@@ -215,6 +218,7 @@ _correlate_p = _define(
     (image.shape[0], len(taps), cotangent.shape[2], image.shape[2]),
     *[(image.shape[0], cotangent.shape[2])] * with_bias,
   ],
+  native.correlate_attributes,
   {None: correlate_with_bias, "cpu": correlate_with_bias},
   _correlate_jvp,
   _correlate_transpose,

@@ -10,7 +10,6 @@ if they have the same taps, as in the supernet, they are computed as one convolu
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.convolution.parts import Activation, Part, divide, whole
 from ruas_jax.convolution.primitives import Taps, identity_taps, reach
 from ruas_jax.lowlight.genotype import EDGES
 from ruas_jax.lowlight.mixed_op import fold_edges, init_edges, init_kernels, sum_of_operations
@@ -33,7 +33,6 @@ from ruas_jax.lowlight.operations import (
 )
 
 Weights = dict[str, Any]
-Activation = Callable[[jax.Array], jax.Array]
 
 PAIRS = 3  # pairs of a distill and a remain edge that read the same node; one more distill edge follows
 NODES = PAIRS + 1
@@ -155,7 +154,8 @@ class Cell:
     nodes = (edges[2 * node : 2 * node + 2] for node in range(NODES))
     counts = map(len, self.node_taps())
     return [
-      tuple(node) if count == len(node) else (_side_by_side(*node),) for node, count in zip(nodes, counts, strict=True)
+      tuple(node) if count == len(node) else (_side_by_side([edge for edge in node if edge is not None]),)
+      for node, count in zip(nodes, counts, strict=True)
     ]
 
   def _derived_edge(self, weights: Weights, edge: int, taps: Taps) -> Affine | None:
@@ -172,21 +172,21 @@ class Cell:
     """Maps planes of the cell's layout to planes of the same shape; `mask` is that of the layout."""
     taps = self.node_taps()
 
-    def convolve(x, affine: Affine, taps):
-      return self.layout.convolve(x, *affine, taps, mask)
+    def edge(r: Part, affine: Affine | None, taps, *, remain: bool = False) -> Part:
+      if affine is not None:
+        return whole(self.layout.convolve([r], *affine, taps, mask, activation))
+      skipped = self.layout.inside(r.alone(), mask)
+      return whole(activation(skipped + skipped if remain else skipped))
 
-    def edge(x, affine: Affine | None, taps, *, remain: bool):
-      if affine is None:  # skip
-        return activation(x + x if remain else x)
-      return activation(convolve(x, affine, taps))
-
-    distilled = []
-    for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
-      edges = [edge(x, *own, remain=index == 1) for index, own in enumerate(zip(pair, pair_taps, strict=True))]
-      distill, x = edges if len(edges) == 2 else jnp.split(edges[0], 2, axis=1)
-      distilled.append(distill)
-    distilled.append(edge(x, folded.last, *taps[-1], remain=False))
-    return convolve(jnp.concatenate(distilled, axis=1), folded.fusion, identity_taps)
+    if self.genotype is not None:  # or XLA computes it again for an edge that skips
+      x = lax.optimization_barrier(x)
+    r, distilled = whole(x), []
+    for pair, (first, *second) in zip(folded.pairs, taps[:PAIRS], strict=True):
+      d = edge(r, pair[0], first)
+      d, r = (d, edge(r, pair[1], *second, remain=True)) if second else divide(d.planes, 2)
+      distilled.append(d)
+    distilled.append(edge(r, folded.last, *taps[-1]))
+    return self.layout.convolve(distilled, *folded.fusion, identity_taps)
 
   def apply_unfolded(self, weights: Weights, shares: jax.Array, x: jax.Array, activation: Activation) -> jax.Array:
     """Reference for `apply` of the supernet on `[B, C, H, W]`: the definition, with each candidate computed
@@ -203,16 +203,16 @@ class Cell:
     distilled.append(activation(edge(2 * PAIRS, x)))
     pixels = ImageLayout()
     fusion = fold_fusion(pixels, weights["fusion"], identity_taps)
-    return pixels.convolve(jnp.concatenate(distilled, axis=1), *fusion, identity_taps)
+    return pixels.convolve([whole(d) for d in distilled], *fusion, identity_taps)
 
 
 def _is_remain(edge: int) -> bool:
   return edge % 2 == 1
 
 
-def _side_by_side(first: Affine, second: Affine) -> Affine:
-  """Two convolutions with the same taps as one of twice the width."""
-  return Affine(jnp.concatenate([first.kernel, second.kernel], axis=1), jnp.concatenate([first.bias, second.bias]))
+def _side_by_side(edges: list[Affine]) -> Affine:
+  """Convolutions with the same taps as one."""
+  return Affine(jnp.concatenate([edge.kernel for edge in edges], axis=1), jnp.concatenate([edge.bias for edge in edges]))
 
 
 def fold_fusion(layout: ImageLayout, weights: Weights, taps: Taps, channels: jax.Array | None = None) -> Affine:

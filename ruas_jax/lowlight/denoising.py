@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ruas_jax.convolution.parts import whole
 from ruas_jax.convolution.primitives import reach, square_taps
 from ruas_jax.lowlight import kinks
 from ruas_jax.lowlight.cell import Affine, Cell, FoldedCell, Weights, fold_fusion
@@ -103,15 +104,17 @@ class DenoisingModule:
       assert illumination is not None
       t = layout.enter(illumination)
 
+    activation = kinks.leaky_relu(self.slope, self.smoothing)
+
     def cell(folded_cell, features):
-      return self.cell.apply(folded_cell, features, lambda x: kinks.leaky_relu(x, self.slope, self.smoothing), mask)
+      return self.cell.apply(folded_cell, features, activation, mask)
 
     def features_of(x):
-      seen = x if t is None else jnp.concatenate([x, t], axis=1)
+      seen = [whole(planes) for planes in (x, t) if planes is not None]
       return layout.convolve(seen, *folded.stem, _TAPS, mask)
 
     def correction(features):
-      noise = layout.convolve(features, *folded.head, _TAPS, mask)
+      noise = layout.convolve([whole(features)], *folded.head, _TAPS, mask)
       return noise if t is None else (1 - t) * noise
 
     def residual_stage(x, folded_cell):

@@ -191,9 +191,7 @@ class IlluminationModule:
     return kinks.clip(epsilon, self.options.floor, 1.0, self.smoothing)[:, None, None, None].astype(images.dtype)
 
   def _estimate(self, folded_cell, t, warm, mask, epsilon):
-    def activation(x):
-      return kinks.leaky_relu(x, self.slope, self.smoothing)
-
+    activation = kinks.leaky_relu(self.slope, self.smoothing)
     if self.options.update == "residual":
       correction = self.cell.apply(folded_cell, t, activation, mask)
       t = warm - (correction if epsilon is None else (1 - epsilon) * correction)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ruas_jax.convolution.parts import Activation, LeakyReLU
+
 
 def absolute(x: jax.Array, smoothing: float = 0.0) -> jax.Array:
   """`|x|`, or Charbonnier's `sqrt(x^2 + s^2)`. The derivative at zero is zero (that of `jnp.abs` is one)."""
@@ -20,9 +22,9 @@ def _ramp(x, smoothing):
   return smoothing * jax.nn.softplus(x / smoothing)
 
 
-def leaky_relu(x: jax.Array, slope: float, smoothing: float = 0.0) -> jax.Array:
-  """`max(x, slope * x)`."""
-  return slope * x + (1 - slope) * _ramp(x, smoothing) if smoothing else jnp.where(x >= 0, x, slope * x)
+def leaky_relu(slope: float, smoothing: float = 0.0) -> Activation:
+  """`max(x, slope * x)` as a function of x."""
+  return (lambda x: slope * x + (1 - slope) * _ramp(x, smoothing)) if smoothing else LeakyReLU(slope)
 
 
 def clip(x: jax.Array, low: float, high: float, smoothing: float = 0.0) -> jax.Array:

@@ -33,7 +33,8 @@ from ruas_jax.nas.benchmark.space import Architecture, Data, Recipe, Space
 
 EDGES = ("distill_1", "distill_2", "distill_3", "distill_4")
 CHANNELS, COLOURS = 6, 3
-_SLOPE, _SHIFT, _SCALE, _CONSISTENCY, _HEAD = 0.05, 0.5, 4.0, 0.3, 0.1
+_SHIFT, _SCALE, _CONSISTENCY, _HEAD = 0.5, 4.0, 0.3, 0.1
+_activation = leaky_relu(0.05)
 _ELECTRONS, _READ_NOISE = 25.0, 2.0
 _SIDE, _CROP, _TESTED, _TIMED = 192, 32, 128, 256  # pixels: of images, training crops, test images, timed images
 _TRAIN, _VALIDATION = (0, 1, 2, 4), (3, 5)  # of the built-in set's part "train"
@@ -145,7 +146,7 @@ class Denoiser:
   def _noise(self, weights: dict, shares: jax.Array, y: jax.Array) -> jax.Array:
     kernels, biases = _folded(weights, shares)
     of_edges = zip(shares, _inputs_of_edges(weights, y), kernels, biases, strict=True)
-    distilled = [leaky_relu(self.convolve_edge(share, r, *folded), _SLOPE) for share, r, *folded in of_edges]
+    distilled = [_activation(self.convolve_edge(share, r, *folded)) for share, r, *folded in of_edges]
     fused = _pointwise(jnp.concatenate(distilled, axis=1), weights["fusion"])
     return _pointwise(fused, weights["head"])
 
@@ -178,7 +179,7 @@ class ManyDenoisers(Denoiser):
     for column, name in enumerate(operation_names(CANDIDATES)):
       taps, alone = live_taps(CANDIDATES, CHANNELS, [name]), jnp.zeros_like(shares).at[:, column].set(1)
       for edge, (r, *folded) in enumerate(zip(inputs, *_folded(weights, alone), strict=True)):
-        distilled = leaky_relu(_on_taps(taps, r, *folded), _SLOPE)
+        distilled = _activation(_on_taps(taps, r, *folded))
         added[edge].append(convolve(distilled, to_noise[edge].T[None], identity_taps))
     chosen = [jnp.stack(of_edge)[jnp.argmax(share)] for of_edge, share in zip(added, shares, strict=True)]
     return sum(chosen, bias[None, :, None, None])
@@ -195,7 +196,7 @@ def _inputs_of_edges(weights: dict, y: jax.Array) -> list[jax.Array]:
   inputs = [_pointwise(y, weights["stem"])]
   for index in range(1, len(EDGES)):
     r = inputs[-1]
-    inputs.append(leaky_relu(_pointwise(r, weights[f"remain_{index}"]) + r, _SLOPE))
+    inputs.append(_activation(_pointwise(r, weights[f"remain_{index}"]) + r))
   return inputs
 
 

@@ -24,6 +24,7 @@
 namespace {
 
 constexpr int kCallers = 4;
+constexpr double kSlope = 0.25;
 
 class Pool {
  public:
@@ -106,8 +107,10 @@ struct Problem {
     to_result.assign(cotangent.size(), T(NAN));
     to_gradient.assign(kernel.size() + bias.size(), T(NAN));
     const Taps taps(shape.taps);
-    convolve(pool, taps, shape.image, shape.outputs, image.data(), kernel.data(), bias.data(),
-             to_result.data());
+    // Two parts of one array, in their order.
+    const int64_t channels = shape.image[2], half = channels / 2;
+    const std::vector<Part<T>> parts{{image.data(), channels, 0, half}, {image.data(), channels, half, channels - half}};
+    convolve<T>(pool, taps, shape.image, shape.outputs, parts, kernel.data(), bias.data(), kSlope, to_result.data());
     correlate(pool, taps, shape.image, shape.outputs, image.data(), cotangent.data(), to_gradient.data(),
               to_gradient.data() + kernel.size());
   }
@@ -145,6 +148,7 @@ struct Problem {
                   result[at_result] += value * kernel[at_kernel];
                   gradient[at_kernel] += value * cotangent[at_result];
                 }
+    for (double& value : result) value = value >= 0 ? value : kSlope * value;
     double largest = 0;
     const auto compare = [&](const std::vector<T>& found, const std::vector<double>& exact, double terms) {
       for (size_t i = 0; i < found.size(); ++i) {

@@ -10,6 +10,7 @@ from jax import lax
 
 from ruas_jax.convolution import xla_forms
 from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.convolution.parts import whole
 from ruas_jax.convolution.primitives import Taps
 
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
@@ -49,7 +50,7 @@ def forms(taps: Taps, side: int, channels: int, precision: lax.Precision) -> dic
   no_bias = jnp.zeros(2 * channels)
 
   def of_package(layout, planes, kernel):
-    return layout.convolve(planes, layout.kernel(kernel, taps), layout.bias(no_bias), taps)
+    return layout.convolve([whole(planes)], layout.kernel(kernel, taps), layout.bias(no_bias), taps)
 
   def dense_convolution(layout, planes, kernel):
     dense = layout.kernel(kernel, taps).reshape(3, 3, planes.shape[1], -1)

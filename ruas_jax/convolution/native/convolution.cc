@@ -1,6 +1,7 @@
 // What XLA calls: `ruas_convolve` and `ruas_correlate` on float32 and float64, with the attribute `taps`, which holds
-// dy, dx of each tap. `ruas_convolve` may have a third operand, a bias, and `ruas_correlate` a second result, its
-// gradient.
+// dy, dx of each tap. The operands of `ruas_convolve` are the parts of the image, the kernel, and perhaps a bias. Its
+// attribute `parts` holds the first channel and the number of channels of each part, and `slope` is that of the leaky
+// ReLU. `ruas_correlate` may have a second result, the gradient of the bias.
 
 #include "primitives.h"
 #include "xla/ffi/api/ffi.h"
@@ -9,29 +10,40 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// The data of an optional operand or result, the first of `rest`; null without it.
-template <typename T>
-const T* optional(const ffi::RemainingArgs& rest) {
-  return rest.empty() ? nullptr : rest.get<ffi::AnyBuffer>(0)->typed_data<T>();
-}
+// The data of an optional result, the first of `rest`; null without it.
 template <typename T>
 T* optional(const ffi::RemainingRets& rest) {
   return rest.empty() ? nullptr : (*rest.get<ffi::AnyBuffer>(0))->typed_data<T>();
 }
 
-ffi::Error call_convolve(ffi::ThreadPool pool, ffi::AnyBuffer image, ffi::AnyBuffer kernel, ffi::RemainingArgs bias,
-                         ffi::Result<ffi::AnyBuffer> result, ffi::Span<const int64_t> flat_taps) {
+template <typename T>
+void convolve_operands(ffi::ThreadPool& pool, const Taps& taps, const ffi::RemainingArgs& operands,
+                       ffi::Span<const int64_t> channels, T slope, T* result) {
+  const auto operand = [&](size_t index) { return *operands.get<ffi::AnyBuffer>(index); };
+  const size_t count = channels.size() / 2;
+  int64_t shape[5];
+  std::copy_n(operand(0).dimensions().begin(), 5, shape);
+  shape[2] = 0;
+  std::vector<Part<T>> parts;
+  for (size_t part = 0; part < count; ++part) {
+    const ffi::AnyBuffer array = operand(part);
+    parts.push_back({array.typed_data<T>(), array.dimensions()[2], channels[2 * part], channels[2 * part + 1]});
+    shape[2] += parts.back().count;
+  }
+  const ffi::AnyBuffer kernel = operand(count);
+  const T* bias = operands.size() > count + 1 ? operand(count + 1).template typed_data<T>() : nullptr;
+  convolve<T>(pool, taps, shape, kernel.dimensions()[2], parts, kernel.typed_data<T>(), bias, slope, result);
+}
+
+ffi::Error call_convolve(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::Result<ffi::AnyBuffer> result,
+                         ffi::Span<const int64_t> flat_taps, ffi::Span<const int64_t> parts, double slope) {
   const Taps taps(flat_taps);
-  const int64_t* shape = image.dimensions().begin();
-  const int64_t outputs = kernel.dimensions()[2];
-  switch (image.element_type()) {
+  switch (result->element_type()) {
     case ffi::F32:
-      convolve<float>(pool, taps, shape, outputs, image.typed_data<float>(), kernel.typed_data<float>(),
-                      optional<float>(bias), result->typed_data<float>());
+      convolve_operands<float>(pool, taps, operands, parts, slope, result->typed_data<float>());
       return ffi::Error::Success();
     case ffi::F64:
-      convolve<double>(pool, taps, shape, outputs, image.typed_data<double>(), kernel.typed_data<double>(),
-                       optional<double>(bias), result->typed_data<double>());
+      convolve_operands<double>(pool, taps, operands, parts, slope, result->typed_data<double>());
       return ffi::Error::Success();
     default:
       return ffi::Error::InvalidArgument("ruas_convolve takes float32 and float64");
@@ -63,11 +75,11 @@ ffi::Error call_correlate(ffi::ThreadPool pool, ffi::AnyBuffer image, ffi::AnyBu
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ruas_convolve, call_convolve,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
                                   .RemainingArgs()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Attr<ffi::Span<const int64_t>>("taps"));
+                                  .Attr<ffi::Span<const int64_t>>("taps")
+                                  .Attr<ffi::Span<const int64_t>>("parts")
+                                  .Attr<double>("slope"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ruas_correlate, call_correlate,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
@@ -84,7 +96,7 @@ extern "C" const char* ruas_vectors() {
 }
 
 // Changes whenever the operands or results of the two calls change; `native.py` has the same number.
-extern "C" int ruas_calls_version() { return 2; }
+extern "C" int ruas_calls_version() { return 3; }
 
 // Version of XLA's interface for which this was built.
 extern "C" int ruas_ffi_version() { return XLA_FFI_API_MAJOR * 1000 + XLA_FFI_API_MINOR; }

@@ -30,6 +30,7 @@ struct ConvolveTile {
   const T* weights;  // block by block the biases, then [terms][outputs of the block]
   const int64_t* block_outputs;
   int64_t blocks;
+  T slope;  // of the activation: a negative result is multiplied by it
   T* target;
   int64_t target_plane, target_row;
   int64_t rows, columns;

@@ -1,7 +1,8 @@
 // The convolution for few channels and its weight gradient, in terms of pointers, shapes and a pool of threads.
 // The shapes have the axis of groups of `ruas_jax/convolution/primitives.py`,
 //   image [G, B, C, H, W], kernel [G, T, O, C], bias [G, O], cotangent and result [G, B, O, H, W].
-// The bias of a convolution and the gradient of the bias may be null.
+// The bias of a convolution and the gradient of the bias may be null. The image of a convolution may lie in several
+// arrays, its parts, and a leaky ReLU may follow the sum.
 //
 // Both copy one tile of the image into a buffer in the cache, with zeros around the image, and sum products of whole
 // vectors of pixels in registers. Tiles are divided over the threads. The order of every sum is fixed and does not
@@ -47,6 +48,13 @@ std::vector<int64_t> divide_evenly(int64_t count, int64_t most) {
   return blocks;
 }
 
+// Consecutive channels of an array [G, B, channels, H, W].
+template <typename T>
+struct Part {
+  const T* array;
+  int64_t channels, first, count;
+};
+
 // Copies rows [top, top + rows) and columns [left, left + columns) of each of `planes` images; zeros outside the image.
 template <typename T>
 void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, int64_t top, int64_t left, int64_t rows,
@@ -66,8 +74,15 @@ void copy_window(const T* image, int64_t planes, int64_t height, int64_t width, 
   }
 }
 
+// How far `to` is from `from` in elements. They may be in different arrays.
+template <typename T>
+int64_t elements_between(const T* from, const T* to) {
+  return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) / static_cast<intptr_t>(sizeof(T));
+}
+
 constexpr int64_t kTileBytes = 128 * 1024;  // size of the buffer of a convolution's tile, for the L2 cache
 constexpr int64_t kTileColumns = 384;
+constexpr int64_t kMostStreams = 16;  // planes that a processor fetches ahead of time while they are read together
 constexpr int64_t kSegmentColumns = 128;  // columns of a weight gradient's tile, for the L1 cache
 constexpr int64_t kSegmentPixels = 1024;
 constexpr int64_t kStripPixels = 8192;  // minimum number of pixels in one partial sum of a weight gradient,
@@ -75,9 +90,10 @@ constexpr int64_t kMostStrips = 32;     // and maximum number of partial sums
 constexpr int64_t kMostPairs = 12;      // upper limit of Kernels::pairs
 constexpr int64_t kLeastShared = 500'000;  // products for which other threads are worth waking
 
+// `image_shape` is that of all parts together. A slope of 1 is no activation.
 template <typename T, typename Pool>
-void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs, const T* image,
-              const T* kernel, const T* bias, T* result) {
+void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t outputs,
+              const std::vector<Part<T>>& parts, const T* kernel, const T* bias, T slope, T* result) {
   const Kernels<T> kernels = chosen_kernels<T>();
   const int64_t groups = image_shape[0], batch = image_shape[1], channels = image_shape[2];
   int64_t height = image_shape[3], width = image_shape[4];
@@ -86,7 +102,8 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
   if (terms == 0) {
     for (int64_t index = 0; index < groups * batch * outputs; ++index) {
       const int64_t group = index / outputs / batch;
-      std::fill_n(result + index * plane, plane, bias ? bias[group * outputs + index % outputs] : T(0));
+      const T value = bias ? bias[group * outputs + index % outputs] : T(0);
+      std::fill_n(result + index * plane, plane, value >= 0 ? value : slope * value);
     }
     return;
   }
@@ -110,7 +127,12 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
     }
   }
 
-  const int64_t columns = std::min(round_up(kTileColumns, kernels.block_pixels), round_up(width, kernels.block_pixels));
+  int64_t most_columns = kTileColumns;
+  if (pointwise) {
+    const int64_t threads = terms * outputs * batch * plane >= kLeastShared ? pool.num_threads() : 1;
+    most_columns = std::min<int64_t>(kTileBytes / static_cast<int64_t>(channels * sizeof(T)), divide_up(width, threads));
+  }
+  const int64_t columns = round_up(std::min(most_columns, width), kernels.block_pixels);
   const int64_t buffer_row = columns + 2 * taps.reach_x;
   const int64_t buffer_rows = kTileBytes / static_cast<int64_t>(channels * buffer_row * sizeof(T));
   int64_t rows = std::clamp<int64_t>(buffer_rows - 2 * taps.reach_y, 1, height);
@@ -118,20 +140,20 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
   if (terms * outputs * batch * plane >= kLeastShared)  // enough tiles for all threads
     rows = std::min(rows, divide_up(height, divide_up(pool.num_threads(), groups * batch * across)));
   const int64_t buffer_plane = (rows + 2 * taps.reach_y) * buffer_row;
-  std::vector<int64_t> offsets, straight;
+  std::vector<int64_t> offsets;
   for (int64_t tap = 0; tap < taps.size(); ++tap)
-    for (int64_t channel = 0; channel < channels; ++channel) {
+    for (int64_t channel = 0; channel < channels; ++channel)
       offsets.push_back(channel * buffer_plane + taps.rows[tap] * buffer_row + taps.columns[tap]);
-      straight.push_back(channel * plane);
-    }
   const int64_t down = divide_up(height, rows);
 
   share_out(pool, groups * batch * down * across, [&](int64_t index) {
     const int64_t left = index % across * columns, top = index / across % down * rows;
     const int64_t example = index / across / down, group = example / batch;
-    const T* from = image + example * channels * plane;
+    const auto start = [&](const Part<T>& part) { return part.array + (example * part.channels + part.first) * plane; };
+    std::vector<int64_t> straight;
     ConvolveTile<T> tile{};
     tile.terms = terms;
+    tile.slope = slope;
     tile.weights = weights.data() + group * numbers;
     tile.block_outputs = block_outputs.data();
     tile.blocks = blocks;
@@ -140,13 +162,21 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
     tile.target_row = width;
     tile.rows = std::min(rows, height - top);
     tile.columns = std::min(columns, width - left);
-    if (pointwise && tile.columns % kernels.block_pixels == 0) {  // read from the image directly, without a copy
-      tile.source = from + left;
+    if (pointwise && channels <= kMostStreams && tile.columns % kernels.block_pixels == 0) {  // reads without a copy
+      tile.source = start(parts[0]) + left;
+      for (int64_t tap = 0; tap < taps.size(); ++tap)
+        for (const Part<T>& part : parts)
+          for (int64_t channel = 0; channel < part.count; ++channel)
+            straight.push_back(elements_between(start(parts[0]), start(part)) + channel * plane);
       tile.offsets = straight.data();
     } else {
       T* buffer = scratch<T>(channels * buffer_plane);
-      copy_window(from, channels, height, width, top - taps.reach_y, left - taps.reach_x, rows + 2 * taps.reach_y,
-                  buffer_row, buffer);
+      T* to = buffer;
+      for (const Part<T>& part : parts) {
+        copy_window(start(part), part.count, height, width, top - taps.reach_y, left - taps.reach_x,
+                    rows + 2 * taps.reach_y, buffer_row, to);
+        to += part.count * buffer_plane;
+      }
       tile.source = buffer + taps.reach_y * buffer_row + taps.reach_x;
       tile.source_row = buffer_row;
       tile.offsets = offsets.data();
