@@ -212,7 +212,8 @@ def _is_remain(edge: int) -> bool:
 
 def _side_by_side(edges: list[Affine]) -> Affine:
   """Convolutions with the same taps as one."""
-  return Affine(jnp.concatenate([edge.kernel for edge in edges], axis=1), jnp.concatenate([edge.bias for edge in edges]))
+  kernels, biases = zip(*edges, strict=True)
+  return Affine(jnp.concatenate(kernels, axis=1), jnp.concatenate(biases))
 
 
 def fold_fusion(layout: ImageLayout, weights: Weights, taps: Taps, channels: jax.Array | None = None) -> Affine:
