@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.stats
 import toy_choices
 
 from ruas_jax import nas
@@ -16,7 +15,7 @@ from ruas_jax.lowlight.mixed_op import fold_edges, init_edges, sum_of_operations
 from ruas_jax.lowlight.operations import CANDIDATES, live_taps
 from ruas_jax.nas.options import REGULARISERS
 from ruas_jax.nas.regularisers import TERMS
-from ruas_jax.nas.relaxation import KINDS, PartialChannels, Relaxation, _gamma, softmax, sparsemax
+from ruas_jax.nas.relaxation import KINDS, PartialChannels, Relaxation, softmax, sparsemax
 from ruas_jax.nas.state import Optimizers, init_state
 from ruas_jax.nas.step import make_search_step
 
@@ -65,25 +64,6 @@ def test_dirichlet_has_the_moments_of_its_concentration():
   assert_mean(samples, c / total)
   assert_mean(samples**2, c * (c + 1) / total / (total + 1))
   np.testing.assert_allclose(KINDS["dirichlet"].mean(LOGITS, 1.0), c / total)
-
-
-def test_gamma_variables_have_their_distribution():
-  """By the largest difference of the distribution functions (Kolmogorov and Smirnov)."""
-  count = 100_000
-  for c in (1.0, 1.3, 4.0):
-    x = np.sort(_gamma(jnp.full(count, c), KEY))
-    distance = np.abs(scipy.stats.gamma(c).cdf(x) - (np.arange(count) + 0.5) / count).max()
-    assert distance < 1.95 / np.sqrt(count)  # larger for one key in a thousand
-
-
-def test_a_gamma_variable_of_a_parameter_that_is_not_finite_is_not_finite():
-  np.testing.assert_array_equal(np.isfinite(_gamma(jnp.array([np.nan, 1, np.inf]), KEY)), [False, True, False])
-
-
-def test_a_second_derivative_of_a_gamma_variable_in_reverse_mode_is_an_error():
-  slope = jax.grad(lambda c: _gamma(c, KEY).sum())
-  with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
-    jax.grad(lambda c: slope(c).sum())(jnp.ones(2))
 
 
 def test_the_dirichlet_gradient_is_that_of_the_expectation():

@@ -24,6 +24,7 @@ from jax import lax
 
 from ruas_jax.bilevel import split_inexact
 from ruas_jax.bilevel.losses import takes
+from ruas_jax.nas.gamma import gamma
 
 Number = float | jax.Array
 
@@ -74,42 +75,13 @@ def concentration(logits: jax.Array) -> jax.Array:
   return jax.nn.elu(logits) + 1
 
 
-@jax.custom_jvp
-def _gamma(parameters: jax.Array, key: jax.Array) -> jax.Array:
-  """Draws of Gamma(c) for every c >= 1 of `parameters`, by rejection (Marsaglia and Tsang 2000). All elements are drawn
-  at once: jax's own function draws one after another on a CPU. The derivative by c is that of implicit
-  reparametrisation (Figurnov et al. 2018); a second one in reverse mode is an error."""
-  d = parameters - 1 / 3
-  of_normal = lax.rsqrt(9 * d)
-
-  def propose(carry):
-    key, accepted, cube = carry
-    key, normal_key, uniform_key = jax.random.split(key, 3)
-    normal = jax.random.normal(normal_key, d.shape, d.dtype)
-    proposal = jnp.maximum(1 + of_normal * normal, 0) ** 3
-    bound = normal**2 / 2 + d * (1 - proposal + jnp.log(proposal))  # -inf at zero
-    rejects = jnp.log(jax.random.uniform(uniform_key, d.shape, d.dtype)) >= bound  # not NaN, which would never end
-    return key, accepted | ~rejects, jnp.where(accepted, cube, proposal)
-
-  start = key, jnp.zeros(d.shape, bool), jnp.zeros_like(d)
-  return d * lax.while_loop(lambda carry: ~carry[1].all(), propose, start)[2]
-
-
-@_gamma.defjvp
-def _gamma_jvp(primals, tangents):
-  parameters, key = primals
-  x = _gamma(parameters, key)
-  slope = lax.random_gamma_grad(parameters, x)  # pyright: ignore[reportCallIssue]  its stub asks for a dtype
-  return x, slope * tangents[0]
-
-
 def _dirichlet(logits: jax.Array, temperature: Number, key: jax.Array) -> jax.Array:
   """Gamma variables divided by their sum. One of parameter c is `x u^(1/c)` with x from Gamma(c + 1) and a uniform u;
   its logarithm is always finite."""
   del temperature
   parameters = concentration(logits)
   gamma_key, uniform_key = jax.random.split(key)
-  x = _gamma(parameters + 1, gamma_key)
+  x = gamma(parameters + 1, gamma_key)
   u = jax.random.uniform(uniform_key, logits.shape, logits.dtype, jnp.finfo(logits.dtype).tiny, 1)
   return jax.nn.softmax(jnp.log(x) + jnp.log(u) / parameters, axis=-1)
 
