@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from ruas_jax.convolution.layout import ImageLayout
+from ruas_jax.convolution.parts import Activation, Part, join
 from ruas_jax.convolution.primitives import Taps
 from ruas_jax.convolution.xla_forms import EXACT, largest_offsets
 
@@ -49,11 +51,17 @@ class DenseLayout(ImageLayout):
     return jnp.einsum("tyx,toc->coyx", chosen, kernel, precision=EXACT)
 
   def convolve(
-    self, planes: jax.Array, kernel: jax.Array, bias: jax.Array, taps: Taps, mask: jax.Array | None = None
+    self,
+    parts: Sequence[Part],
+    kernel: jax.Array,
+    bias: jax.Array,
+    taps: Taps,
+    mask: jax.Array | None = None,
+    activation: Activation | None = None,
   ) -> jax.Array:
     down, right = grid(taps).padding
     result = lax.conv_general_dilated(
-      self.inside(planes, mask),
+      self.inside(join(parts), mask),
       kernel,
       window_strides=(1, 1),
       padding=((down, down), (right, right)),
@@ -61,4 +69,5 @@ class DenseLayout(ImageLayout):
       dimension_numbers=("NCHW", "IOHW", "NCHW"),
       precision=self.precision,
     )
-    return result + bias[None, :, None, None]
+    result = result + bias[None, :, None, None]
+    return result if activation is None else activation(result)

@@ -1,7 +1,6 @@
 """Draws of gamma variables that can be differentiated by their parameter, all elements at once.
 
-JAX's own functions compute one element after another on a CPU. Their derivative is wrong by several per cent for some
-draws in float32, and has no derivative itself.
+JAX's own functions compute one element after another on a CPU, and their derivative has no derivative itself.
 """
 
 import jax
