@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tiny_problem import NETWORK, dark_images, fresh_model, ruas
 
+from ruas_jax.convolution.parts import whole
 from ruas_jax.convolution.primitives import convolve, square_taps
 from ruas_jax.errors import UserError
 from ruas_jax.export import check
@@ -61,7 +62,7 @@ def test_a_dense_convolution_is_that_of_its_taps(taps, size, dilation):
     jnp.asarray(rng.random(shape, np.float32)) for shape in ((1, 2, 6, 7), (len(taps), 3, 2), (3,))
   )
   layout = DenseLayout()
-  dense = layout.convolve(image, layout.kernel(kernel, taps), bias, taps)
+  dense = layout.convolve([whole(image)], layout.kernel(kernel, taps), bias, taps)
   np.testing.assert_allclose(dense, convolve(image, kernel, taps, bias), rtol=1e-5)
 
 

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_NODES = 48  # of the integral: in float64 the derivative is exact to 1e-14
-
 
 @jax.custom_jvp
 def gamma(parameters: jax.Array, key: jax.Array) -> jax.Array:
@@ -46,7 +44,8 @@ def gamma_slope(c: jax.Array, x: jax.Array) -> jax.Array:
   by t = x exp(-w) in the integral of F. Where x > c, the same integral over t from x to infinity, w < 0, has no
   cancellation. Gauss and Legendre's rule is applied after w = +-v^2, up to where the integrand vanishes.
   """
-  nodes, weights = (jnp.asarray(part, x.dtype) for part in np.polynomial.legendre.leggauss(_NODES))
+  rule = np.polynomial.legendre.leggauss(48 if x.dtype == np.float64 else 24)  # errors below 1e-13, and 1e-5
+  nodes, weights = (jnp.asarray(part, x.dtype) for part in rule)
   digits = -jnp.log(jnp.finfo(x.dtype).eps)
   width = jnp.sqrt(2 * digits / c) + digits / c
   end = jnp.where(x > c, -jnp.log1p(width), 1 + width)
