@@ -68,12 +68,14 @@ def count_calls(text: str) -> tuple[float, int]:
   """Operations and number of the calls to compiled convolutions in a program whose loops have one iteration."""
   shape_of = {name: sizes(shape) for name, shape in re.findall(r"%([\w.\-]+) = \w+\[([\d,]*)\]", text)}
   operations = calls = 0
-  # The first result and the first two operands; those of a bias may follow.
-  pattern = r"= \(?\w+\[([\d,]*)\].* custom-call\(%([\w.\-]+), %([\w.\-]+)[^)]*\), custom_call_target=\"(ruas_\w+)\""
-  for result, first, second, target in re.findall(pattern, text):
-    # image [G, B, C, H, W]; a kernel [G, T, O, C] or a cotangent [G, B, O, H, W]
-    taps = shape_of[second][1] if target == "ruas_convolve" else sizes(result)[1]
-    operations += 2 * taps * shape_of[second][2] * int(np.prod(shape_of[first]))
+  # The first result and the operands; the gradient of a bias may be a second result.
+  pattern = r"= \(?\w+\[([\d,]*)\].* custom-call\(([^)]*)\), custom_call_target=\"(ruas_\w+)\""
+  for result, operands, target in re.findall(pattern, text):
+    shapes = [shape_of[name] for name in re.findall(r"%([\w.\-]+)", operands)]
+    # parts [G, B, C, H, W], then the kernel [G, T, O, C]; or image and cotangent, and the result is like a kernel
+    kernel = next(shape for shape in shapes if len(shape) == 4) if target == "ruas_convolve" else sizes(result)
+    _, images, _, height, width = shapes[0]
+    operations += 2 * int(np.prod(kernel)) * images * height * width
     calls += 1
   return float(operations), calls
 

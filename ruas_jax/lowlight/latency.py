@@ -16,7 +16,7 @@ from ruas_jax.lowlight.cost import CellCost, NetworkCost
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import NetworkOptions
 
-_FORMAT = 1
+_FORMAT = 2  # 1 timed skip as a convolution
 _COMMAND = "`ruas latency` makes one"
 
 
@@ -40,13 +40,16 @@ def read_latency(
   """The cost in seconds that a table holds.
 
   Raises:
-    UserError: the file cannot be read, is no such table, or belongs to another network or other operations.
+    UserError: the file cannot be read, is no such table, was made by another version, or belongs to another network or
+      other operations.
   """
   try:
     record = json.loads(epath.Path(path).read_text())
-    cost, measured = latency_of_record(record), record["network"]
+    cost, measured, form = latency_of_record(record), record["network"], record["format"]
   except (OSError, ValueError, TypeError, KeyError) as error:
     raise UserError(f"`search.latency_table` {path}: not a readable table of latency ({error!r}); {_COMMAND}") from None
+  if form != _FORMAT:
+    raise UserError(f"`search.latency_table` {path} was made by another version of ruas_jax; {_COMMAND}")
   if cost.names != operation_names(operations):
     raise UserError(f"`search.latency_table` {path} belongs to the operations {', '.join(cost.names)}; {_COMMAND}")
   for option, value in _form(network).items():
