@@ -137,7 +137,7 @@ def test_a_table_that_does_not_fit_is_one_line(table, tmp_path):
     with pytest.raises(UserError, match=f"^`search.latency_table` .*{said}.*; `ruas latency` makes one$"):
       read_latency(*arguments)
   path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
-  with pytest.raises(UserError, match="another version of ruas_jax; `ruas latency` makes one$"):
+  with pytest.raises(UserError, match="another version of ruas_jax"):
     read_latency(path, network)
   path.write_text(path.read_text()[:100])
   with pytest.raises(UserError, match="not a readable table of latency"):
