@@ -15,7 +15,7 @@ from ruas_jax.experiments.setting import search_setting
 from ruas_jax.lowlight.cost import CellCost, NetworkCost, mac_cost, parameter_cost
 from ruas_jax.lowlight.genotype import CELLS, Genotype
 from ruas_jax.lowlight.latency import latency_record, read_latency
-from ruas_jax.lowlight.network import build_network, count_folded_macs
+from ruas_jax.lowlight.network import build_network, count_folded_macs, count_macs
 from ruas_jax.lowlight.operations import CANDIDATES, Operation, operation_names
 from ruas_jax.lowlight.options import DenoisingOptions, IlluminationOptions, NetworkOptions
 from ruas_jax.lowlight.search_options import RUASSearchOptions
@@ -58,6 +58,7 @@ def test_folded_macs_by_hand():
   illumination, denoising = 3 * 9 * (0 + 1 + 9 + 9 + 9 + 0 + 0 + 4), 2 * (36 * (0 + 4) + 2 * 9 * 3 * 6)
   assert count_folded_macs(network, "i", 5, 4) == 20 * illumination
   assert count_folded_macs(network, "i+n", 5, 4) == 20 * (illumination + denoising)
+  assert count_folded_macs(network, "i+n", 5, 4) == count_macs(network, "i+n", 5, 4)
 
 
 def with_pairs(seed=0, operations=3):

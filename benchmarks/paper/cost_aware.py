@@ -7,8 +7,7 @@ LOL is a folder with `train/low` and the pairs `dev/{low,high}`. First a populat
 smaller crops and fewer steps than the configuration. Of the genotypes with at most 60 % of the bundled one's
 operations, those whose supernets have the lowest loss are trained, and the bundled one too: by the configuration's
 training, with the same seeds. The one with the lowest score without references is compared. Operations are
-multiply-accumulates of the folded network (`count_folded_macs`); the JSON also has the field's count, in which skip is
-free.
+multiply-accumulates of the folded network (`count_folded_macs`).
 """
 
 import json
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     row |= operations_of(study.config, Genotype.from_text(row["genotype"])) | means(row["by_seed"])
   for row in rows:
     row["share"] = row["operations"] / rows[0]["operations"]
-  shown = ("name", "operations", "share", "field_operations", "psnr", "ssim", "score")
+  shown = ("name", "operations", "share", "psnr", "ssim", "score")
   print_table([{key: row[key] for key in shown} for row in rows], f"{len(study.pairs)} pairs of LOL, dev")
   best = min(rows[1:], key=lambda row: row["score"], default=None)
   expected, counted = ([point[name] for point in front["points"]] for name in ("expected_cost", "cost"))

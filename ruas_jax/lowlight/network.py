@@ -180,8 +180,8 @@ def count_folded_macs(network: Network, variant: Variant, height: int, width: in
   """Number of multiply-accumulates of one forward pass as it is computed: a tap of a folded edge has one for each pair
   of channels.
 
-  It differs from `count_macs` for custom operations, whose kernels may have more numbers, or fewer, than their weights.
-  Biases, activations, the warm start and the division are not counted.
+  For derived networks of the paper's candidates it equals `count_macs`. The kernel of a custom operation may have more
+  numbers than its weights. Biases, activations, the warm start and the division are not counted.
   """
 
   def cells(module):
