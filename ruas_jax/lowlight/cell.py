@@ -181,9 +181,11 @@ class Cell:
     if self.genotype is not None:  # or XLA computes it again for an edge that skips
       x = lax.optimization_barrier(x)
     r, distilled = whole(x), []
-    for pair, (first, *second) in zip(folded.pairs, taps[:PAIRS], strict=True):
-      d = edge(r, pair[0], first)
-      d, r = (d, edge(r, pair[1], *second, remain=True)) if second else divide(d.planes, 2)
+    for pair, pair_taps in zip(folded.pairs, taps[:PAIRS], strict=True):
+      if len(pair) == 2:
+        d, r = edge(r, pair[0], pair_taps[0]), edge(r, pair[1], pair_taps[1], remain=True)
+      else:
+        d, r = divide(edge(r, *pair, *pair_taps).planes, 2)
       distilled.append(d)
     distilled.append(edge(r, folded.last, *taps[-1]))
     return self.layout.convolve(distilled, *folded.fusion, identity_taps)
