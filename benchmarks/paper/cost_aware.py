@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
   add_study(parser)
   parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of all runs; finished ones are kept")
   parser.add_argument("--front", type=pathlib.Path, help="front.json of an earlier search, instead of a search")
+  parser.add_argument("--weights", type=float, nargs="+", help="weights of the cost, one search each")
   parser.add_argument("--seeds", type=at_least(1), default=3, help="number of trainings of every architecture")
   parser.add_argument("--candidates", type=at_least(1), default=2, help="number of found architectures to train")
   parser.add_argument("--search-steps", type=at_least(1), default=200)
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _weights(options) -> tuple[float, ...]:
-  return _QUICK_WEIGHTS if options.quick else WEIGHTS
+  return tuple(options.weights or (_QUICK_WEIGHTS if options.quick else WEIGHTS))
 
 
 def _search(options, config: Config, images: ImageSource) -> dict[str, Any]:
