@@ -83,7 +83,8 @@ def quality_without_exposure():
 
 
 def cost_aware():
-  bundled, found = record("cost_aware")["architectures"]
+  bundled, *several = record("cost_aware")["architectures"]
+  found = min(several, key=lambda row: row["score"])
   quality = lambda row: f"{row['psnr']:.2f} dB / {hundredths(row['ssim'])}"
   return [f"{100 * found['share']:.0f} % of its multiply-accumulates, {quality(found)} (it has {quality(bundled)})"]
 
