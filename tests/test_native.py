@@ -31,6 +31,7 @@ SHAPES = {  # groups, images [B, C, H, W], outputs, taps
   "groups": (3, (2, 5, 9, 25), 7, square_taps(3, 2)),
   "many_channels": (1, (1, 64, 6, 29), 33, square_taps(3)),
   "every_pixel_by_itself": (2, (2, 28, 31, 47), 7, identity_taps),
+  "more_channels_than_a_tile_holds": (1, (1, 40_000, 1, 2), 1, identity_taps),
   "far_taps": (1, (1, 2, 4, 5), 2, ((-7, 0), (0, 9), (3, -2))),
 }
 

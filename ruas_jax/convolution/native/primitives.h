@@ -130,7 +130,8 @@ void convolve(Pool& pool, const Taps& taps, const int64_t* image_shape, int64_t 
   int64_t most_columns = kTileColumns;
   if (pointwise) {
     const int64_t threads = terms * outputs * batch * plane >= kLeastShared ? pool.num_threads() : 1;
-    most_columns = std::min<int64_t>(kTileBytes / static_cast<int64_t>(channels * sizeof(T)), divide_up(width, threads));
+    const int64_t held = kTileBytes / static_cast<int64_t>(channels * sizeof(T));
+    most_columns = std::min(std::max<int64_t>(held, 1), divide_up(width, threads));
   }
   const int64_t columns = round_up(std::min(most_columns, width), kernels.block_pixels);
   const int64_t buffer_row = columns + 2 * taps.reach_x;
